@@ -1,0 +1,109 @@
+"""
+Documents an MES or ERP can post: a versioned body in a CloudEvents 1.0 envelope.
+
+Source: CloudEvents 1.0 (structured JSON), B2MML V7 field names in the ``b2mml`` shape, SAP API_MAINTNOTIFICATION in
+the ``sap`` shape. Nothing is posted by Fairlead; the customer's middleware does that.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DocumentType = Literal["anomaly.annotation.v1", "maintenance.request.v1"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def rfc3339(ns: int) -> str:
+    """UTC time with nine digits of a second; ns integers exceed what JSON readers keep exactly."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+class CitedFact(_Frozen):
+    """One cited fact, rendered."""
+
+    id: str
+    text: str
+
+
+class NamedCause(_Frozen):
+    """One cause as the document names it."""
+
+    cause: str
+    text: str
+    mechanism: str
+    probability: float
+    evidence: tuple[str, ...]
+
+
+class ReviewMark(_Frozen):
+    """Who decided, and when."""
+
+    state: Literal["approved", "edited", "rejected"]
+    by: str
+    at: str
+    comment: str = ""
+
+
+class AnomalyAnnotationV1(_Frozen):
+    """``anomaly.annotation.v1``: a reviewed explanation of one episode."""
+
+    anomaly_id: str
+    anomaly_revision: int
+    annotation_id: str
+    equipment: str
+    tags: tuple[str, ...]
+    kind: str
+    severity: int = Field(ge=1, le=4)
+    ne107: Literal["F", "C", "S", "M"]
+    start: str
+    end: str | None
+    evidence: tuple[CitedFact, ...]
+    causes: tuple[NamedCause, ...]
+    text: str
+    actions: tuple[str, ...]
+    detector_score: float
+    origin: Literal["model", "rules", "person"]
+    model_sha256: str
+    prompt_sha256: str
+    review: ReviewMark
+
+
+class MaintenanceRequestV1(_Frozen):
+    """``maintenance.request.v1``: exists only after a named person approved the annotation; one an anomaly."""
+
+    request_id: str
+    anomaly_id: str
+    annotation_id: str
+    equipment: str
+    sap_object: str | None
+    sap_object_kind: Literal["EAMS_EQUI", "EAMS_FL"] | None
+    sap_plant: str | None
+    short_text: str = Field(max_length=40)
+    long_text: str
+    priority: Literal["1", "2", "3", "4"]
+    breakdown: bool
+    malfunction_start: str
+    malfunction_end: str | None
+    requested_by: str
+
+
+class Document(_Frozen):
+    """CloudEvents 1.0 envelope in structured JSON; ``id`` is stable, so a reader can tell a repeat."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    type: DocumentType
+    subject: str
+    time: str
+    datacontenttype: Literal["application/json"] = "application/json"
+    dataschema: str
+    sequence: str = Field("", description="Place in the outbox; set when it is read.")
+    data: dict[str, Any]

@@ -1,0 +1,62 @@
+"""Normalized records: what the detectors see and what SQL keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.entries import Position
+from schemas.samples import Exact, Origin
+
+
+@dataclass(slots=True)
+class RecordBatch:
+    """
+    SampleBatch's columns after normalizing, n rows in journal order.
+
+    Values are in the tag's ``unit``; NaN where there is no number. Rows with ``Flag.DEADBAND`` are for detectors
+    only, rows with ``Flag.CORNER`` for SQL only. ``fingerprint`` is a 64-bit hash of value and status (int64, so that
+    SQL can hold it); with source time, tag and revision it removes what a source redelivers.
+    """
+
+    source: str
+    origin: Origin
+    map_revision: bytes
+    position: Position
+    received_ns: int
+    tag: NDArray[np.int32]
+    source_ns: NDArray[np.int64]
+    server_ns: NDArray[np.int64] | None
+    value: NDArray[np.float64]
+    status: NDArray[np.uint32]
+    flags: NDArray[np.uint32]
+    fingerprint: NDArray[np.int64]
+    exact: dict[int, Exact] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tag)
+
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def fingerprints(value: NDArray[np.float64], status: NDArray[np.uint32], exact: dict[int, Exact]) -> NDArray[np.int64]:
+    """
+    64-bit hash of each row's value bits and status, int64[n].
+
+    All NaN are one value. Rows in *exact* are hashed from their canonical JSON, so that equal texts are equal.
+    """
+    bits = np.where(np.isnan(value), np.float64(np.nan), value).view(np.uint64).copy()
+    for row, item in exact.items():
+        text = item if isinstance(item, bytes) else msgspec.json.encode(item, order="sorted")
+        bits[row] = np.frombuffer(hashlib.blake2b(text, digest_size=8).digest(), np.uint64)[0]
+    with np.errstate(over="ignore"):
+        mixed = (bits ^ (status.astype(np.uint64) << np.uint64(17))) * _MIX
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= _MIX
+        mixed ^= mixed >> np.uint64(32)
+    return mixed.view(np.int64)

@@ -1,0 +1,95 @@
+"""Fixtures that every part of the suite uses: free ports, needed programs, waiting for a condition."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Where Debian puts programs that are not on the path of every user.
+_ELSEWHERE = ("/usr/sbin", "/usr/local/sbin")
+
+
+def _find(program: str) -> str | None:
+    found = shutil.which(program) or shutil.which(program, path=os.pathsep.join(_ELSEWHERE))
+    if found is None and program in {"postgres", "initdb", "pg_ctl"}:
+        homes = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
+        found = str(homes[-1]) if homes else None
+    return found
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], str]:
+    """Path of a program; the test is skipped by its name where it is missing, and fails in CI."""
+
+    def find(program: str) -> str:
+        path = _find(program)
+        if path is not None:
+            return path
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{program} is required in CI; .ci/run installs it")
+        pytest.skip(f"{program} is not installed")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with independent peers and labelled data beside the repository; the test is skipped without it."""
+    folder = Path(os.environ.get("FAIRLEAD_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip("the shared folder with peers and data is not beside the repository")
+    return folder
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Give a loopback TCP port that nobody listens on."""
+
+    def pick() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return pick
+
+
+Condition = Callable[[], object]
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[None]]:
+    """Wait until a condition holds, and fail when the time (default 10 s) is up."""
+
+    async def wait(condition: Condition, within_s: float = 10.0) -> None:
+        end = time.monotonic() + within_s
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"did not hold within {within_s} s")
+            await asyncio.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def eventually_sync() -> Callable[..., None]:
+    """Like ``eventually``, for tests without an event loop."""
+
+    def wait(condition: Condition, within_s: float = 10.0) -> None:
+        end = time.monotonic() + within_s
+        pause = 0.01
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"did not hold within {within_s} s")
+            time.sleep(pause)
+
+    return wait
