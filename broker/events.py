@@ -61,3 +61,27 @@ def source_lost(source: str, reason: str, retry_s: float) -> None:
     SOURCE_UP.labels(source).set(0)
     RECONNECTS.labels(source).inc()
     _log.warning("source_lost", source=source, reason=reason, retry_s=round(retry_s, 3))
+
+IN_SQL = Counter("fairlead_in_sql_entries", "Journal entries committed to SQL.", registry=REGISTRY)
+INGEST_LAG = Gauge("fairlead_ingest_lag_seconds", "Age of the newest committed entry at its commit.", registry=REGISTRY)
+
+
+def bundle_committed(count: int, lag_s: float) -> None:
+    """*count* journal entries are in SQL; the newest was *lag_s* old then."""
+    IN_SQL.inc(count)
+    INGEST_LAG.set(lag_s)
+
+
+def store_refused(reason: str, retry_s: float) -> None:
+    """SQL cannot be written; the same entries are tried again."""
+    _log.error("store_refused", reason=reason, retry_s=retry_s)
+
+
+def annotation_not_stored(anomaly_id: str, reason: str) -> None:
+    """An answer of the model could not be written; the evidence is still pending."""
+    _log.warning("annotation_not_stored", anomaly_id=anomaly_id, reason=reason)
+
+
+def core_part_failed(part: str, reason: str) -> None:
+    """A part of the core ended by itself; the process stops and is started again."""
+    _log.error("core_part_failed", part=part, reason=reason)

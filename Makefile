@@ -1,0 +1,17 @@
+# Each target is one line that a developer could type. `make demo` and `make test` do all set-up they need.
+PY := .venv/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+demo: .venv/ready ; $(PY) -m broker demo
+test: .venv/ready ; $(PY) -m pytest
+check: lint types test
+lint: .venv/ready ; .venv/bin/ruff check . && .venv/bin/ruff format --check .
+types: .venv/ready ; .venv/bin/mypy
+bench: .venv/ready ; $(PY) -m bench
+docs: .venv/ready ; $(PY) -m broker config reference > docs/configuration.md
+lock: .venv/ready ; .venv/bin/pip freeze --exclude-editable > requirements.lock
+
+# llama-cpp-python is compiled here once (about six minutes on two cores); pip keeps its wheel for the next time
+.venv/ready: pyproject.toml requirements.lock ; python3 -m venv .venv && .venv/bin/pip install -q -c requirements.lock -e '.[llm,demo,dev]' && touch $@
+
+.PHONY: demo test check lint types bench docs lock

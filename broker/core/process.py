@@ -1,0 +1,144 @@
+"""
+The core process: one writer thread from the journal into SQL, and around it API, pages and reasoning on asyncio.
+
+``data_dir/core.json`` (mode 0600) tells programs on this machine where the API is and gives them a token of an
+administrator; it is made at each start and removed at a clean stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from broker import events
+from broker.api.app import Services, build_app
+from broker.core.pipeline import Pipeline
+from broker.core.reasoning import ReasoningService
+from broker.core.writer import Writer
+from broker.journal import JournalFiles
+from broker.store import Store
+from broker.version import VERSION
+from detectors.detection import Detection
+from llm.client import Reasoner
+from normalizers.normalizer import Normalizer
+from schemas.errors import StoreLocked
+
+if TYPE_CHECKING:
+    from broker.config.model import Config
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_TRY_LATER: Final = 75
+
+
+def run_core(config: Config) -> int:
+    """Run until SIGTERM, SIGINT or the end of the supervisor; the exit code of the process."""
+    events.set_up(config.log.level)
+    events.process_started("core", VERSION)
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        store = Store.open(config.store, config.data_dir, write=True)
+    except StoreLocked as error:
+        events.process_stopped("core", str(error))
+        return EXIT_TRY_LATER
+    try:
+        store.upgrade()
+        return asyncio.run(_serve(config, store))
+    finally:
+        store.close()
+        events.process_stopped("core", "done")
+
+
+async def _serve(config: Config, store: Store) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Windows has no signal handlers on the loop; there the supervisor closes standard input
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+    _stop_at_eof(loop, stop)
+    journal = JournalFiles(config.data_dir / "journal")
+    writer = Writer(
+        store,
+        lambda: Pipeline(store, journal, Normalizer(config.normalize), Detection(config.detection)),
+        time.time_ns,
+    )
+    reasoner = Reasoner(config.llm, base_dir=config.base_dir, now_ns=time.time_ns)
+    reasoning = ReasoningService(store.reader(), writer, reasoner, time.time_ns)
+    token = secrets.token_urlsafe(32)
+    services = Services(config, store, writer, reasoner, token)
+    server = _server(config, services)
+    writer.start(lambda: loop.call_soon_threadsafe(reasoning.wake))
+    thinking = asyncio.create_task(reasoning.run())
+    serving = asyncio.create_task(server.serve())
+    access = config.data_dir / "core.json"
+    try:
+        _publish(access, config, token)
+        waiting = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({waiting, serving, thinking}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        failed = [task for task in done if task is not waiting]
+        for task in failed:
+            events.core_part_failed(task.get_coro().__qualname__, repr(task.exception() if task.done() else None))
+        return EXIT_FAILED if failed else EXIT_OK
+    finally:
+        access.unlink(missing_ok=True)
+        server.should_exit = True
+        thinking.cancel()
+        await asyncio.gather(thinking, serving, return_exceptions=True)
+        await reasoner.close()
+        await asyncio.to_thread(writer.stop)
+
+
+def _server(config: Config, services: Services) -> uvicorn.Server:
+    tls = config.api.tls
+    settings = uvicorn.Config(
+        build_app(services),
+        host=config.api.host,
+        port=config.api.port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        ssl_certfile=None if tls is None else config.base_dir / tls.cert,
+        ssl_keyfile=None if tls is None else config.base_dir / tls.key,
+    )
+    server = uvicorn.Server(settings)
+    # the core owns the signals: the API stops with everything else, not before
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    return server
+
+
+def _publish(access: Path, config: Config, token: str) -> None:
+    scheme = "https" if config.api.tls else "http"
+    host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
+    body = json.dumps({"url": f"{scheme}://{host}:{config.api.port}", "token": token, "pid": os.getpid()})
+    part = access.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(body)
+    part.replace(access)
+
+
+def _stop_at_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """End with the supervisor: it holds the other end of our standard input."""
+    if os.environ.get("FAIRLEAD_SUPERVISED") != "1":
+        return
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=wait, daemon=True).start()

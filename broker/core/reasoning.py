@@ -1,0 +1,69 @@
+"""
+Hands evidence to the reasoning worker and stores what comes back; nothing on the data path waits for it.
+
+The rules' annotation is in SQL before this begins. What a crash interrupts is still pending in SQL afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from broker import events
+from broker.core.writer import Writer
+from broker.store import Reader, Transaction
+from llm.client import Reasoner
+from schemas.annotation import Annotation
+from schemas.errors import FairleadError
+from schemas.evidence import Evidence
+
+#: Evidence that nobody woke us for is looked for so often.
+POLL_S: Final = 2.0
+BATCH: Final = 20
+
+
+class ReasoningService:
+    """Takes pending evidence from the store, newest first, one after another."""
+
+    def __init__(self, reader: Reader, writer: Writer, reasoner: Reasoner, now_ns: Callable[[], int]) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._reasoner = reasoner
+        self._now_ns = now_ns
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """New evidence may be there; call on the event loop."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._reasoner.start()
+        while True:
+            self._wake.clear()
+            pending = await asyncio.to_thread(self._reader.annotations_pending, BATCH)
+            if pending and self._reasoner.state.phase == "ready":
+                for evidence, score in pending:
+                    await self._explain(evidence, score)
+                continue
+            try:
+                await asyncio.wait_for(self._wake.wait(), POLL_S)
+            except TimeoutError:
+                continue
+
+    async def _explain(self, evidence: Evidence, score: float) -> None:
+        annotation = await self._reasoner.annotate(evidence, detector_score=score, created_ns=self._now_ns())
+        try:
+            await asyncio.wrap_future(self._writer.submit(lambda tx: _keep(tx, evidence, annotation)))
+        except FairleadError as error:
+            # still pending in SQL: it is taken up again
+            events.annotation_not_stored(evidence.anomaly_id, str(error))
+            await asyncio.sleep(POLL_S)
+
+
+def _keep(tx: Transaction, evidence: Evidence, annotation: Annotation) -> None:
+    """Store the model's answer; where rules stood in for it, note the attempt and why, so that it is not repeated."""
+    tx.annotation_attempt(evidence.evidence_id, annotation.created_ns, annotation.provenance.fallback_reason)
+    if annotation.origin == "model":
+        tx.annotation(annotation)

@@ -1,0 +1,147 @@
+"""The one thread that writes SQL: journal bundles, and in between the commands of people and of the reasoning."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+from broker import events
+from broker.core.pipeline import Pipeline
+from broker.store import Store, Transaction
+from schemas.entries import Position
+from schemas.errors import Refused, StoreError
+
+T = TypeVar("T")
+Command = Callable[[Transaction], Any]
+
+#: How long the thread sleeps when the journal has nothing new and no command waits.
+POLL_S: Final = 0.02
+#: Waiting time after the store refused a bundle, doubling up to the limit.
+RETRY_S: Final = 0.5
+RETRY_MAX_S: Final = 10.0
+MAINTAIN_EVERY_S: Final = 30.0
+MAX_COMMANDS: Final = 1000
+
+
+class Writer:
+    """
+    Owns the pipeline and the store's write connection on a thread of its own.
+
+    A bundle that the store refuses is tried again for ever, from the last saved stages: nothing is skipped.
+    """
+
+    def __init__(self, store: Store, pipeline: Callable[[], Pipeline], now_ns: Callable[[], int]) -> None:
+        self._store = store
+        self._make_pipeline = pipeline
+        self._now_ns = now_ns
+        self._commands: queue.Queue[tuple[Command, Future[Any]]] = queue.Queue(MAX_COMMANDS)
+        self._stop = threading.Event()
+        self._drained = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fairlead-writer", daemon=True)
+        self._on_commit: Callable[[], None] | None = None
+        self.error: str = ""
+        self.beat_s: float = time.monotonic()
+        self.position = Position(0, 0)
+
+    def start(self, on_commit: Callable[[], None] | None = None) -> None:
+        """Begin; *on_commit* is called on the writer thread after each commit."""
+        self._on_commit = on_commit
+        self._thread.start()
+
+    def submit(self, command: Callable[[Transaction], T]) -> Future[T]:
+        """
+        Run *command* in a transaction of its own between two bundles.
+
+        The future carries its result, or what it raised (then nothing of it was written).
+
+        Raises:
+            Refused: too many commands wait, or the core is stopping.
+        """
+        future: Future[T] = Future()
+        if self._stop.is_set():
+            raise Refused("the core is stopping")
+        try:
+            self._commands.put_nowait((command, future))
+        except queue.Full:
+            raise Refused("too many requests wait for the store; try again later") from None
+        return future
+
+    def stop(self, timeout_s: float = 20.0) -> None:
+        """Finish what the journal and the queue hold, save the stages, end the thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def alive(self) -> bool:
+        """Whether the thread has gone round within the last ten seconds."""
+        return self._thread.is_alive() and time.monotonic() - self.beat_s < 10.0
+
+    def _run(self) -> None:
+        wait_s = RETRY_S
+        while True:
+            try:
+                pipeline = self._make_pipeline()
+                pipeline.restore()
+                self._loop(pipeline)
+            except StoreError as error:
+                # the stages are ahead of SQL now; they are made anew from what was saved
+                self.error = str(error)
+                events.store_refused(str(error), wait_s)
+                if self._stop.wait(wait_s):
+                    break
+                wait_s = min(wait_s * 2, RETRY_MAX_S)
+            else:
+                break
+        self._refuse_waiting()
+
+    def _loop(self, pipeline: Pipeline) -> None:
+        maintain_at = time.monotonic() + MAINTAIN_EVERY_S
+        while True:
+            self.beat_s = time.monotonic()
+            self._run_commands(block=False)
+            done = pipeline.run_once()
+            if done:
+                self.error = ""
+                self.position = pipeline.position
+                if self._on_commit is not None:
+                    self._on_commit()
+                continue
+            if self._stop.is_set():
+                pipeline.save()
+                return
+            if self.beat_s >= maintain_at:
+                self._store.maintain(self._now_ns())
+                maintain_at = time.monotonic() + MAINTAIN_EVERY_S
+            self._run_commands(block=True)
+
+    def _run_commands(self, *, block: bool) -> None:
+        timeout = POLL_S if block else 0.0
+        while True:
+            try:
+                command, future = self._commands.get(block=block, timeout=timeout)
+            except queue.Empty:
+                return
+            block = False
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                with self._store.transaction() as tx:
+                    result = command(tx)
+            except BaseException as error:  # noqa: BLE001 - carried to whoever asked, not swallowed
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+                if self._on_commit is not None:
+                    self._on_commit()
+
+    def _refuse_waiting(self) -> None:
+        while True:
+            try:
+                _, future = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            future.set_exception(Refused("the core is stopping"))

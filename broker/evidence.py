@@ -1,0 +1,239 @@
+"""
+Evidence of an anomaly revision: numbered facts computed from records, and the causes that may be chosen.
+
+Everything is read inside the writer's transaction up to the record seq at which the revision arose, so that the same
+journal gives the same evidence, however the commits fell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broker.catalogue import catalogue
+from schemas.anomaly import Anomaly, Direction, Kind, Member
+from schemas.evidence import Evidence, Fact
+from schemas.status import Quality, quality_of
+from schemas.tagmap import Tag, TagMap
+
+#: What was normal is taken from this stretch before the onset.
+BASELINE_NS: Final = 120_000_000_000
+#: The last moments before the onset already belong to it.
+GUARD_NS: Final = 2_000_000_000
+MAX_DEVIATIONS: Final = 8
+MAX_NEIGHBOURS: Final = 5
+MAX_OTHERS: Final = 3
+#: A tag of the same equipment that moved by so many sigmas is a deviation although no detector has spoken yet.
+MOVED_SIGMAS: Final = 5.0
+#: Fewer good samples than this say nothing about what is normal.
+MIN_BASELINE: Final = 8
+
+
+class Window(Protocol):
+    """Stored samples of one tag in order of time."""
+
+    source_ns: NDArray[np.int64]
+    value: NDArray[np.float64]
+    status: NDArray[np.uint32]
+
+
+class Records(Protocol):
+    """The reads that evidence needs from the writer's transaction."""
+
+    def window(self, path: str, from_ns: int, to_ns: int, *, upto: int, limit: int = 5000) -> Window:
+        """Samples of a tag with ``from_ns <= source_ts < to_ns`` and ``seq <= upto``; the latest *limit* of them."""
+        ...
+
+    def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[tuple[Anomaly, str | None, str | None]]:
+        """Closed episodes, latest first: (anomaly, named cause, verdict of a person)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    mean: float
+    sigma: float
+    n: int
+
+
+def _level(window: Window) -> _Level | None:
+    good = window.value[(quality_of(window.status) == Quality.GOOD) & np.isfinite(window.value)]
+    if len(good) < MIN_BASELINE:
+        return None
+    middle = float(np.median(good))
+    # 1.4826 makes the median absolute deviation a sigma for normal noise; a stuck or coarse signal has none
+    sigma = 1.4826 * float(np.median(np.abs(good - middle)))
+    return _Level(middle, max(sigma, float(np.std(good)) * 0.5, abs(middle) * 1e-6, 1e-9), len(good))
+
+
+def signature(anomaly: Anomaly) -> tuple[str, ...]:
+    """What makes a revision worth new evidence: its members, severity and state, not the growth of a peak."""
+    members = sorted({f"{m.tag_id}/{m.detector}/{m.direction}" for m in anomaly.members})
+    return (str(int(anomaly.severity)), anomaly.state, *members)
+
+
+def build_evidence(records: Records, tag_map: TagMap, anomaly: Anomaly, record_seq: int) -> Evidence:
+    """
+    Compute the numbered facts of one anomaly revision.
+
+    At most 16 facts: deviations in order of onset, then equipment state and set-point changes, similar past
+    episodes, and neighbours that stayed normal.
+    """
+    tags = [tag for tag in tag_map.tags if tag.equipment == anomaly.equipment]
+    by_path = {tag.path: tag for tag in tags}
+    equipment = tag_map.equipment_by_path.get(anomaly.equipment)
+    now_ns = anomaly.updated_ns + 1
+    deviations = _member_facts(records, anomaly, by_path, record_seq, now_ns)
+    moved, neighbours = _other_tags(records, anomaly, tags, record_seq, now_ns)
+    context = _context(records, anomaly, tags, equipment.state if equipment else None, record_seq, now_ns)
+    ordered = sorted(deviations + moved, key=lambda fact: (fact.from_ns or 0, fact.path or ""))[:MAX_DEVIATIONS]
+    ranked = [fact.model_copy(update={"rank": rank}) for rank, fact in enumerate(ordered, 1)]
+    history = _history(records, anomaly)
+    facts = [*ranked, *context[:MAX_OTHERS], *history, *neighbours[:MAX_NEIGHBOURS]]
+    options = catalogue(equipment.equipment_class if equipment else None)
+    return Evidence(
+        anomaly_id=anomaly.anomaly_id,
+        anomaly_revision=anomaly.revision,
+        equipment=anomaly.equipment,
+        equipment_class=equipment.equipment_class if equipment else None,
+        kind=anomaly.kind,
+        severity=anomaly.severity,
+        ne107=anomaly.ne107,
+        at_ns=anomaly.updated_ns,
+        record_seq=record_seq,
+        facts=tuple(fact.model_copy(update={"id": f"E{i}"}) for i, fact in enumerate(facts, 1)),
+        causes=options.causes,
+        actions=options.actions,
+    )
+
+
+def _strongest(members: tuple[Member, ...]) -> list[Member]:
+    """One member a tag: the one with the highest score, at the tag's earliest onset."""
+    best: dict[str, Member] = {}
+    for member in members:
+        known = best.get(member.path)
+        if known is None:
+            best[member.path] = member
+        else:
+            stronger = member if member.score > known.score else known
+            best[member.path] = stronger.model_copy(update={"onset_ns": min(member.onset_ns, known.onset_ns)})
+    return list(best.values())
+
+
+def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], upto: int, now_ns: int) -> list[Fact]:
+    facts = []
+    for member in _strongest(anomaly.members):
+        tag = by_path.get(member.path)
+        before = _baseline(records, member.path, member.onset_ns, upto)
+        value = member.peak if member.peak is not None else member.value
+        sigmas = None
+        if before is not None and value is not None:
+            sigmas = round(abs(value - before.mean) / before.sigma, 2)
+        during = records.window(member.path, member.onset_ns, now_ns, upto=upto)
+        facts.append(
+            Fact(
+                id="E1",
+                kind="deviation",
+                path=member.path,
+                role=tag.role if tag else None,
+                unit=member.unit,
+                detected=member.kind,
+                direction=member.direction,
+                value=value,
+                baseline=None if before is None or member.kind is Kind.MISSING else before.mean,
+                low=member.low,
+                high=member.high,
+                sigmas=sigmas,
+                from_ns=member.onset_ns,
+                to_ns=member.last_ns,
+                samples=len(during.value),
+            )
+        )
+    return facts
+
+
+def _baseline(records: Records, path: str, onset_ns: int, upto: int) -> _Level | None:
+    return _level(records.window(path, onset_ns - BASELINE_NS, onset_ns - GUARD_NS, upto=upto))
+
+
+def _other_tags(
+    records: Records, anomaly: Anomaly, tags: list[Tag], upto: int, now_ns: int
+) -> tuple[list[Fact], list[Fact]]:
+    """Tags of the equipment no detector named: those that moved all the same, and those that stayed normal."""
+    named = {member.path for member in anomaly.members}
+    moved: list[Fact] = []
+    neighbours: list[Fact] = []
+    for tag in tags:
+        if tag.path in named or tag.role in {"state", "sp", "good_count", "reject_count", "order", "lot"} or tag.enum:
+            continue
+        before = _baseline(records, tag.path, anomaly.onset_ns, upto)
+        since = records.window(tag.path, anomaly.onset_ns - GUARD_NS, now_ns, upto=upto)
+        ok = (quality_of(since.status) == Quality.GOOD) & np.isfinite(since.value)
+        if before is None or not ok.any():
+            continue
+        recent, when = since.value[ok][-3:], since.source_ns[ok]
+        level = float(np.median(recent))
+        distance = (level - before.mean) / before.sigma
+        fact = Fact(
+            id="E1",
+            kind="neighbour",
+            path=tag.path,
+            role=tag.role,
+            unit=tag.unit,
+            value=level,
+            baseline=before.mean,
+            sigmas=round(abs(distance), 2),
+            samples=int(ok.sum()),
+        )
+        if abs(distance) >= MOVED_SIGMAS and abs(level - before.mean) > tag.deadband:
+            direction: Direction = "rose" if distance > 0 else "fell"
+            far = np.abs(since.value[ok] - before.mean) >= MOVED_SIGMAS * before.sigma
+            first = int(when[int(np.argmax(far))]) if far.any() else int(when[-1])
+            change = {"kind": "deviation", "direction": direction, "from_ns": first, "to_ns": int(when[-1])}
+            moved.append(fact.model_copy(update=change))
+        else:
+            neighbours.append(fact)
+    return moved, neighbours
+
+
+def _context(
+    records: Records, anomaly: Anomaly, tags: list[Tag], state_path: str | None, upto: int, now_ns: int
+) -> list[Fact]:
+    facts: list[Fact] = []
+    for tag in tags:
+        if tag.path == state_path or tag.role == "state":
+            window = records.window(tag.path, anomaly.onset_ns - 10 * BASELINE_NS, now_ns, upto=upto, limit=1)
+            if len(window.value) and np.isfinite(window.value[-1]):
+                number = int(window.value[-1])
+                text = (tag.enum or {}).get(number, str(number))
+                facts.append(Fact(id="E1", kind="state", path=tag.path, role="state", value=float(number), text=text))
+        elif tag.role == "sp":
+            window = records.window(tag.path, anomaly.onset_ns - BASELINE_NS, now_ns, upto=upto)
+            values = window.value[np.isfinite(window.value)]
+            if len(values) > 1 and values[0] != values[-1]:
+                facts.append(
+                    Fact(
+                        id="E1",
+                        kind="setpoint",
+                        path=tag.path,
+                        role="sp",
+                        unit=tag.unit,
+                        baseline=float(values[0]),
+                        value=float(values[-1]),
+                        samples=len(values),
+                    )
+                )
+    return facts
+
+
+def _history(records: Records, anomaly: Anomaly) -> list[Fact]:
+    """The latest similar episode (same kind, same first tag) on this equipment, and what a person said of it."""
+    first = anomaly.members[0].path
+    for past, cause, verdict in records.past_episodes(anomaly.equipment, anomaly.onset_ns, 10):
+        if past.kind == anomaly.kind and past.members[0].path == first and past.anomaly_id != anomaly.anomaly_id:
+            said = f"{verdict} as {cause}" if verdict and cause else "not reviewed"
+            return [Fact(id="E1", kind="history", from_ns=past.onset_ns, text=f"a similar episode was {said}")]
+    return []

@@ -1,0 +1,1 @@
+"""Pages for people: server-rendered fragments, no file from another host."""
