@@ -46,6 +46,7 @@ BAD_NOT_CONNECTED: Final = 0x808A0000
 BAD_DEVICE_FAILURE: Final = 0x808B0000
 BAD_SENSOR_FAILURE: Final = 0x808C0000
 BAD_OUT_OF_SERVICE: Final = 0x808D0000
+BAD_SERVER_TOO_BUSY: Final = 0x80EE0000
 
 _NAMES: Final[dict[int, str]] = {
     GOOD: "Good",
@@ -71,6 +72,7 @@ _NAMES: Final[dict[int, str]] = {
     BAD_DEVICE_FAILURE: "BadDeviceFailure",
     BAD_SENSOR_FAILURE: "BadSensorFailure",
     BAD_OUT_OF_SERVICE: "BadOutOfService",
+    BAD_SERVER_TOO_BUSY: "BadServerTooBusy",
     0x803A0000: "BadNotReadable",
     0x801F0000: "BadUserAccessDenied",
     0x803E0000: "BadOutOfMemory",
