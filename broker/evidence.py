@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from broker.catalogue import catalogue
+from broker.store.rows import Window
 from schemas.anomaly import Anomaly, Direction, Kind, Member
 from schemas.evidence import Evidence, Fact
 from schemas.status import Quality, quality_of
@@ -30,14 +30,6 @@ MAX_OTHERS: Final = 3
 MOVED_SIGMAS: Final = 5.0
 #: Fewer good samples than this say nothing about what is normal.
 MIN_BASELINE: Final = 8
-
-
-class Window(Protocol):
-    """Stored samples of one tag in order of time."""
-
-    source_ns: NDArray[np.int64]
-    value: NDArray[np.float64]
-    status: NDArray[np.uint32]
 
 
 class Records(Protocol):

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, get_args
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
+from broker.store.rows import UserRow
 from schemas.errors import Refused
 
 Role = Literal["consumer", "integrator", "engineer", "auditor", "admin"]
@@ -34,15 +35,6 @@ class Person:
 
     name: str
     roles: frozenset[Role]
-
-
-class UserRow(Protocol):
-    """A local user as the store keeps it."""
-
-    name: str
-    roles: tuple[str, ...]
-    password_hash: str
-    disabled: bool
 
 
 def hash_password(password: str) -> str:

@@ -79,19 +79,20 @@ async def _serve(config: Config, store: Store) -> int:
     token = secrets.token_urlsafe(32)
     services = Services(config, store, writer, reasoner, token)
     server = _server(config, services)
-    writer.start(lambda: loop.call_soon_threadsafe(reasoning.wake))
-    thinking = asyncio.create_task(reasoning.run())
-    serving = asyncio.create_task(server.serve())
+    writer.start(lambda: _wake(loop, reasoning))
+    thinking = asyncio.create_task(reasoning.run(), name="reasoning")
+    thinking.add_done_callback(_say_why)
+    serving = asyncio.create_task(server.serve(), name="api")
     access = config.data_dir / "core.json"
     try:
         _publish(access, config, token)
         waiting = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait({waiting, serving, thinking}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        failed = [task for task in done if task is not waiting]
-        for task in failed:
-            events.core_part_failed(task.get_coro().__qualname__, repr(task.exception() if task.done() else None))
-        return EXIT_FAILED if failed else EXIT_OK
+        if serving in done:
+            _say_why(serving)
+            return EXIT_FAILED
+        return EXIT_OK
     finally:
         access.unlink(missing_ok=True)
         server.should_exit = True
@@ -99,6 +100,18 @@ async def _serve(config: Config, store: Store) -> int:
         await asyncio.gather(thinking, serving, return_exceptions=True)
         await reasoner.close()
         await asyncio.to_thread(writer.stop)
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """Report a part that ended by itself; without reasoning the rules go on explaining."""
+    if not task.cancelled():
+        events.core_part_failed(task.get_name(), repr(task.exception()))
+
+
+def _wake(loop: asyncio.AbstractEventLoop, reasoning: ReasoningService) -> None:
+    # the writer may commit once more while the loop is being closed
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(reasoning.wake)
 
 
 def _server(config: Config, services: Services) -> uvicorn.Server:

@@ -42,15 +42,23 @@ class ReasoningService:
         await self._reasoner.start()
         while True:
             self._wake.clear()
-            pending = await asyncio.to_thread(self._reader.annotations_pending, BATCH)
-            if pending and self._reasoner.state.phase == "ready":
-                for evidence, score in pending:
-                    await self._explain(evidence, score)
+            if self._reasoner.state.status == "ready" and await self._work():
                 continue
             try:
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
             except TimeoutError:
                 continue
+
+    async def _work(self) -> bool:
+        """Explain what is pending; whether there was anything."""
+        try:
+            pending = await asyncio.to_thread(self._reader.annotations_pending, BATCH)
+        except FairleadError as error:
+            events.annotation_not_stored("", str(error))
+            return False
+        for evidence, score in pending:
+            await self._explain(evidence, score)
+        return bool(pending)
 
     async def _explain(self, evidence: Evidence, score: float) -> None:
         annotation = await self._reasoner.annotate(evidence, detector_score=score, created_ns=self._now_ns())

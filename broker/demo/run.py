@@ -278,7 +278,7 @@ def _news(state: _State, told: set[str]) -> list[str]:
 def _screen(state: _State) -> Group:
     sources = Table("source", "protocol", "state", "records", "rejected", box=None)
     for source in state.sources:
-        counts = (str(source["records"]), str(source["quarantined"]))
+        counts = (str(source["records"]), str(source["rejected"]))
         sources.add_row(source["name"], source["kind"], source["state"], *counts)
     table = Table("since", "equipment", "anomaly", "cause", "origin", "review", box=None)
     for anomaly in state.anomalies[:8]:

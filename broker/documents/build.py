@@ -103,6 +103,11 @@ def maintenance_request(
     return _envelope(site, "maintenance.request.v1", anomaly.anomaly_id, anomaly, review, body.model_dump(mode="json"))
 
 
+def document_ids(anomaly_id: str, annotation_id: str) -> tuple[str, str]:
+    """Ids of the documents that the release of an annotation makes: annotation and maintenance request."""
+    return _identity("anomaly.annotation.v1", annotation_id), _identity("maintenance.request.v1", anomaly_id)
+
+
 def _priority(severity: Severity) -> Any:
     return str(int(severity))
 

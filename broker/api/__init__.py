@@ -1,0 +1,1 @@
+"""HTTP: sign-in, records, anomalies, review, documents, health and metrics; its options."""

@@ -1,0 +1,223 @@
+"""Records, tags, trends, gaps, quarantine and sources: what historians pull and integrators look at."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import FastAPI, Query
+from fastapi.responses import JSONResponse, Response
+
+from broker.api import cursor
+from broker.api.services import ReaderOf, ServicesOf
+from broker.store.rows import GapRow, RecordRow
+from schemas.documents import rfc3339
+from schemas.errors import Refused
+from schemas.status import Flag, name
+
+_CSV_COLUMNS = ("seq", "path", "source_time", "value", "unit", "quality", "status", "flags", "received_time")
+
+Limit = Annotated[int, Query(ge=1, le=10_000, description="Most rows of the page.")]
+Path = Annotated[str | None, Query(max_length=500, description="Tag path, `*` stands for anything.")]
+
+
+def add_routes(app: FastAPI) -> None:
+    """Register the routes of this module."""
+    app.get("/api/v1/records")(records)
+    app.get("/api/v1/current")(current)
+    app.get("/api/v1/tags")(tags)
+    app.get("/api/v1/trend")(trend)
+    app.get("/api/v1/gaps")(gaps)
+    app.get("/api/v1/quarantine")(quarantine)
+    app.get("/api/v1/sources")(sources)
+
+
+def record_json(row: RecordRow) -> dict[str, Any]:
+    """
+    One record for JSON: times RFC 3339 with nine digits, integers beyond 2**53 and text as strings, never NaN.
+
+    ``value`` is the best single reading of the row: a number, else its text, else null.
+    """
+    number = row.value if row.value is not None and math.isfinite(row.value) else None
+    value: float | str | None = number
+    if row.value_int is not None:
+        value = str(row.value_int)
+    elif row.value_text is not None:
+        value = row.value_text
+    return {
+        "seq": str(row.seq),
+        "path": row.path,
+        "source_time": rfc3339(row.source_ns),
+        "server_time": None if row.server_ns is None else rfc3339(row.server_ns),
+        "received_time": rfc3339(row.received_ns),
+        "value": value,
+        "unit": row.unit,
+        "quality": row.quality,
+        "status": name(row.status),
+        "status_code": row.status,
+        "flags": [flag.name.lower() for flag in Flag(row.flags) if flag.name],
+        "revision": row.revision,
+    }
+
+
+def _cell(value: object) -> str:
+    """A CSV cell; text that a spreadsheet would run as a formula gets a quote before it."""
+    text = "" if value is None else "|".join(value) if isinstance(value, list) else str(value)
+    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def records(
+    services: ServicesOf,
+    reader: ReaderOf,
+    after: Annotated[
+        str | None, Query(max_length=200, description="Cursor of the page before; none: beginning.")
+    ] = None,
+    limit: Limit = 1000,
+    path: Path = None,
+    format: Literal["json", "ndjson", "csv"] = "json",  # noqa: A002 - the name integrators meet
+) -> Response:
+    """
+    Records in the order in which they were stored, late and backfilled ones too.
+
+    The header ``X-Next-Cursor`` (and ``next`` in JSON) is the cursor for the next page; an empty page repeats it. 410
+    with ``earliest`` says that retention has removed rows behind the cursor.
+    """
+    store_id = reader.store_id
+    place = cursor.decode(store_id, after)
+    first, _ = reader.span()
+    if after is not None and first is not None and place + 1 < first:
+        earliest = cursor.encode(store_id, first - 1)
+        return JSONResponse({"detail": "retention has removed rows behind this cursor", "earliest": earliest}, 410)
+    page = reader.record_page(after=place, limit=min(limit, services.config.store.page_limit), path=path)
+    following = cursor.encode(store_id, page.next_after)
+    headers = {"X-Next-Cursor": following, "X-Has-More": str(page.has_more).lower()}
+    rows = [record_json(row) for row in page.rows]
+    if format == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(_CSV_COLUMNS)
+        writer.writerows([_cell(row[column]) for column in _CSV_COLUMNS] for row in rows)
+        return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    if format == "ndjson":
+        body = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+        return Response(body, media_type="application/x-ndjson", headers=headers)
+    answer = {"records": rows, "next": following, "has_more": page.has_more}
+    return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers)
+
+
+def current(reader: ReaderOf, path: Path = None, limit: Limit = 1000) -> Response:
+    """The newest record of each tag, with the cursor from which following goes on."""
+    rows = reader.current(path=path, limit=limit)
+    newest = max((row.seq for row in rows), default=0)
+    answer = {"records": [record_json(row) for row in rows], "next": cursor.encode(reader.store_id, newest)}
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def tags(reader: ReaderOf) -> Response:
+    """Every tag that has ever been in a map; ``in_map`` says whether it is now."""
+    rows = [{key: value for key, value in row._asdict().items() if key != "tag_id"} for row in reader.tags()]
+    return Response(msgspec.json.encode({"tags": rows}), media_type="application/json")
+
+
+def trend(
+    reader: ReaderOf,
+    path: Annotated[str, Query(min_length=1, max_length=500)],
+    from_ms: Annotated[int, Query(ge=0, le=4_102_444_800_000)],
+    to_ms: Annotated[int, Query(ge=0, le=4_102_444_800_000)],
+    buckets: Annotated[int, Query(ge=1, le=2000)] = 300,
+) -> Response:
+    """
+    Smallest, largest and last value of a tag in each bucket of time, for drawing.
+
+    A point with nulls is a break: a gap, or bad values. Nothing is interpolated.
+    """
+    if to_ms <= from_ms:
+        raise Refused("to_ms must be later than from_ms")
+    found = reader.trend(path, from_ms * 1_000_000, to_ms * 1_000_000, buckets)
+    if found is None:
+        return JSONResponse({"detail": f"no tag has the path {path!r}"}, 404)
+    points = [
+        {
+            "at_ms": (point.last_ns if point.last_ns is not None else point.at_ns) // 1_000_000,
+            "min": point.min,
+            "max": point.max,
+            "last": point.last,
+            "n": point.n,
+            "bad": point.n_bad,
+        }
+        for point in found.points
+    ]
+    breaks = {"min": None, "max": None, "last": None, "n": 0, "bad": 0}
+    points.extend({"at_ms": gap.from_ns // 1_000_000 + 1, **breaks} for gap in found.gaps)
+    points.sort(key=lambda point: point["at_ms"] or 0)
+    answer = {"path": found.path, "unit": found.unit, "points": points, "gaps": [_gap(gap) for gap in found.gaps]}
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def _gap(row: GapRow) -> dict[str, Any]:
+    return {
+        "source": row.source,
+        "path": row.path,
+        "cause": row.cause,
+        "from": rfc3339(row.from_ns),
+        "to": None if row.to_ns is None else rfc3339(row.to_ns),
+        "backfilled": row.backfilled,
+        "detail": row.detail,
+    }
+
+
+def gaps(reader: ReaderOf, limit: Limit = 1000) -> Response:
+    """Holes in the expected sampling with their cause, newest first."""
+    rows = [_gap(row) for row in reader.gaps(limit=limit)]
+    return Response(msgspec.json.encode({"gaps": rows}), media_type="application/json")
+
+
+def quarantine(reader: ReaderOf, limit: Limit = 200) -> Response:
+    """What sources sent and nobody could use, with the reason, newest first; ``raw`` is repaired to text."""
+    rows = [
+        {
+            "id": str(row.quarantine_id),
+            "source": row.source,
+            "place": row.place,
+            "reason": row.reason,
+            "raw": row.raw[:500].decode("utf-8", "replace"),
+            "received_time": rfc3339(row.received_ns),
+        }
+        for row in reader.quarantine(limit=limit)
+    ]
+    return Response(msgspec.json.encode({"quarantine": rows}), media_type="application/json")
+
+
+def sources(services: ServicesOf, reader: ReaderOf) -> dict[str, Any]:
+    """Each source of the configuration: what acquire says of it, and its rows in SQL."""
+    state = services.acquire_state()
+    stored = {row.source: row for row in reader.sources()}
+    rows = []
+    for source, kind in services.config.kinds.items():
+        live = state.sources.get(source) if state else None
+        row = stored.get(source)
+        rows.append(
+            {
+                "name": source,
+                "kind": kind,
+                "state": live.condition if live else "unknown",
+                "since": rfc3339(live.since_ns) if live else None,
+                "error": live.error if live else "acquire does not run",
+                "samples": live.samples if live else 0,
+                "rejected": live.rejects if live else 0,
+                "reconnects": live.reconnects if live else 0,
+                "counters": live.counters if live else {},
+                "facts": live.facts if live else {},
+                "records": row.rows if row else 0,
+                "last_received": rfc3339(row.last_received_ns) if row and row.last_received_ns else None,
+            }
+        )
+    reasoner = services.reasoner.state
+    return {
+        "sources": rows,
+        "journal": msgspec.to_builtins(state.journal) if state else None,
+        "reasoning": f"{reasoner.status}: {reasoner.reason}" if reasoner.reason else reasoner.status,
+    }

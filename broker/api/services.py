@@ -1,0 +1,79 @@
+"""What the handlers need of the core process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as CommandTimeout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import msgspec
+from fastapi import Depends, Request
+
+from broker.acquire.state import AcquireState
+from broker.api.accounts import Person
+from broker.core.writer import Writer
+from broker.store import Reader, Store, Transaction
+from schemas.errors import StoreError
+
+if TYPE_CHECKING:
+    from broker.config.model import Config
+    from llm.client import Reasoner
+
+T = TypeVar("T")
+
+#: A request waits so long for the writer thread.
+COMMAND_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Configuration, store, writer thread and reasoner of this core; ``token`` is the local administrator's."""
+
+    config: Config
+    store: Store
+    writer: Writer
+    reasoner: Reasoner
+    token: str
+
+    def acquire_state(self) -> AcquireState | None:
+        """What acquire last wrote of itself; None when it does not run or cannot be understood."""
+        try:
+            return msgspec.json.decode((self.config.data_dir / "acquire.json").read_bytes(), type=AcquireState)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def write(self, command: Callable[[Transaction], T]) -> T:
+        """
+        Run a command on the writer thread and wait for it.
+
+        Raises:
+            Refused, StoreError: what the command raised, or that the writer did not come to it in time.
+        """
+        future = self.writer.submit(command)
+        try:
+            return future.result(COMMAND_S)
+        except CommandTimeout:
+            future.cancel()
+            raise StoreError("the writer is busy; try again") from None
+
+
+def _services(request: Request) -> Services:
+    found = request.app.state.services
+    assert isinstance(found, Services)
+    return found
+
+
+def _reader(request: Request) -> Reader:
+    reader: Reader = request.app.state.reader
+    return reader
+
+
+def _person(request: Request) -> Person:
+    person: Person = request.state.person
+    return person
+
+
+ServicesOf = Annotated[Services, Depends(_services)]
+ReaderOf = Annotated[Reader, Depends(_reader)]
+PersonOf = Annotated[Person, Depends(_person)]

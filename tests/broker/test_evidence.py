@@ -1,0 +1,165 @@
+"""Evidence of an anomaly: facts computed from stored records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from broker.evidence import build_evidence, signature
+from broker.store.rows import Window
+from schemas.anomaly import Anomaly
+from schemas.evidence import Fact
+from schemas.status import BAD, GOOD
+from schemas.tagmap import Equipment, Tag, TagMap
+
+SECOND = 1_000_000_000
+T0 = 1_790_000_000 * SECOND
+P101 = "Acme/Lyon/Utilities/Skid1/P101"
+
+
+@dataclass
+class MemoryRecords:
+    """Rows in memory: (path, source_ns, value, status, seq)."""
+
+    rows: list[tuple[str, int, float, int, int]] = field(default_factory=list)
+    past: list[tuple[Anomaly, str | None, str | None]] = field(default_factory=list)
+
+    def add(self, name: str, from_s: int, to_s: int, level: float, *, noise: float = 0.1, status: int = GOOD) -> None:
+        rng = np.random.default_rng(len(self.rows))
+        for second in range(from_s, to_s):
+            value = level + noise * float(rng.standard_normal())
+            self.rows.append((f"{P101}/{name}", T0 + second * SECOND, value, status, len(self.rows) + 1))
+
+    def window(self, path: str, from_ns: int, to_ns: int, *, upto: int, limit: int = 5000) -> Window:
+        found = [r for r in self.rows if r[0] == path and from_ns <= r[1] < to_ns and r[4] <= upto]
+        found = sorted(found, key=lambda row: row[1])[-limit:]
+        return Window(
+            np.array([r[1] for r in found], np.int64),
+            np.array([r[2] for r in found], np.float64),
+            np.array([r[3] for r in found], np.uint32),
+        )
+
+    def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[tuple[Anomaly, str | None, str | None]]:
+        return self.past[:limit]
+
+
+def _tag(number: int, name: str, **changes: object) -> Tag:
+    fields = {"number": number, "id": f"t-{name.lower()}", "path": f"{P101}/{name}", "source": "plc", "address": "x"}
+    return Tag.model_validate({**fields, "equipment": P101, "unit": "Cel", **changes})
+
+
+TAGS = TagMap(
+    site="Acme/Lyon",
+    tags=(
+        _tag(0, "BearingTemp"),
+        _tag(1, "Vibration", unit="mm/s"),
+        _tag(2, "Flow", unit="m3/h"),
+        _tag(3, "MotorPower", unit="kW"),
+        _tag(4, "State", role="state", enum={6: "Execute"}, unit="1"),
+        _tag(5, "Setpoint", role="sp"),
+    ),
+    equipment=(Equipment(path=P101, equipment_class="centrifugal_pump", state=f"{P101}/State", running=(6,)),),
+)
+
+
+@pytest.fixture
+def records() -> MemoryRecords:
+    """Two minutes of normal running, then a bearing that gets hot while the flow stays."""
+    memory = MemoryRecords()
+    for name, level in (("BearingTemp", 47.4), ("Vibration", 1.6), ("Flow", 38.0), ("MotorPower", 4.2)):
+        memory.add(name, -120, 0, level)
+    memory.add("State", -120, -119, 6.0, noise=0.0)
+    memory.add("Setpoint", -60, -59, 70.0, noise=0.0)
+    memory.add("Setpoint", -1, 0, 72.0, noise=0.0)
+    memory.add("BearingTemp", 0, 6, 74.0)
+    memory.add("Vibration", 0, 6, 5.9)
+    memory.add("Flow", 0, 6, 38.0)
+    memory.add("MotorPower", 2, 6, 6.1)
+    return memory
+
+
+def _by_name(facts: tuple[Fact, ...]) -> dict[str, Fact]:
+    return {fact.name: fact for fact in facts}
+
+
+def test_members_become_deviations_with_their_baseline(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """A member's fact carries peak, mean before, distance in sigmas and rank of onset."""
+    evidence = build_evidence(records, TAGS, anomaly, len(records.rows))
+
+    bearing = _by_name(evidence.facts)["BearingTemp"]
+    assert (bearing.id, bearing.rank, bearing.kind) == ("E1", 1, "deviation")
+    assert bearing.value == 74.2
+    assert bearing.baseline == pytest.approx(47.4, abs=0.1)
+    assert bearing.sigmas is not None
+    assert bearing.sigmas > 100
+    assert bearing.samples == 6
+
+
+def test_other_tags_are_moved_or_normal(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """A tag that no detector named is a deviation when it moved, a normal neighbour when it did not."""
+    facts = _by_name(build_evidence(records, TAGS, anomaly, len(records.rows)).facts)
+
+    assert (facts["MotorPower"].kind, facts["MotorPower"].direction) == ("deviation", "rose")
+    assert facts["MotorPower"].from_ns == T0 + 2 * SECOND
+    assert (facts["Flow"].kind, facts["Flow"].direction) == ("neighbour", None)
+
+
+def test_context_names_state_and_changed_set_point(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """The equipment's state and a set point that was changed shortly before are facts."""
+    facts = _by_name(build_evidence(records, TAGS, anomaly, len(records.rows)).facts)
+
+    assert facts["State"].text == "Execute"
+    assert (facts["Setpoint"].baseline, facts["Setpoint"].value) == (70.0, 72.0)
+
+
+def test_records_stored_later_change_nothing(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """Only records up to the seq of the revision count, so a catch-up gives the same evidence."""
+    upto = len(records.rows)
+    first = build_evidence(records, TAGS, anomaly, upto)
+    records.add("Flow", 1, 6, 90.0)
+
+    assert build_evidence(records, TAGS, anomaly, upto) == first
+    assert build_evidence(records, TAGS, anomaly, len(records.rows)) != first
+
+
+def test_bad_values_are_no_baseline(anomaly: Anomaly) -> None:
+    """A tag that had only bad values before has no baseline and is no neighbour."""
+    memory = MemoryRecords()
+    memory.add("BearingTemp", -120, 0, 47.4, status=BAD)
+    memory.add("Flow", -120, 6, 38.0, status=BAD)
+
+    facts = _by_name(build_evidence(memory, TAGS, anomaly, len(memory.rows)).facts)
+
+    assert facts["BearingTemp"].baseline is None
+    assert "Flow" not in facts
+
+
+def test_past_episode_with_its_verdict_is_a_fact(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """A similar closed episode is named with what a person said of it."""
+    earlier = anomaly.model_copy(update={"anomaly_id": "b2" * 8, "onset_ns": T0 - 10**15, "state": "closed"})
+    records.past = [(earlier, "Bearing wear", "approved")]
+
+    facts = build_evidence(records, TAGS, anomaly, len(records.rows)).facts
+
+    assert [f.text for f in facts if f.kind == "history"] == ["a similar episode was approved as Bearing wear"]
+
+
+def test_ids_are_consecutive_and_bounded(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """Facts are E1…En without holes, however many members shout."""
+    many = tuple(anomaly.members[0].model_copy(update={"path": f"{P101}/T{i}", "tag_id": f"t{i}"}) for i in range(200))
+    evidence = build_evidence(records, TAGS, anomaly.model_copy(update={"members": many}), len(records.rows))
+
+    assert [fact.id for fact in evidence.facts] == [f"E{i}" for i in range(1, len(evidence.facts) + 1)]
+    assert len(evidence.facts) <= 17
+
+
+def test_growth_of_a_peak_is_no_new_evidence(anomaly: Anomaly) -> None:
+    """Only members, severity and state make new evidence; a higher peak does not."""
+    higher = anomaly.members[0].model_copy(update={"peak": 99.0})
+    grown = anomaly.model_copy(update={"members": (higher, *anomaly.members[1:]), "revision": 3})
+    joined = anomaly.model_copy(update={"members": anomaly.members[:1]})
+
+    assert signature(grown) == signature(anomaly)
+    assert signature(joined) != signature(anomaly)
