@@ -13,9 +13,8 @@ import json
 import os
 import secrets
 import signal
-import sys
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +27,7 @@ from broker.core.reasoning import ReasoningService
 from broker.core.writer import Writer
 from broker.journal import JournalFiles
 from broker.store import Store
+from broker.supervisor import stop_at_eof
 from broker.version import VERSION
 from detectors.detection import Detection
 from llm.client import Reasoner
@@ -67,7 +67,7 @@ async def _serve(config: Config, store: Store) -> int:
         # Windows has no signal handlers on the loop; there the supervisor closes standard input
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
-    _stop_at_eof(loop, stop)
+    stop_at_eof(loop, stop)
     journal = JournalFiles(config.data_dir / "journal")
     writer = Writer(
         store,
@@ -79,20 +79,21 @@ async def _serve(config: Config, store: Store) -> int:
     token = secrets.token_urlsafe(32)
     services = Services(config, store, writer, reasoner, token)
     server = _server(config, services)
-    writer.start(lambda: _wake(loop, reasoning))
+    ended = asyncio.Event()
+    writer.start(lambda: _tell(loop, reasoning.wake), lambda: _tell(loop, ended.set))
     thinking = asyncio.create_task(reasoning.run(), name="reasoning")
     thinking.add_done_callback(_say_why)
     serving = asyncio.create_task(server.serve(), name="api")
     access = config.data_dir / "core.json"
     try:
         _publish(access, config, token)
-        waiting = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if serving in done:
+        waiting = {asyncio.create_task(stop.wait()), asyncio.create_task(ended.wait())}
+        await asyncio.wait({*waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        if serving.done():
             _say_why(serving)
-            return EXIT_FAILED
-        return EXIT_OK
+        return EXIT_OK if stop.is_set() else EXIT_FAILED
     finally:
         access.unlink(missing_ok=True)
         server.should_exit = True
@@ -108,10 +109,10 @@ def _say_why(task: asyncio.Task[None]) -> None:
         events.core_part_failed(task.get_name(), repr(task.exception()))
 
 
-def _wake(loop: asyncio.AbstractEventLoop, reasoning: ReasoningService) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
     # the writer may commit once more while the loop is being closed
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(reasoning.wake)
+        loop.call_soon_threadsafe(what)
 
 
 def _server(config: Config, services: Services) -> uvicorn.Server:
@@ -143,15 +144,3 @@ def _publish(access: Path, config: Config, token: str) -> None:
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(body)
     part.replace(access)
-
-
-def _stop_at_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """End with the supervisor: it holds the other end of our standard input."""
-    if os.environ.get("FAIRLEAD_SUPERVISED") != "1":
-        return
-
-    def wait() -> None:
-        sys.stdin.buffer.read()
-        loop.call_soon_threadsafe(stop.set)
-
-    threading.Thread(target=wait, daemon=True).start()

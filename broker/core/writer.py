@@ -43,13 +43,15 @@ class Writer:
         self._drained = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fairlead-writer", daemon=True)
         self._on_commit: Callable[[], None] | None = None
+        self._on_end: Callable[[], None] | None = None
         self.error: str = ""
         self.beat_s: float = time.monotonic()
         self.position = Position(0, 0)
 
-    def start(self, on_commit: Callable[[], None] | None = None) -> None:
-        """Begin; *on_commit* is called on the writer thread after each commit."""
+    def start(self, on_commit: Callable[[], None] | None = None, on_end: Callable[[], None] | None = None) -> None:
+        """Begin; on the writer thread *on_commit* is called after each commit and *on_end* when it ends."""
         self._on_commit = on_commit
+        self._on_end = on_end
         self._thread.start()
 
     def submit(self, command: Callable[[Transaction], T]) -> Future[T]:
@@ -81,6 +83,17 @@ class Writer:
         return self._thread.is_alive() and time.monotonic() - self.beat_s < 10.0
 
     def _run(self) -> None:
+        try:
+            self._repeat()
+        except BaseException as error:  # noqa: BLE001 - the process ends with it and is started again
+            self.error = repr(error)
+            events.core_part_failed("writer", self.error)
+        finally:
+            self._refuse_waiting()
+            if self._on_end is not None:
+                self._on_end()
+
+    def _repeat(self) -> None:
         wait_s = RETRY_S
         while True:
             try:
@@ -92,11 +105,10 @@ class Writer:
                 self.error = str(error)
                 events.store_refused(str(error), wait_s)
                 if self._stop.wait(wait_s):
-                    break
+                    return
                 wait_s = min(wait_s * 2, RETRY_MAX_S)
             else:
-                break
-        self._refuse_waiting()
+                return
 
     def _loop(self, pipeline: Pipeline) -> None:
         maintain_at = time.monotonic() + MAINTAIN_EVERY_S
