@@ -48,7 +48,18 @@ class Records(Protocol):
 class _Level:
     mean: float
     sigma: float
-    n: int
+    low: float
+    high: float
+
+    def left(self, level: float) -> bool:
+        """
+        Whether *level* is far from what was normal: many sigmas away, and beyond twice the span of the baseline.
+
+        The span guards against slow wander, which a short baseline's sigma does not know.
+        """
+        span = self.high - self.low
+        far = abs(level - self.mean) >= MOVED_SIGMAS * self.sigma
+        return far and not self.low - span < level < self.high + span
 
 
 def _level(window: Window) -> _Level | None:
@@ -58,7 +69,8 @@ def _level(window: Window) -> _Level | None:
     middle = float(np.median(good))
     # 1.4826 makes the median absolute deviation a sigma for normal noise; a stuck or coarse signal has none
     sigma = 1.4826 * float(np.median(np.abs(good - middle)))
-    return _Level(middle, max(sigma, float(np.std(good)) * 0.5, abs(middle) * 1e-6, 1e-9), len(good))
+    sigma = max(sigma, float(np.std(good)) * 0.5, abs(middle) * 1e-6, 1e-9)
+    return _Level(middle, sigma, float(good.min()), float(good.max()))
 
 
 def signature(anomaly: Anomaly) -> tuple[str, ...]:
@@ -180,7 +192,7 @@ def _other_tags(
             sigmas=round(abs(distance), 2),
             samples=int(ok.sum()),
         )
-        if abs(distance) >= MOVED_SIGMAS and abs(level - before.mean) > tag.deadband:
+        if before.left(level) and abs(level - before.mean) > tag.deadband:
             direction: Direction = "rose" if distance > 0 else "fell"
             far = np.abs(since.value[ok] - before.mean) >= MOVED_SIGMAS * before.sigma
             first = int(when[int(np.argmax(far))]) if far.any() else int(when[-1])

@@ -28,6 +28,8 @@ from schemas.tagmap import TagMap
 
 #: Stage state is saved when so much journal time has passed since the last save.
 SAVE_EVERY_NS: Final = 5_000_000_000
+#: Maps that stages keep, so that the saved state can be read again.
+KEPT_MAPS: Final = 4
 #: Entries in one transaction at most.
 BUNDLE: Final = 512
 
@@ -52,7 +54,7 @@ class Pipeline:
         self._journal = journal
         self._normalizer = normalizer
         self._detection = detection
-        self._map = TagMap(site="", tags=())
+        self._maps: list[TagMap] = [TagMap(site="", tags=())]
         self._explained: dict[str, tuple[str, ...]] = {}
         self._read_to = Position(0, 0)
         self._saved_ns = 0
@@ -76,8 +78,8 @@ class Pipeline:
             self._read_to = Position(*state["position"])
             self._saved_ns = state["saved_ns"]
             self._explained = {key: tuple(value) for key, value in state["explained"].items()}
-            if state["map"]:
-                self._use_map(state["map"], None)
+            for body in state["maps"]:
+                self._use_map(body, None)
             self._restore_stage("normalizer", self._normalizer)
             self._restore_stage("detection", self._detection)
         while self._read_to < committed:
@@ -131,7 +133,7 @@ class Pipeline:
             "position": list(self._read_to),
             "saved_ns": self._saved_ns,
             "explained": {key: list(value) for key, value in self._explained.items()},
-            "map": self._map.body if self._map.tags else b"",
+            "maps": [tag_map.body for tag_map in self._maps if tag_map.tags],
         }
         tx.save_stage("pipeline", msgspec.msgpack.encode(state))
         tx.save_stage("normalizer", self._normalizer.state())
@@ -141,7 +143,8 @@ class Pipeline:
         tag_map = TagMap.from_body(body)
         self._normalizer.use_map(tag_map.revision, tag_map)
         self._detection.use_map(tag_map.revision, tag_map)
-        self._map = tag_map
+        # batches of the maps before may still follow: a source is read while a new map comes into force
+        self._maps = [*(m for m in self._maps if m.revision != tag_map.revision), tag_map][-KEPT_MAPS:]
         if tx is not None:
             tx.use_map(tag_map.revision, tag_map)
 
@@ -152,7 +155,7 @@ class Pipeline:
         elif isinstance(body, Tick):
             self._anomalies(self._detection.tick(entry.wall_ns), tx, entry)
         elif isinstance(body, MapInForce):
-            if body.revision != self._map.revision:
+            if body.revision != self._maps[-1].revision:
                 self._use_map(body.body, tx)
         elif isinstance(body, Link):
             if tx is not None:
@@ -193,6 +196,6 @@ class Pipeline:
                 self._explained.pop(anomaly.anomaly_id, None)
 
     def _explain(self, tx: Transaction, anomaly: Anomaly, entry: Entry) -> None:
-        evidence = build_evidence(tx, self._map, anomaly, tx.next_seq - 1)
+        evidence = build_evidence(tx, self._maps[-1], anomaly, tx.next_seq - 1)
         tx.evidence(evidence)
         tx.annotation(annotate_by_rules(evidence, detector_score=anomaly.detector_score, created_ns=entry.wall_ns))

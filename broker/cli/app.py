@@ -1,0 +1,52 @@
+"""The command ``fairlead``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from broker.cli import check, configs, database, exits, processes, records, users
+from broker.cli.output import Output, OutputOption, print_json
+
+app = typer.Typer(
+    name="fairlead",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Broker between plant floor and office.",
+)
+app.command()(processes.run)
+app.command()(check.check)
+app.command()(processes.demo)
+app.command()(records.records)
+app.command()(records.anomalies)
+app.add_typer(users.app, name="user")
+app.add_typer(database.app, name="db")
+app.add_typer(configs.app, name="config")
+app.command(hidden=True)(processes.acquire)
+app.command(hidden=True)(processes.core)
+
+
+@app.command()
+def version(output: OutputOption = Output.TABLE) -> None:
+    """Print the version."""
+    from broker.version import VERSION
+
+    if output is Output.JSON:
+        print_json({"version": VERSION, "python": sys.version.split()[0]})
+    else:
+        typer.echo(f"fairlead {VERSION}")
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's) and return the exit code; nothing is raised."""
+    return exits.guarded(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="fairlead")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else exits.OK if end.code is None else exits.FAILED
+    return exits.OK

@@ -1,0 +1,133 @@
+"""``fairlead user``: people who may sign in; through the running core if there is one, else with the store's lock."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_rows
+from schemas.errors import FairleadError, Refused
+
+if TYPE_CHECKING:
+    from broker.config import Config
+
+app = typer.Typer(no_args_is_help=True, help="People who may sign in.")
+#: As the API requires it.
+_NAME: Final = re.compile(r"^[a-z][a-z0-9_.-]{0,63}$")
+_TIMEOUT_S: Final = 10.0
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Small letters, digits and _ . -, a letter first.")],
+    role: Annotated[list[str], typer.Option(help="consumer, integrator, engineer, auditor or admin; may be repeated.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
+) -> None:
+    """Add a person, or give a new password and roles to one."""
+    from broker.api.accounts import check_roles, hash_password
+    from broker.config import load_config
+
+    if not _NAME.match(name):
+        raise typer.BadParameter("small letters, digits and _ . -, a letter first", param_hint="NAME")
+    try:
+        roles = check_roles(role)
+    except Refused as error:
+        raise typer.BadParameter(str(error), param_hint="--role") from None
+    settings = load_config(config)
+    password = _password(name, from_stdin=password_stdin)
+    hashed = hash_password(password)
+    body = {"name": name, "roles": list(roles), "password": password}
+    if _ask_core(settings, "POST", "/api/v1/users", body) is None:
+        from broker.cli.store_access import writing
+
+        with writing(settings) as store, store.transaction() as transaction:
+            transaction.put_user(name, roles, hashed)
+            transaction.audit("command line", "user_put", name, {"roles": list(roles)})
+    typer.echo(f"{name} may sign in as {', '.join(roles)}")
+
+
+@app.command(name="list")
+def list_users(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.TABLE) -> None:
+    """Print who may sign in."""
+    from broker.cli.store_access import reading
+
+    with reading(config) as (_, reader):
+        users = reader.users()
+    if output is Output.JSON:
+        rows: list[dict[str, Any]] = [{"name": u.name, "roles": list(u.roles), "disabled": u.disabled} for u in users]
+    else:
+        rows = [{"name": u.name, "roles": ", ".join(u.roles), "state": "disabled" if u.disabled else ""} for u in users]
+    print_rows(output, ("name", "roles", "state"), rows, empty="nobody may sign in; add someone with fairlead user add")
+
+
+def _password(name: str, *, from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("there is no terminal to ask for the password; use --password-stdin")
+    answer: str = typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True)
+    return answer
+
+
+def _ask_core(config: Config, method: str, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
+    """
+    The running core's answer, or None when no core runs.
+
+    ``core.json`` says where it is. Raises Refused with the core's reason, FairleadError when it cannot answer.
+    """
+    access = _access(config.data_dir / "core.json")
+    if access is None:
+        return None
+    url, token = access
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url + path, json.dumps(body).encode(), headers, method=method)  # noqa: S310 - ours
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *_tls(config))
+    try:
+        with opener.open(request, timeout=_TIMEOUT_S) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+    except urllib.error.HTTPError as error:
+        raise Refused(f"the running core refuses: {_reason(error)}") from None
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ConnectionRefusedError):
+            return None  # a core that was killed leaves its file behind
+        raise FairleadError(f"the running core does not answer: {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise FairleadError(f"the running core does not answer: {error}") from None
+
+
+def _access(path: Path) -> tuple[str, str] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content["url"]), str(content["token"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise FairleadError(f"{path} cannot be read; remove it if no core runs") from None
+
+
+def _tls(config: Config) -> list[urllib.request.HTTPSHandler]:
+    tls = config.api.tls
+    if tls is None:
+        return []
+    context = ssl.create_default_context(cafile=str(config.base_dir / tls.cert))
+    context.check_hostname = False  # the file is ours and names the very certificate; the address may be any of ours
+    return [urllib.request.HTTPSHandler(context=context)]
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    try:
+        detail = json.loads(error.read(65536)).get("detail")
+    except (ValueError, AttributeError, OSError):
+        detail = None
+    return detail if isinstance(detail, str) else HTTPStatus(error.code).phrase

@@ -1,0 +1,215 @@
+"""
+The read side of the store: thread-safe, cannot write, every query bounded in time and rows.
+
+No cursor stays open between two calls, so a slow client cannot hold back a checkpoint (trap S3).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+
+from broker.store.engines import bounded
+from broker.store.people import GENESIS
+from broker.store.reader import episodes, operation, people, trend, values
+from broker.store.rows import (
+    AnomalyDetail,
+    AnomalyRow,
+    AuditFault,
+    AuditRow,
+    Counts,
+    GapRow,
+    QuarantineRow,
+    RecordPage,
+    RecordRow,
+    SourceRow,
+    TagRow,
+    Trend,
+    UserRow,
+)
+from schemas.annotation import Annotation, Review
+from schemas.anomaly import Anomaly
+from schemas.documents import Document
+from schemas.errors import Refused
+from schemas.evidence import Evidence
+from schemas.tagmap import Equipment, TagMap
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_AUDIT_PAGE = 5000
+
+
+class Reader:
+    """
+    Queries of people, pages and other programs.
+
+    Every method raises Refused when the query takes longer than the limit, StoreError when the database cannot be
+    read. ``limit`` is cut to the page limit.
+    """
+
+    def __init__(self, engine: sa.Engine, query_limit_s: float, page_limit: int) -> None:
+        self._engine = engine
+        self._limit_s = query_limit_s
+        self._page_limit = page_limit
+
+    def _bounded(self) -> AbstractContextManager[sa.Connection]:
+        return bounded(self._engine, self._limit_s)
+
+    def _ask(self, query: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._bounded() as connection:
+            return query(connection, *args, **kwargs)
+
+    def _rows(self, limit: int) -> int:
+        return max(1, min(limit, self._page_limit))
+
+    # records
+
+    def record_page(self, *, after: int, limit: int, path: str | None = None) -> RecordPage:
+        """Records with ``seq > after`` in order of ``seq``; *path* may hold ``*``."""
+        return self._ask(values.page, after, self._rows(limit), path)
+
+    def records(self, *, after: int, limit: int, path: str | None = None) -> list[RecordRow]:
+        """Like :meth:`record_page`, going on until rows are found, the end is reached or the time is up."""
+        deadline = time.monotonic() + self._limit_s
+        page = self.record_page(after=after, limit=limit, path=path)
+        while not page.rows and page.has_more:
+            if time.monotonic() > deadline:
+                raise Refused("no matching record was found in time; follow the cursor of a page instead")
+            page = self.record_page(after=page.next_after, limit=limit, path=path)
+        return page.rows
+
+    def span(self) -> tuple[int | None, int]:
+        """(lowest ``seq`` still kept or None, highest ever given)."""
+        return self._ask(values.span)
+
+    def current(self, path: str | None = None, *, limit: int = 10_000) -> list[RecordRow]:
+        """The newest row by device time of each tag in the map, in order of path."""
+        return self._ask(values.current, path, self._rows(limit))
+
+    def tags(self, path: str | None = None) -> list[TagRow]:
+        """Tags of the map in force, in order of path."""
+        return self._ask(values.list_tags, path)
+
+    def trend(self, path: str, from_ns: int, to_ns: int, buckets: int) -> Trend | None:
+        """
+        Extremes, first and last of a tag per bucket; None for an unknown path.
+
+        Up to an hour comes from the records (from roll-ups where those take too long), more from roll-ups.
+        """
+        if to_ns <= from_ns or buckets < 1:
+            raise Refused("a trend needs an end after its begin and at least one bucket")
+        buckets = min(buckets, self._page_limit)
+        resolution = trend.resolution_for(from_ns, to_ns, buckets)
+        try:
+            return self._ask(trend.trend, path, from_ns, to_ns, buckets, resolution)
+        except Refused:
+            if resolution != "raw":
+                raise
+        return self._ask(trend.trend, path, from_ns, to_ns, buckets, "1m")
+
+    def map(self, revision: bytes | None = None) -> TagMap | None:
+        """A registered map, by default the one that came last."""
+        return self._ask(episodes.map_by_revision, revision)
+
+    def equipment_by_path(self, path: str) -> Equipment | None:
+        """The equipment as the newest map that names it has it."""
+        return self._ask(episodes.equipment_by_path, path)
+
+    # anomalies and documents
+
+    def anomalies(
+        self, *, state: str | None = None, review: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[AnomalyRow]:
+        """Episodes, newest first; *review* is a verdict or ``pending``; *before* the cursor of the last row."""
+        return self._ask(episodes.list_anomalies, state, review, self._rows(limit), before)
+
+    def anomaly(self, anomaly_id: str) -> AnomalyDetail | None:
+        """Everything that is known of one episode."""
+        return self._ask(episodes.anomaly_detail, anomaly_id)
+
+    def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:
+        """The newest revision."""
+        return self._ask(episodes.anomaly_by_id, anomaly_id)
+
+    def evidence_by_id(self, evidence_id: str) -> Evidence | None:
+        """One evidence snapshot."""
+        return self._ask(episodes.evidence_by_id, evidence_id)
+
+    def annotation_by_id(self, annotation_id: str) -> Annotation | None:
+        """One annotation."""
+        return self._ask(episodes.annotation_by_id, annotation_id)
+
+    def reviews_of(self, anomaly_id: str) -> list[Review]:
+        """All reviews of an anomaly, oldest first."""
+        return self._ask(episodes.reviews_of, anomaly_id)
+
+    def annotations_pending(self, limit: int) -> list[tuple[Evidence, float]]:
+        """(evidence, detector score) that the model has not been asked about, newest first."""
+        return self._ask(episodes.annotations_pending, self._rows(limit))
+
+    def documents(self, *, after: int = 0, limit: int = 100, type: str | None = None) -> list[tuple[int, Document]]:  # noqa: A002
+        """(place in the outbox, document) behind *after*, in order."""
+        return self._ask(episodes.list_documents, after, self._rows(limit), type)
+
+    def document(self, document_id: str) -> Document | None:
+        """One document."""
+        return self._ask(episodes.document_by_id, document_id)
+
+    # operation
+
+    def gaps(self, *, limit: int = 100, source: str | None = None, state: str | None = None) -> list[GapRow]:
+        """Gaps, newest first, one row a gap and tag; *state* ``open`` or ``closed``."""
+        return self._ask(operation.list_gaps, self._rows(limit), source, state)
+
+    def gaps_between(
+        self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None
+    ) -> list[GapRow]:
+        """Gaps in the span that concern one of *paths* or the whole of *source*, oldest first."""
+        return self._ask(operation.gaps_between, paths, from_ns, to_ns, source)
+
+    def quarantine(self, *, limit: int = 100, before: int | None = None) -> list[QuarantineRow]:
+        """Refused rows and payloads, newest first."""
+        return self._ask(operation.list_quarantine, self._rows(limit), before)
+
+    def sources(self) -> list[SourceRow]:
+        """Sources that the stream has named."""
+        return self._ask(operation.list_sources)
+
+    def counts(self) -> Counts:
+        """Figures of the whole store, for metrics and readiness."""
+        return self._ask(operation.counts)
+
+    # people
+
+    def users(self) -> list[UserRow]:
+        """All people."""
+        return self._ask(people.list_users)
+
+    def user(self, name: str) -> UserRow | None:
+        """One person, also a disabled one."""
+        return self._ask(people.user, name)
+
+    def audit(self, *, limit: int = 100, before: int | None = None) -> list[AuditRow]:
+        """Audit rows, newest first."""
+        return self._ask(people.list_audit, self._rows(limit), before)
+
+    def verify_audit(self) -> AuditFault | None:
+        """Walk the whole audit chain in pages; None when every row holds and none is missing at the end."""
+        after, prev_hash = 0, GENESIS
+        last = self._ask(people.last_audit_id)
+        while True:
+            rows, fault = self._ask(people.verify_audit, after, prev_hash, _AUDIT_PAGE)
+            if fault is not None:
+                return fault
+            if not rows:
+                return None if after >= last else AuditFault(after + 1, "the row is missing")
+            after, prev_hash = rows[-1].audit_id, rows[-1].hash
+
+
+def query(reader: Reader, text: str, **values: Any) -> list[Any]:
+    """Rows of a SELECT on the views, under the reader's limits; for the command line and tests."""
+    return reader._ask(lambda connection: list(connection.execute(sa.text(text), values)))

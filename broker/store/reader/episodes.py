@@ -1,0 +1,210 @@
+"""Anomalies, evidence, annotations, reviews and documents as they were stored."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from broker.store import tables
+from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
+from schemas.annotation import Annotation, Review
+from schemas.anomaly import Anomaly
+from schemas.documents import Document
+from schemas.evidence import Evidence
+from schemas.tagmap import Equipment, TagMap
+
+_A = tables.anomalies
+_B = tables.anomaly_revisions
+_E = tables.evidence
+_N = tables.annotations
+_W = tables.reviews
+_O = tables.outbox
+#: How far back, in anomalies, the model is asked for what it has not explained yet.
+PENDING_SPAN: Final = 500
+
+
+def anomaly_by_id(connection: sa.Connection, anomaly_id: str) -> Anomaly | None:
+    """The newest revision."""
+    query = sa.select(_B.c.body).where(_B.c.anomaly_id == anomaly_id).order_by(_B.c.revision.desc()).limit(1)
+    body = connection.execute(query).scalar()
+    return None if body is None else Anomaly.model_validate_json(body)
+
+
+def evidence_by_id(connection: sa.Connection, evidence_id: str) -> Evidence | None:
+    """One evidence snapshot."""
+    body = connection.execute(sa.select(_E.c.body).where(_E.c.evidence_id == evidence_id)).scalar()
+    return None if body is None else Evidence.model_validate_json(body)
+
+
+def annotation_by_id(connection: sa.Connection, annotation_id: str) -> Annotation | None:
+    """One annotation."""
+    body = connection.execute(sa.select(_N.c.body).where(_N.c.annotation_id == annotation_id)).scalar()
+    return None if body is None else Annotation.model_validate_json(body)
+
+
+def reviews_of(connection: sa.Connection, anomaly_id: str) -> list[Review]:
+    """All reviews of all annotations of an anomaly, oldest first."""
+    query = sa.select(_W.c.body).where(_W.c.anomaly_id == anomaly_id).order_by(_W.c.ordinal)
+    return [Review.model_validate_json(body) for body in connection.execute(query).scalars()]
+
+
+def equipment_by_path(connection: sa.Connection, path: str) -> Equipment | None:
+    """The equipment as the newest map that names it has it."""
+    table = tables.equipment
+    body = connection.execute(sa.select(table.c.body).where(table.c.path == path)).scalar()
+    return None if body is None else Equipment.model_validate_json(body)
+
+
+def map_by_revision(connection: sa.Connection, revision: bytes | None) -> TagMap | None:
+    """A registered map; None asks for the one that was registered last."""
+    table = tables.maps
+    query = sa.select(table.c.body).order_by(table.c.ordinal.desc()).limit(1)
+    body = connection.execute(query if revision is None else query.where(table.c.revision == revision)).scalar()
+    return None if body is None else TagMap.from_body(bytes(body))
+
+
+def past_episodes(
+    connection: sa.Connection, equipment: str, before_ns: int, limit: int
+) -> list[tuple[Anomaly, str | None, str | None]]:
+    """
+    Closed episodes that began before *before_ns*, latest first: (anomaly, named cause, verdict of a person).
+
+    The cause is the one the person named or approved; without a verdict both are None.
+    """
+    query = (
+        sa.select(_A.c.anomaly_id, _B.c.body)
+        .join(_B, sa.and_(_B.c.anomaly_id == _A.c.anomaly_id, _B.c.revision == _A.c.revision))
+        .where(_A.c.equipment == equipment, _A.c.onset_ns < before_ns, _A.c.state == "closed")
+        .order_by(_A.c.onset_ns.desc(), _A.c.ordinal.desc())
+        .limit(limit)
+    )
+    found: list[tuple[Anomaly, str | None, str | None]] = []
+    for anomaly_id, body in connection.execute(query).all():
+        cause, verdict = _verdict(connection, anomaly_id)
+        found.append((Anomaly.model_validate_json(body), cause, verdict))
+    return found
+
+
+def _verdict(connection: sa.Connection, anomaly_id: str) -> tuple[str | None, str | None]:
+    reviews = reviews_of(connection, anomaly_id)
+    if not reviews:
+        return None, None
+    review = reviews[-1]
+    annotation = annotation_by_id(connection, review.annotation_id)
+    first = annotation.causes[0] if annotation is not None else None
+    if review.cause_id is not None and first is not None and review.cause_id != first.id and annotation is not None:
+        evidence = evidence_by_id(connection, annotation.evidence_id)
+        named = (
+            next((cause.text for cause in evidence.causes if cause.id == review.cause_id), None) if evidence else None
+        )
+        return named or review.cause_id, review.verdict
+    return (first.text if first is not None else None), review.verdict
+
+
+def list_anomalies(
+    connection: sa.Connection, state: str | None, review: str | None, limit: int, before: int | None
+) -> list[AnomalyRow]:
+    """
+    Episodes, newest first, behind the cursor *before*.
+
+    *state* is ``open`` or ``closed``; *review* a verdict of the newest review, or ``pending`` for none yet.
+    """
+    newest_note = (
+        sa.select(sa.func.max(_N.c.ordinal)).where(_N.c.anomaly_id == _A.c.anomaly_id).correlate(_A).scalar_subquery()
+    )
+    newest_word = (
+        sa.select(sa.func.max(_W.c.ordinal)).where(_W.c.anomaly_id == _A.c.anomaly_id).correlate(_A).scalar_subquery()
+    )
+    query = (
+        sa.select(
+            _A.c.ordinal,
+            _B.c.body,
+            _N.c.annotation_id,
+            _N.c.origin,
+            _N.c.cause_id,
+            _N.c.cause,
+            _N.c.probability,
+            _W.c.verdict,
+            _W.c.person,
+        )
+        .select_from(_A)
+        .join(_B, sa.and_(_B.c.anomaly_id == _A.c.anomaly_id, _B.c.revision == _A.c.revision))
+        .outerjoin(_N, _N.c.ordinal == newest_note)
+        .outerjoin(_W, _W.c.ordinal == newest_word)
+        .order_by(_A.c.ordinal.desc())
+        .limit(limit)
+    )
+    if state is not None:
+        query = query.where(_A.c.state == state)
+    if before is not None:
+        query = query.where(_A.c.ordinal < before)
+    if review == "pending":
+        query = query.where(_W.c.ordinal.is_(None))
+    elif review is not None:
+        query = query.where(_W.c.verdict == review)
+    return [
+        AnomalyRow(ordinal, Anomaly.model_validate_json(body), *rest)
+        for ordinal, body, *rest in connection.execute(query)
+    ]
+
+
+def anomaly_detail(connection: sa.Connection, anomaly_id: str) -> AnomalyDetail | None:
+    """Everything that is known of one episode."""
+
+    def bodies(column: sa.ColumnElement[str], owner: sa.ColumnElement[str], order: sa.ColumnElement[Any]) -> list[str]:
+        query = sa.select(column).where(owner == anomaly_id).order_by(order)
+        return list(connection.execute(query).scalars())
+
+    revisions = [Anomaly.model_validate_json(b) for b in bodies(_B.c.body, _B.c.anomaly_id, _B.c.revision)]
+    if not revisions:
+        return None
+    evidence = [Evidence.model_validate_json(b) for b in bodies(_E.c.body, _E.c.anomaly_id, _E.c.ordinal)]
+    notes = [Annotation.model_validate_json(b) for b in bodies(_N.c.body, _N.c.anomaly_id, _N.c.ordinal.desc())]
+    reviews = reviews_of(connection, anomaly_id)
+    entries = [
+        AnnotationEntry(note, place > 0, [one for one in reviews if one.annotation_id == note.annotation_id])
+        for place, note in enumerate(notes)
+    ]
+    changed = bool(notes and evidence and notes[0].evidence_id != evidence[-1].evidence_id)
+    return AnomalyDetail(revisions[-1], revisions, evidence, entries, reviews, changed)
+
+
+def annotations_pending(connection: sa.Connection, limit: int) -> list[tuple[Evidence, float]]:
+    """
+    (evidence, detector score) that the model has not been asked about, newest first.
+
+    Only the newest evidence of an anomaly counts, and only the latest ``PENDING_SPAN`` anomalies.
+    """
+    tried = tables.annotation_attempts
+    latest = sa.select(_A).order_by(_A.c.ordinal.desc()).limit(PENDING_SPAN).subquery()
+    ordinal = sa.select(sa.func.max(_E.c.ordinal)).where(_E.c.anomaly_id == latest.c.anomaly_id)
+    newest = ordinal.correlate(latest).scalar_subquery()
+    query = (
+        sa.select(_E.c.body, latest.c.detector_score)
+        .select_from(latest)
+        .join(_E, _E.c.ordinal == newest)
+        .where(~sa.exists().where(_N.c.evidence_id == _E.c.evidence_id, _N.c.origin == "model"))
+        .where(~sa.exists().where(tried.c.evidence_id == _E.c.evidence_id))
+        .order_by(_E.c.ordinal.desc())
+        .limit(limit)
+    )
+    return [(Evidence.model_validate_json(body), score) for body, score in connection.execute(query)]
+
+
+def list_documents(connection: sa.Connection, after: int, limit: int, kind: str | None) -> list[tuple[int, Document]]:
+    """(place in the outbox, document) behind *after*, in order."""
+    query = sa.select(_O.c.seq, _O.c.body).where(_O.c.seq > after).order_by(_O.c.seq).limit(limit)
+    if kind is not None:
+        query = query.where(_O.c.type == kind)
+    return [(seq, _document(seq, body)) for seq, body in connection.execute(query)]
+
+
+def document_by_id(connection: sa.Connection, document_id: str) -> Document | None:
+    """One document with its place in the outbox."""
+    row = connection.execute(sa.select(_O.c.seq, _O.c.body).where(_O.c.document_id == document_id)).first()
+    return None if row is None else _document(row.seq, row.body)
+
+
+def _document(seq: int, body: str) -> Document:
+    return Document.model_validate_json(body).model_copy(update={"sequence": str(seq)})

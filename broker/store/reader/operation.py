@@ -1,0 +1,120 @@
+"""Gaps, quarantine, sources and figures: how the data came in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from broker.store import tables
+from broker.store.reader.values import any_of, span
+from broker.store.rows import Counts, GapRow, QuarantineRow, SourceRow
+
+_G = tables.gaps
+_T = tables.tags
+
+
+def _gap_query() -> sa.Select[Any]:
+    marks = tables.gap_tags
+    return sa.select(
+        _G.c.gap_id, _G.c.source, _T.c.path, _G.c.cause, _G.c.from_ns, _G.c.to_ns, _G.c.backfilled, _G.c.detail
+    ).select_from(_G.outerjoin(marks, marks.c.gap_id == _G.c.gap_id).outerjoin(_T, _T.c.tag_id == marks.c.tag_id))
+
+
+def _gap_rows(rows: sa.CursorResult[Any]) -> list[GapRow]:
+    return [GapRow._make(row)._replace(backfilled=bool(row.backfilled)) for row in rows]
+
+
+def list_gaps(connection: sa.Connection, limit: int, source: str | None, state: str | None) -> list[GapRow]:
+    """Gaps, newest first, one row a gap and tag; *state* ``open`` or ``closed``."""
+    query = _gap_query().order_by(_G.c.gap_id.desc(), _T.c.path).limit(limit)
+    if source is not None:
+        query = query.where(_G.c.source == source)
+    if state is not None:
+        query = query.where(_G.c.to_ns.is_(None) if state == "open" else _G.c.to_ns.is_not(None))
+    return _gap_rows(connection.execute(query))
+
+
+def gaps_between(
+    connection: sa.Connection, paths: Sequence[str], from_ns: int, to_ns: int, source: str | None
+) -> list[GapRow]:
+    """Gaps that overlap ``from_ns <= time < to_ns`` and concern *paths* or the whole of *source*, oldest first."""
+    found = connection.execute(sa.select(_T.c.tag_id, _T.c.source).where(_T.c.path.in_(list(paths)))).all()
+    sources = {row.source for row in found} | ({source} if source is not None else set())
+    concerned = any_of(connection, tables.gap_tags.c.tag_id, [row.tag_id for row in found])
+    whole = sa.and_(_G.c.whole_source == 1, _G.c.source.in_(sorted(sources)))
+    query = (
+        _gap_query()
+        .where(_G.c.from_ns < to_ns, sa.or_(_G.c.to_ns.is_(None), _G.c.to_ns > from_ns), sa.or_(whole, concerned))
+        .order_by(_G.c.from_ns, _G.c.gap_id, _T.c.path)
+    )
+    return _gap_rows(connection.execute(query))
+
+
+def list_quarantine(connection: sa.Connection, limit: int, before: int | None) -> list[QuarantineRow]:
+    """Quarantine rows, newest first, with ``quarantine_id < before``."""
+    table = tables.quarantine
+    columns = [table.c[name] for name in QuarantineRow._fields]
+    query = sa.select(*columns).order_by(table.c.quarantine_id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(table.c.quarantine_id < before)
+    return [QuarantineRow._make(row)._replace(raw=bytes(row.raw)) for row in connection.execute(query)]
+
+
+def list_sources(connection: sa.Connection) -> list[SourceRow]:
+    """Sources that the stream has named, by name."""
+    table = tables.sources
+    columns = [table.c[name] for name in SourceRow._fields]
+    rows = connection.execute(sa.select(*columns).order_by(table.c.source))
+    return [
+        SourceRow(row.source, None if row.up is None else bool(row.up), row.reason, row.since_ns, row.rows, row[5])
+        for row in rows
+    ]
+
+
+def counts(connection: sa.Connection) -> Counts:
+    """Figures of the whole store."""
+    first, last = span(connection)
+    counters: dict[str, int] = dict(connection.execute(sa.select(tables.counters)).all())
+    anomalies, annotations, reviews = tables.anomalies, tables.annotations, tables.reviews
+    waiting = sa.and_(
+        sa.exists().where(annotations.c.anomaly_id == anomalies.c.anomaly_id),
+        ~sa.exists().where(reviews.c.anomaly_id == anomalies.c.anomaly_id),
+    )
+    size, wal = _bytes(connection)
+    return Counts(
+        records=last,
+        first_seq=first,
+        gaps_open=_count(connection, _G, _G.c.to_ns.is_(None)),
+        quarantine=_count(connection, tables.quarantine),
+        anomalies_open=_count(connection, anomalies, anomalies.c.state == "open"),
+        pending_review=_count(connection, anomalies, waiting),
+        documents=_count(connection, tables.outbox),
+        tags=_count(connection, _T, _T.c.in_map == 1),
+        epoch=counters.get("epoch", 0),
+        seq=counters.get("seq", 0),
+        bytes=size,
+        wal_bytes=wal,
+    )
+
+
+def _count(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool] | None = None) -> int:
+    query = sa.select(sa.func.count()).select_from(table)
+    return int(connection.execute(query if where is None else query.where(where)).scalar_one())
+
+
+def _bytes(connection: sa.Connection) -> tuple[int, int]:
+    if connection.dialect.name != "sqlite":
+        return int(connection.execute(sa.text("SELECT pg_database_size(current_database())")).scalar_one()), 0
+    pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    wal = Path(f"{connection.engine.url.database}-wal")
+    return pages * connection.exec_driver_sql("PRAGMA page_size").scalar_one(), _size(wal)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,192 @@
+"""Records, tags and windows of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from broker.store import tables
+from broker.store.rows import RecordPage, RecordRow, TagRow, Window
+
+_R = tables.records
+_T = tables.tags
+#: Rows that one filtered page looks at; a rare tag then takes more pages, never more time.
+SCAN: Final = 200_000
+_MINUTE_NS: Final = 60_000_000_000
+#: Minutes with data that are searched for a last value before giving up.
+_MINUTES: Final = 60
+
+
+def tag_of(connection: sa.Connection, path: str) -> TagRow | None:
+    """The tag with this path; of two that ever had it, the one in the map in force, then the newer one."""
+    query = sa.select(_T).where(_T.c.path == path).order_by(_T.c.in_map.desc(), _T.c.tag_id.desc()).limit(1)
+    row = connection.execute(query).first()
+    return None if row is None else _tag_row(row)
+
+
+def list_tags(connection: sa.Connection, pattern: str | None) -> list[TagRow]:
+    """Tags of the map in force in order of path; *pattern* may hold ``*``."""
+    rows = connection.execute(sa.select(_T).where(_T.c.in_map == 1).order_by(_T.c.path, _T.c.tag_id))
+    wanted = matcher(pattern)
+    return [_tag_row(row) for row in rows if wanted.fullmatch(row.path)]
+
+
+def _tag_row(row: sa.Row[Any]) -> TagRow:
+    enum = None if row.enum is None else msgspec.json.decode(row.enum, type=dict[int, str])
+    return TagRow(
+        row.tag_id,
+        row.id,
+        row.path,
+        row.source,
+        row.address,
+        row.type,
+        row.unit,
+        row.role,
+        row.equipment,
+        row.range_low,
+        row.range_high,
+        enum,
+        row.description,
+        bool(row.in_map),
+    )
+
+
+def matcher(pattern: str | None) -> re.Pattern[str]:
+    """A regular expression for a path pattern: ``*`` is any text, also across ``/``; None is every path."""
+    return re.compile(".*".join(map(re.escape, (pattern or "*").split("*"))), re.DOTALL)
+
+
+def _record_columns() -> list[sa.ColumnElement[Any]]:
+    return [
+        _R.c.seq,
+        _T.c.path,
+        _T.c.unit,
+        _R.c.source_ts,
+        _R.c.server_ts,
+        _R.c.received_ts,
+        _R.c.value,
+        _R.c.value_int,
+        _R.c.value_text,
+        _R.c.status,
+        _R.c.flags,
+        _R.c.revision,
+    ]
+
+
+def span(connection: sa.Connection) -> tuple[int | None, int]:
+    """(lowest seq still kept or None, highest seq ever given)."""
+    first = connection.execute(sa.select(sa.func.min(_R.c.seq))).scalar()
+    last = connection.execute(sa.select(tables.counters.c.value).where(tables.counters.c.name == "record_seq")).scalar()
+    return first, last or 0
+
+
+def page(connection: sa.Connection, after: int, limit: int, pattern: str | None) -> RecordPage:
+    """One page of records with ``seq > after``; a filtered page looks at ``SCAN`` rows at most."""
+    first, head = span(connection)
+    if first is None:
+        return RecordPage([], max(after, head), False)
+    after = max(after, first - 1)
+    query = sa.select(*_record_columns()).join(_T, _T.c.tag_id == _R.c.tag_id).where(_R.c.seq > after)
+    until = head
+    if pattern is not None and pattern != "*":
+        wanted = matcher(pattern)
+        ids = [
+            row.tag_id for row in connection.execute(sa.select(_T.c.tag_id, _T.c.path)) if wanted.fullmatch(row.path)
+        ]
+        if not ids:
+            return RecordPage([], head, False)
+        until = min(head, after + SCAN)
+        query = query.where(_R.c.seq <= until, any_of(connection, _R.c.tag_id, ids))
+    rows = [RecordRow._make(row) for row in connection.execute(query.order_by(_R.c.seq).limit(limit))]
+    if len(rows) == limit:
+        return RecordPage(rows, rows[-1].seq, rows[-1].seq < head)
+    return RecordPage(rows, until, until < head)
+
+
+def any_of(connection: sa.Connection, column: sa.ColumnElement[int], ids: Sequence[int]) -> sa.ColumnElement[bool]:
+    """``column`` is one of *ids*, as one parameter however many there are."""
+    if connection.dialect.name == "sqlite":
+        each = sa.func.json_each(msgspec.json.encode(list(ids)).decode()).table_valued("value")
+        return column.in_(sa.select(each.c.value))
+    return column == sa.any_(sa.cast(sa.literal(list(ids), sa.ARRAY(sa.BigInteger())), sa.ARRAY(sa.BigInteger())))
+
+
+def current(connection: sa.Connection, pattern: str | None, limit: int) -> list[RecordRow]:
+    """The newest row by device time of each tag in the map, in order of path."""
+    hour = tables.rollup_1h
+    newest = (
+        sa.select(hour.c.end_seq)
+        .where(hour.c.tag_id == _T.c.tag_id)
+        .order_by(hour.c.bucket_ns.desc(), hour.c.revision.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = sa.select(*_record_columns()).select_from(_T).join(_R, _R.c.seq == newest)
+    query = query.where(_T.c.in_map == 1).order_by(_T.c.path, _T.c.tag_id)
+    wanted = matcher(pattern)
+    rows = (RecordRow._make(row) for row in connection.execute(query))
+    return [row for row in rows if wanted.fullmatch(row.path)][:limit]
+
+
+def _not_replaced(upto: int | None) -> sa.ColumnElement[bool]:
+    higher = _R.alias("higher")
+    found = sa.exists().where(
+        higher.c.source_ts == _R.c.source_ts, higher.c.tag_id == _R.c.tag_id, higher.c.revision > _R.c.revision
+    )
+    return ~(found if upto is None else found.where(higher.c.seq <= upto))
+
+
+def window(connection: sa.Connection, path: str, from_ns: int, to_ns: int, upto: int, limit: int) -> Window:
+    """Rows of a tag with ``from_ns <= source_ts < to_ns`` and ``seq <= upto``, the latest *limit*, oldest first."""
+    tag = tag_of(connection, path)
+    rows: list[Any] = []
+    if tag is not None:
+        query = (
+            sa.select(_R.c.source_ts, _R.c.value, _R.c.status)
+            .where(_R.c.tag_id == tag.tag_id, _R.c.source_ts >= from_ns, _R.c.source_ts < to_ns, _R.c.seq <= upto)
+            .where(_not_replaced(upto))
+            .order_by(_R.c.source_ts.desc(), _R.c.seq.desc())
+            .limit(limit)
+        )
+        rows = list(connection.execute(query))[::-1]
+    return Window(
+        np.array([row.source_ts for row in rows], np.int64),
+        np.array([np.nan if row.value is None else row.value for row in rows], np.float64),
+        np.array([row.status for row in rows], np.uint32),
+    )
+
+
+def last_value(connection: sa.Connection, path: str, before_ns: int, upto: int) -> RecordRow | None:
+    """
+    The newest row of a tag with ``source_ts < before_ns`` and ``seq <= upto``, good or bad; None where there is none.
+
+    The 1 min roll-ups say in which minute it lies, so that a quiet tag is found without a search through the others.
+    """
+    tag = tag_of(connection, path)
+    if tag is None:
+        return None
+    minute = tables.rollup_1m
+    minutes = (
+        sa.select(minute.c.bucket_ns)
+        .where(minute.c.tag_id == tag.tag_id, minute.c.bucket_ns < before_ns)
+        .order_by(minute.c.bucket_ns.desc())
+        .limit(_MINUTES)
+    )
+    for start in connection.execute(minutes).scalars().all():
+        query = (
+            sa.select(*_record_columns())
+            .join(_T, _T.c.tag_id == _R.c.tag_id)
+            .where(_R.c.tag_id == tag.tag_id, _R.c.source_ts >= start, _R.c.seq <= upto)
+            .where(_R.c.source_ts < min(start + _MINUTE_NS, before_ns), _not_replaced(upto))
+            .order_by(_R.c.source_ts.desc(), _R.c.seq.desc())
+            .limit(1)
+        )
+        row = connection.execute(query).first()
+        if row is not None:
+            return RecordRow._make(row)
+    return None

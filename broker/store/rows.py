@@ -1,0 +1,241 @@
+"""What readers get: plain rows, times UTC ns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.annotation import Annotation, Review
+from schemas.anomaly import Anomaly
+from schemas.evidence import Evidence
+from schemas.status import quality
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Stored rows of one tag in order of time: int64[n], float64[n] (NaN without a number), uint32[n]."""
+
+    source_ns: NDArray[np.int64]
+    value: NDArray[np.float64]
+    status: NDArray[np.uint32]
+
+
+class RecordRow(NamedTuple):
+    """
+    One stored record. ``value_int`` and ``value_text`` hold what a float cannot; text of arrays and structures is
+    JSON, of bytes base64, of integers beyond int64 decimal.
+    """
+
+    seq: int
+    path: str
+    unit: str
+    source_ns: int
+    server_ns: int | None
+    received_ns: int
+    value: float | None
+    value_int: int | None
+    value_text: str | None
+    status: int
+    flags: int
+    revision: int
+
+    @property
+    def quality(self) -> str:
+        """``good``, ``uncertain`` or ``bad``."""
+        return quality(self.status).name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """Rows in order of ``seq``; go on after ``next_after``, which may lie behind the last row of a filtered page."""
+
+    rows: list[RecordRow]
+    next_after: int
+    has_more: bool
+
+
+class TagRow(NamedTuple):
+    """One tag as the newest map that had it says; ``in_map`` False: no map in force has it now."""
+
+    tag_id: int
+    id: str
+    path: str
+    source: str
+    address: str
+    type: str | None
+    unit: str
+    role: str | None
+    equipment: str
+    range_low: float | None
+    range_high: float | None
+    enum: dict[int, str] | None
+    description: str
+    in_map: bool
+
+
+class TrendPoint(NamedTuple):
+    """
+    One bucket of a trend: ``n`` rows, ``n_good`` good, ``n_bad`` bad; numbers are None where no row had one.
+
+    ``at_ns`` is the begin of the bucket, ``first_ns`` and ``last_ns`` the times of the first and last number.
+    """
+
+    at_ns: int
+    n: int
+    n_good: int
+    n_bad: int
+    min: float | None
+    max: float | None
+    first: float | None
+    first_ns: int | None
+    last: float | None
+    last_ns: int | None
+
+
+class GapRow(NamedTuple):
+    """A hole in the data; ``path`` None: every tag of the source. ``to_ns`` None: still open."""
+
+    gap_id: int
+    source: str
+    path: str | None
+    cause: str
+    from_ns: int
+    to_ns: int | None
+    backfilled: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """
+    Points of one tag in order of time, without empty buckets; ``resolution`` says what they were computed from.
+
+    ``gaps`` are the holes in the span: a line must not be drawn across them.
+    """
+
+    path: str
+    unit: str
+    from_ns: int
+    to_ns: int
+    bucket_ns: int
+    resolution: str
+    points: list[TrendPoint]
+    gaps: list[GapRow]
+
+
+class QuarantineRow(NamedTuple):
+    """What could not become a record, and why."""
+
+    quarantine_id: int
+    source: str
+    place: str
+    reason: str
+    raw: bytes
+    received_ns: int
+
+
+class SourceRow(NamedTuple):
+    """A source as the stream last saw it; ``up`` None: no link message yet."""
+
+    source: str
+    up: bool | None
+    reason: str
+    since_ns: int | None
+    rows: int
+    last_received_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyRow:
+    """
+    One episode for a list. ``cursor`` goes on behind it.
+
+    ``annotation_id``, ``origin``, ``cause`` and ``probability`` are of the newest annotation; ``verdict`` and
+    ``person`` of the newest review of any annotation of the episode.
+    """
+
+    cursor: int
+    anomaly: Anomaly
+    annotation_id: str | None
+    origin: str | None
+    cause_id: str | None
+    cause: str | None
+    probability: float | None
+    verdict: str | None
+    person: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationEntry:
+    """An annotation with its reviews; ``superseded``: a newer one of the same anomaly exists."""
+
+    annotation: Annotation
+    superseded: bool
+    reviews: list[Review]
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyDetail:
+    """
+    Everything that is known of one episode.
+
+    ``revisions`` oldest first, ``evidence`` oldest first, ``annotations`` newest first. ``evidence_changed``: the
+    newest evidence is not the one that the newest annotation saw.
+    """
+
+    anomaly: Anomaly
+    revisions: list[Anomaly]
+    evidence: list[Evidence]
+    annotations: list[AnnotationEntry]
+    reviews: list[Review]
+    evidence_changed: bool
+
+
+class UserRow(NamedTuple):
+    """A person who may sign in. Never show ``password_hash``."""
+
+    name: str
+    roles: tuple[str, ...]
+    password_hash: str
+    disabled: bool
+
+
+class AuditRow(NamedTuple):
+    """One link of the audit chain; ``hash`` covers every other column, ``prev_hash`` the row before."""
+
+    audit_id: int
+    at_ns: int
+    actor: str
+    action: str
+    object_id: str
+    detail: str
+    prev_hash: str
+    hash: str
+
+
+class AuditFault(NamedTuple):
+    """The first row at which the audit chain does not hold."""
+
+    audit_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Figures of the whole store; ``records`` counts rows ever stored, the others what is there now."""
+
+    records: int
+    first_seq: int | None
+    gaps_open: int
+    quarantine: int
+    anomalies_open: int
+    pending_review: int
+    documents: int
+    tags: int
+    epoch: int
+    seq: int
+    bytes: int
+    wal_bytes: int

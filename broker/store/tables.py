@@ -1,0 +1,248 @@
+"""
+Tables of the store.
+
+Times are UTC ns. ``seq`` is the primary key of records and the pull order; UNIQUE (source_ts, tag_id, fingerprint,
+revision) begins with the time because a key in order of arrival is 2-3 times cheaper to fill than one by tag.
+Records carry no foreign key: PostgreSQL would look it up for every row, and only one writer exists.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from broker.store.text import MAX_TEXT
+
+METADATA = sa.MetaData()
+
+Int64: sa.types.TypeEngine[int] = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Real: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
+Blob = sa.LargeBinary()
+
+
+def _table(name: str, *items: Any, with_rowid: bool = True) -> sa.Table:
+    return sa.Table(name, METADATA, *items, sqlite_strict=True, sqlite_with_rowid=with_rowid)
+
+
+def _int(name: str, *, null: bool = False, **kw: Any) -> sa.Column[int]:
+    return sa.Column(name, Int64, nullable=null, **kw)
+
+
+def _key(name: str) -> sa.Column[int]:
+    return sa.Column(name, Int64, primary_key=True, autoincrement=False, nullable=False)
+
+
+def _text(name: str, *, null: bool = False, **kw: Any) -> sa.Column[str]:
+    return sa.Column(name, sa.Text(), nullable=null, **kw)
+
+
+def _real(name: str) -> sa.Column[float]:
+    return sa.Column(name, Real, nullable=True)
+
+
+def _text_key(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text(), primary_key=True, nullable=False)
+
+
+#: Counters and the stream position: ``record_seq``, ``outbox_seq``, ``epoch``, ``seq``, …
+counters = _table("counters", _text_key("name"), _int("value"))
+#: Texts about the store itself (digest of the views).
+facts = _table("facts", _text_key("name"), _text("value"))
+stages = _table("stages", _text_key("name"), sa.Column("state", Blob, nullable=False))
+
+maps = _table(
+    "maps", sa.Column("revision", Blob, primary_key=True), _int("ordinal"), sa.Column("body", Blob, nullable=False)
+)
+tags = _table(
+    "tags",
+    _key("tag_id"),
+    _text("id", unique=True),
+    _text("path", index=True),
+    _text("source"),
+    _text("address"),
+    _text("type", null=True),
+    _text("unit"),
+    _text("role", null=True),
+    _text("equipment"),
+    _real("range_low"),
+    _real("range_high"),
+    _text("enum", null=True),
+    _text("keep"),
+    _text("description"),
+    _int("in_map"),
+)
+equipment = _table("equipment", _text_key("path"), _text("equipment_class", null=True), _text("body"), _int("in_map"))
+sources = _table(
+    "sources",
+    _text_key("source"),
+    _int("up", null=True),
+    _text("reason"),
+    _int("since_ns", null=True),
+    _int("rows"),
+    _int("last_received_ns", null=True),
+)
+
+records = _table(
+    "records",
+    _key("seq"),
+    _int("source_ts"),
+    _int("tag_id"),
+    _real("value"),
+    _int("value_int", null=True),
+    _text("value_text", null=True),
+    _int("status"),
+    _int("flags"),
+    _int("server_ts", null=True),
+    _int("received_ts"),
+    _int("fingerprint"),
+    _int("revision", server_default=sa.text("0")),
+    sa.UniqueConstraint("source_ts", "tag_id", "fingerprint", "revision", name="records_redelivered"),
+    sa.CheckConstraint(f"length(value_text) <= {MAX_TEXT}", name="records_text_length"),
+    sa.CheckConstraint("status BETWEEN 0 AND 4294967295", name="records_status"),
+)
+
+
+def _rollup(name: str) -> sa.Table:
+    """``n`` rows, of which ``n_value`` (finite, not bad) make min to last; ``end_*`` is the newest row of any kind."""
+    return _table(
+        name,
+        _key("tag_id"),
+        _key("bucket_ns"),
+        _key("revision"),
+        _int("n"),
+        _int("n_good"),
+        _int("n_bad"),
+        _int("n_value"),
+        _real("min"),
+        _real("max"),
+        _real("sum"),
+        _int("first_ns", null=True),
+        _real("first"),
+        _int("last_ns", null=True),
+        _real("last"),
+        _int("end_ns"),
+        _int("end_seq"),
+        with_rowid=False,
+    )
+
+
+rollup_1m = _rollup("rollup_1m")
+rollup_1h = _rollup("rollup_1h")
+
+gaps = _table(
+    "gaps",
+    _key("gap_id"),
+    _text("source"),
+    _text("cause"),
+    _int("from_ns"),
+    _int("to_ns", null=True),
+    _int("whole_source"),
+    _text("tags_digest"),
+    _int("backfilled"),
+    _text("detail"),
+    _int("epoch"),
+    _int("seq"),
+    sa.UniqueConstraint("source", "cause", "from_ns", "tags_digest", name="gaps_identity"),
+    sa.Index("gaps_by_end", "to_ns"),
+)
+gap_tags = _table("gap_tags", _key("gap_id"), _key("tag_id"), with_rowid=False)
+quarantine = _table(
+    "quarantine",
+    _key("quarantine_id"),
+    _text("source"),
+    _text("place"),
+    _text("reason"),
+    sa.Column("raw", Blob, nullable=False),
+    _int("received_ns"),
+    _int("epoch"),
+    _int("seq"),
+)
+
+#: One row an anomaly, as its newest revision says; ``ordinal`` counts anomalies in order of first appearance.
+anomalies = _table(
+    "anomalies",
+    _text_key("anomaly_id"),
+    _int("ordinal", unique=True),
+    _int("revision"),
+    _text("equipment"),
+    _text("state"),
+    _text("kind"),
+    _int("severity"),
+    _text("ne107"),
+    _int("onset_ns"),
+    _int("updated_ns"),
+    _int("closed_ns", null=True),
+    _real("detector_score"),
+    _text("title"),
+    sa.Index("anomalies_by_equipment", "equipment", "onset_ns"),
+)
+anomaly_revisions = _table(
+    "anomaly_revisions",
+    _text_key("anomaly_id"),
+    _key("revision"),
+    sa.Column("body", sa.Text(), nullable=False),
+)
+evidence = _table(
+    "evidence",
+    _text_key("evidence_id"),
+    _int("ordinal", unique=True),
+    _text("anomaly_id", index=True),
+    _int("anomaly_revision"),
+    _int("at_ns"),
+    _int("record_seq"),
+    _text("body"),
+)
+annotations = _table(
+    "annotations",
+    _text_key("annotation_id"),
+    _int("ordinal", unique=True),
+    _text("anomaly_id", index=True),
+    _int("anomaly_revision"),
+    _text("evidence_id", index=True),
+    _text("origin"),
+    _int("created_ns"),
+    _text("cause_id"),
+    _text("cause"),
+    _real("probability"),
+    _text("text"),
+    _text("model_sha256"),
+    _text("body"),
+)
+annotation_attempts = _table(
+    "annotation_attempts", _text_key("evidence_id"), _int("attempts"), _int("last_ns"), _text("reason")
+)
+reviews = _table(
+    "reviews",
+    _key("ordinal"),
+    _text("annotation_id"),
+    _text("anomaly_id", index=True),
+    _text("verdict"),
+    _text("person"),
+    _int("at_ns"),
+    _text("body"),
+    sa.UniqueConstraint("annotation_id", "person", "at_ns", name="reviews_identity"),
+)
+outbox = _table(
+    "outbox",
+    _key("seq"),
+    _text("document_id", unique=True),
+    _text("type"),
+    _text("subject"),
+    _text("time"),
+    _int("time_ns"),
+    _text("body"),
+)
+
+users = _table("users", _text_key("name"), _text("roles"), _text("password_hash"), _int("disabled"))
+audit = _table(
+    "audit",
+    _key("audit_id"),
+    _int("at_ns"),
+    _text("actor"),
+    _text("action"),
+    _text("object_id"),
+    _text("detail"),
+    _text("prev_hash"),
+    _text("hash"),
+)
+#: Names of common status codes for the views; filled by the migration.
+status_names = _table("status_names", _key("code"), _text("name"))

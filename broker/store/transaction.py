@@ -1,0 +1,222 @@
+"""The one write transaction: everything that a bundle of journal entries causes commits together, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from broker.store import episodes, people, registry, stream, tables
+from broker.store.columns import columns_of
+from broker.store.insert import insert_rows, new_rows
+from broker.store.memory import Memory, numbering_of, upsert
+from broker.store.reader import episodes as read_episodes
+from broker.store.reader import operation, values
+from broker.store.rollups import Inserted
+from broker.store.rows import GapRow, RecordRow, Window
+from schemas.annotation import Annotation, Review
+from schemas.anomaly import Anomaly
+from schemas.documents import Document
+from schemas.entries import Link, Position
+from schemas.evidence import Evidence
+from schemas.records import RecordBatch
+from schemas.samples import Gap, Reject
+from schemas.tagmap import Equipment, TagMap
+
+
+class Transaction:
+    """
+    Writes, and the reads that evidence and reviews need, inside one SQL transaction.
+
+    Made by ``Store.transaction``; used by one thread. Roll-ups, counters and source figures are gathered and written
+    when the transaction ends or is read from, so that a bundle of many small batches costs one write a bucket.
+    """
+
+    def __init__(self, connection: sa.Connection, memory: Memory, now_ns: Callable[[], int]) -> None:
+        self._connection = connection
+        self._memory = memory
+        self._now_ns = now_ns
+        self._inserted: list[Inserted] = []
+        self._sources: dict[str, tuple[int, int]] = {}
+
+    @property
+    def next_seq(self) -> int:
+        """The ``seq`` that the next stored record gets."""
+        return self._memory.last("record_seq") + 1
+
+    def finish(self) -> None:
+        """Write what was gathered; called once, before the commit."""
+        self._count()
+        for source in sorted(self._sources):
+            stream.put_source_rows(self._connection, source, *self._sources[source])
+        self._sources.clear()
+        self._memory.flush(self._connection)
+
+    def _count(self) -> None:
+        """Bring the roll-ups up to the rows inserted so far."""
+        waiting, self._inserted = self._inserted, []
+        while waiting:
+            revision = waiting[0].revision
+            same = [part for part in waiting if part.revision == revision]
+            waiting = [part for part in waiting if part.revision != revision]
+            rows = Inserted(
+                np.concatenate([part.seq for part in same]),
+                np.concatenate([part.source_ns for part in same]),
+                np.concatenate([part.tag_id for part in same]),
+                np.concatenate([part.value for part in same]),
+                np.concatenate([part.status for part in same]),
+                revision,
+            )
+            for level in self._memory.rollups:
+                level.add(self._connection, rows)
+
+    # the stream
+
+    def use_map(self, revision: bytes, tag_map: TagMap) -> None:
+        """Register tags, equipment and the map itself; a tag keeps its ``tag_id`` as long as it keeps its id."""
+        registry.use_map(self._connection, self._memory, revision, tag_map)
+
+    def records(self, batch: RecordBatch, *, revision: int = 0) -> int:
+        """
+        Store the rows outside the deadband that are not there yet, and return the highest ``seq`` so far.
+
+        A row that SQL refuses becomes a quarantine row. *revision* is above 0 for a replay that repairs.
+
+        Raises:
+            ValueError: the batch's map was never registered, or a tag number is not in it.
+        """
+        columns = columns_of(batch, numbering_of(self._memory, self._connection, batch.map_revision))
+        columns = new_rows(self._connection, self._memory, columns, revision)
+
+        def refuse(place: int, reason: str) -> None:
+            self._quarantine(batch, int(columns.row[place]), int(columns.tag_id[place]), reason)
+
+        inserted = insert_rows(self._connection, self._memory, columns, revision, refuse)
+        if inserted is not None:
+            self._inserted.append(inserted)
+        rows = 0 if inserted is None else len(inserted.seq)
+        before, _ = self._sources.get(batch.source, (0, 0))
+        self._sources[batch.source] = (before + rows, batch.received_ns)
+        return self._memory.last("record_seq")
+
+    def _quarantine(self, batch: RecordBatch, row: int, tag_id: int, reason: str) -> None:
+        tags = tables.tags
+        path = self._connection.execute(sa.select(tags.c.path).where(tags.c.tag_id == tag_id)).scalar_one()
+        item = batch.exact.get(row)
+        value = repr(item)[:4000] if item is not None else repr(float(batch.value[row]))
+        raw = msgspec.json.encode(
+            {
+                "source_ns": int(batch.source_ns[row]),
+                "status": int(batch.status[row]),
+                "flags": int(batch.flags[row]),
+                "value": value.encode("utf-8", "backslashreplace").decode(),
+            }
+        )
+        self.reject(Reject(batch.source, path, reason, raw, batch.received_ns), batch.position)
+
+    def gap(self, gap: Gap, position: Position) -> None:
+        """Store a gap, or close the open one that it repeats."""
+        stream.put_gap(self._connection, self._memory, gap, position)
+
+    def reject(self, reject: Reject, position: Position) -> None:
+        """Store a quarantine row."""
+        stream.put_reject(self._connection, self._memory, reject, position)
+
+    def link(self, link: Link, wall_ns: int) -> None:
+        """Remember whether a source is up, and since when."""
+        stream.put_link(self._connection, link, wall_ns)
+
+    def save_stage(self, name: str, state: bytes) -> None:
+        """Keep a stage's state."""
+        upsert(self._connection, tables.stages, {"name": name}, {"state": state})
+
+    def set_position(self, position: Position) -> None:
+        """Everything up to *position* is done once this transaction commits."""
+        self._memory.set("epoch", position.epoch)
+        self._memory.set("seq", position.seq)
+
+    # what is found and said
+
+    def anomaly(self, anomaly: Anomaly) -> None:
+        """Store a revision of an episode."""
+        episodes.put_anomaly(self._connection, self._memory, anomaly)
+
+    def evidence(self, evidence: Evidence) -> None:
+        """Store an evidence snapshot."""
+        episodes.put_evidence(self._connection, self._memory, evidence)
+
+    def annotation(self, annotation: Annotation) -> None:
+        """Store an annotation."""
+        episodes.put_annotation(self._connection, self._memory, annotation)
+
+    def annotation_attempt(self, evidence_id: str, at_ns: int, reason: str) -> None:
+        """Note that the model was asked about an evidence."""
+        episodes.put_attempt(self._connection, evidence_id, at_ns, reason)
+
+    def review(self, review: Review) -> None:
+        """Store a person's decision. Raises ValueError when the annotation is not in the store."""
+        episodes.put_review(self._connection, self._memory, review)
+
+    def document(self, document: Document) -> int:
+        """Put a document into the outbox and return its place; the same id keeps the same place."""
+        return episodes.put_document(self._connection, self._memory, document)
+
+    # people
+
+    def put_user(self, name: str, roles: tuple[str, ...], password_hash: str) -> None:
+        """Add a person, or replace roles and password."""
+        people.put_user(self._connection, name, roles, password_hash)
+
+    def disable_user(self, name: str) -> None:
+        """Keep the entry, refuse sign-in."""
+        people.disable_user(self._connection, name)
+
+    def audit(
+        self, actor: str, action: str, object_id: str, detail: Mapping[str, object], *, at_ns: int | None = None
+    ) -> None:
+        """Add a link to the audit chain; *at_ns* defaults to the store's clock."""
+        moment = self._now_ns() if at_ns is None else at_ns
+        people.put_audit(self._connection, self._memory, moment, actor, action, object_id, detail)
+
+    # reads that see what this transaction wrote
+
+    def window(self, path: str, from_ns: int, to_ns: int, *, upto: int, limit: int = 5000) -> Window:
+        """Rows of a tag with ``from_ns <= source_ts < to_ns`` and ``seq <= upto``; the latest *limit*, oldest first."""
+        return values.window(self._connection, path, from_ns, to_ns, upto, limit)
+
+    def last_value(self, path: str, before_ns: int, *, upto: int) -> RecordRow | None:
+        """The newest row of a tag with ``source_ts < before_ns`` and ``seq <= upto``, good or bad."""
+        self._count()
+        return values.last_value(self._connection, path, before_ns, upto)
+
+    def gaps_between(
+        self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None
+    ) -> list[GapRow]:
+        """Gaps in the span that concern one of *paths* or the whole of *source*, oldest first."""
+        return operation.gaps_between(self._connection, paths, from_ns, to_ns, source)
+
+    def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[tuple[Anomaly, str | None, str | None]]:
+        """Closed episodes that began before *before_ns*, latest first: (anomaly, named cause, verdict)."""
+        return read_episodes.past_episodes(self._connection, equipment, before_ns, limit)
+
+    def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:
+        """The newest revision."""
+        return read_episodes.anomaly_by_id(self._connection, anomaly_id)
+
+    def evidence_by_id(self, evidence_id: str) -> Evidence | None:
+        """One evidence snapshot."""
+        return read_episodes.evidence_by_id(self._connection, evidence_id)
+
+    def annotation_by_id(self, annotation_id: str) -> Annotation | None:
+        """One annotation."""
+        return read_episodes.annotation_by_id(self._connection, annotation_id)
+
+    def reviews_of(self, anomaly_id: str) -> list[Review]:
+        """All reviews of an anomaly, oldest first."""
+        return read_episodes.reviews_of(self._connection, anomaly_id)
+
+    def equipment_by_path(self, path: str) -> Equipment | None:
+        """The equipment as the newest map that names it has it."""
+        return read_episodes.equipment_by_path(self._connection, path)

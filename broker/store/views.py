@@ -1,0 +1,123 @@
+# ruff: noqa: S608 - the parts are constants of this module
+"""
+The ``v_*`` views: what SQL readers may rely on (docs/sql-views.md).
+
+Views are code, not history: an upgrade drops and makes them anew after the migrations, and their digest is kept, so
+that a changed view is noticed without a migration of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import sqlalchemy as sa
+
+from broker.store.tables import facts
+
+_QUALITY: Final = "CASE {c} / 1073741824 WHEN 0 THEN 'good' WHEN 1 THEN 'uncertain' ELSE 'bad' END"
+
+
+def _time(dialect: str, column: str) -> str:
+    """RFC 3339 text with nine digits of a second, also before 1970."""
+    if dialect == "sqlite":
+        rest = f"(({column} % 1000000000 + 1000000000) % 1000000000)"
+        seconds = f"(({column} - {rest}) / 1000000000)"
+        return f"strftime('%Y-%m-%dT%H:%M:%S', {seconds}, 'unixepoch') || '.' || printf('%09d', {rest}) || 'Z'"
+    rest = f"mod(mod({column}, 1000000000) + 1000000000, 1000000000)"
+    seconds = f"(({column} - {rest}) / 1000000000)"
+    return (
+        f"to_char(to_timestamp({seconds}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') || '.' || "
+        f"lpad(({rest})::text, 9, '0') || 'Z'"
+    )
+
+
+def _records(dialect: str, where: str) -> str:
+    return f"""
+        SELECT r.seq, t.id AS tag, t.path, t.equipment, t.unit, r.value, r.value_int, r.value_text,
+            {_QUALITY.format(c="r.status")} AS quality, r.status, n.name AS status_name, r.flags,
+            r.source_ts AS source_ns, {_time(dialect, "r.source_ts")} AS source_time,
+            r.server_ts AS server_ns, {_time(dialect, "r.server_ts")} AS server_time,
+            r.received_ts AS received_ns, {_time(dialect, "r.received_ts")} AS received_time, r.revision
+        FROM records r JOIN tags t ON t.tag_id = r.tag_id
+        LEFT JOIN status_names n ON n.code = r.status / 65536 * 65536
+        {where}"""
+
+
+_NEWER: Final = """EXISTS (SELECT 1 FROM records h WHERE h.source_ts = r.source_ts AND h.tag_id = r.tag_id
+            AND h.revision > r.revision)"""
+
+
+def _rollup(dialect: str, table: str) -> str:
+    return f"""
+        SELECT t.id AS tag, t.path, t.unit, b.bucket_ns, {_time(dialect, "b.bucket_ns")} AS bucket_time,
+            b.n, b.n_good, b.n_bad, b.n_value, b.min, b.max,
+            CASE WHEN b.n_value > 0 THEN b.sum / b.n_value END AS mean, b.sum,
+            b.first_ns, b.first, b.last_ns, b.last
+        FROM {table} b JOIN tags t ON t.tag_id = b.tag_id
+        WHERE NOT EXISTS (SELECT 1 FROM {table} h WHERE h.tag_id = b.tag_id AND h.bucket_ns = b.bucket_ns
+            AND h.revision > b.revision)"""
+
+
+def definitions(dialect: str) -> dict[str, str]:
+    """SELECT of each view for ``sqlite`` or ``postgresql``."""
+
+    def at(column: str) -> str:
+        return _time(dialect, column)
+
+    return {
+        "v_records": _records(dialect, f"WHERE NOT {_NEWER}"),
+        "v_record_history": _records(dialect, ""),
+        # the newest hour of a tag names its newest row: one seek a tag, no search
+        "v_current": _records(
+            dialect,
+            """WHERE r.seq IN (SELECT (SELECT h.end_seq FROM rollup_1h h WHERE h.tag_id = c.tag_id
+                ORDER BY h.bucket_ns DESC, h.revision DESC LIMIT 1) FROM tags c)""",
+        ),
+        "v_rollup_1m": _rollup(dialect, "rollup_1m"),
+        "v_rollup_1h": _rollup(dialect, "rollup_1h"),
+        "v_gaps": f"""
+            SELECT g.gap_id, g.source, t.path, g.cause, g.from_ns, {at("g.from_ns")} AS from_time,
+                g.to_ns, {at("g.to_ns")} AS to_time, g.backfilled, g.detail
+            FROM gaps g LEFT JOIN gap_tags x ON x.gap_id = g.gap_id LEFT JOIN tags t ON t.tag_id = x.tag_id""",
+        "v_quarantine": f"""
+            SELECT q.quarantine_id, q.source, q.place, q.reason, q.raw, q.received_ns,
+                {at("q.received_ns")} AS received_time FROM quarantine q""",
+        "v_anomalies": f"""
+            SELECT a.anomaly_id, a.revision, a.equipment, a.title, a.state, a.kind, a.severity, a.ne107,
+                a.onset_ns, {at("a.onset_ns")} AS onset_time, a.updated_ns, {at("a.updated_ns")} AS updated_time,
+                a.closed_ns, {at("a.closed_ns")} AS closed_time, a.detector_score
+            FROM anomalies a""",
+        "v_annotations": f"""
+            SELECT n.annotation_id, n.anomaly_id, n.anomaly_revision, n.evidence_id, a.equipment, n.origin,
+                n.cause_id, n.cause, n.probability, n.text, n.model_sha256,
+                n.created_ns, {at("n.created_ns")} AS created_time,
+                w.verdict, w.person AS reviewed_by, w.at_ns AS reviewed_ns, {at("w.at_ns")} AS reviewed_time
+            FROM annotations n JOIN anomalies a ON a.anomaly_id = n.anomaly_id
+            LEFT JOIN reviews w ON w.ordinal = (SELECT max(v.ordinal) FROM reviews v
+                WHERE v.annotation_id = n.annotation_id)""",
+        "v_documents": """
+            SELECT o.seq, o.document_id, o.type, o.subject, o.time_ns, o.time, o.body FROM outbox o""",
+    }
+
+
+def digest(dialect: str) -> str:
+    """64 hex digits over all definitions."""
+    text = "\n".join(f"{name}:{body}" for name, body in definitions(dialect).items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def drop(connection: sa.Connection) -> None:
+    """Remove every ``v_*`` view, whatever version made it."""
+    for name in sa.inspect(connection).get_view_names():
+        if name.startswith("v_"):
+            connection.exec_driver_sql(f'DROP VIEW "{name}"')
+
+
+def create(connection: sa.Connection) -> None:
+    """Make the views and note their digest; none may exist."""
+    dialect = connection.dialect.name
+    for name, body in definitions(dialect).items():
+        connection.exec_driver_sql(f"CREATE VIEW {name} AS {body}")
+    connection.execute(facts.delete().where(facts.c.name == "views"))
+    connection.execute(facts.insert().values(name="views", value=digest(dialect)))

@@ -1,0 +1,157 @@
+"""From the tag-map files to a :class:`schemas.tagmap.TagMap`; every problem of all files in one run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+from broker.config.loader import tidy
+from broker.config.model import Config
+from broker.config.validate import nearest
+from broker.config.yaml_lines import Node, shown_name
+from broker.tagmap.entry import EquipmentEntry
+from broker.tagmap.files import Gathered, gather
+from broker.tagmap.resolve import Surroundings, resolve
+from schemas.errors import ConfigError, Problem
+from schemas.tagmap import Equipment, Tag, TagMap
+
+Placed = tuple[Tag, Node]
+
+
+def load(config: Config) -> TagMap:
+    """The resolved map of all files that ``tag_maps`` names. Raises ConfigError with every problem found."""
+    found, problems = load_with_problems(config)
+    if found is None:
+        raise ConfigError([problem for problem in problems if not problem.warning])
+    return found
+
+
+def load_with_problems(config: Config, broken: frozenset[str] = frozenset()) -> tuple[TagMap | None, list[Problem]]:
+    """
+    The map, or None when a problem blocks, and every problem and warning.
+
+    *broken* names sources that are configured but not usable; their tags are checked as far as they can be.
+    Tags are numbered in the order of their paths, so that equal files give equal maps.
+    """
+    files = gather(config.base_dir, config.tag_maps, shown_name(config.path))
+    around = Surroundings(config.site.path, config.sources, config.kinds, broken, files.enums, files.problems)
+    placed: list[Placed] = []
+    for entry, node, wrong in files.tags:
+        tag = resolve(entry, node, around, wrong)
+        if tag is not None and entry.enabled:
+            placed.append((tag, node))
+    problems = files.problems
+    _duplicates(files, problems)
+    _same_address(placed, problems)
+    equipment = _equipment(files, placed, config.site.path, problems)
+    if any(not problem.warning for problem in problems):
+        return None, _condensed(problems)
+    known = [item.path for item in equipment]
+    tags = [_owned(tag, known) for tag, _ in sorted(placed, key=lambda pair: pair[0].path)]
+    problems += _unused(config, tags)
+    numbered = tuple(tag.model_copy(update={"number": number}) for number, tag in enumerate(tags))
+    return TagMap(site=config.site.path, tags=numbered, equipment=equipment), _condensed(problems)
+
+
+def _duplicates(files: Gathered, problems: list[Problem]) -> None:
+    paths: dict[str, Node] = {}
+    ids: dict[str, Node] = {}
+    for entry, node, _ in files.tags:
+        for option, value, seen in (("path", entry.path, paths), ("id", entry.id, ids)):
+            if value is None:
+                continue
+            where = node.at((option,))
+            first = seen.setdefault(value, where)
+            if first is not where:
+                message = f"{value} is already in {first.file}:{first.line}"
+                problems.append(where.problem(f"{entry.path}: {option}", f"duplicate_{option}", message))
+
+
+def _same_address(placed: Iterable[Placed], problems: list[Problem]) -> None:
+    seen: dict[tuple[str, str], tuple[str, Node]] = {}
+    for tag, node in placed:
+        where = node.at(("address",))
+        path, first = seen.setdefault((tag.source, tag.address), (tag.path, where))
+        if first is not where or path != tag.path:
+            message = f"{path} in {first.file}:{first.line} reads {tag.address} of {tag.source} too"
+            problems.append(where.problem(f"{tag.path}: address", "duplicate_address", message, warning=True))
+
+
+def _equipment(files: Gathered, placed: list[Placed], site: str, problems: list[Problem]) -> tuple[Equipment, ...]:
+    tags = {tag.path: tag for tag, _ in placed}
+    mentioned = {entry.path for entry, _, _ in files.tags}
+    out: dict[str, Equipment] = {}
+    for entry, node in files.equipment:
+        if entry.path in out:
+            problems.append(node.at(("path",)).problem(entry.path, "duplicate_path", "the equipment is there twice"))
+        if entry.path != site and not entry.path.startswith(site + "/"):
+            message = f"the path does not begin with the site's, {site}/"
+            problems.append(node.at(("path",)).problem(entry.path, "bad_path", message))
+        if entry.state is not None and entry.state not in mentioned:
+            hint = nearest(entry.state, mentioned)
+            where = node.at(("state",))
+            problems.append(
+                where.problem(f"{entry.path}: state", "unknown_tag", f"there is no tag {entry.state}", hint)
+            )
+        out[entry.path] = Equipment(
+            path=entry.path,
+            level=entry.level,
+            equipment_class=entry.class_,
+            state=entry.state,
+            running=_running(entry, node, tags.get(entry.state or ""), problems),
+            hold_off_s=entry.hold_off,
+            sap_object=entry.sap.object if entry.sap else None,
+            sap_kind=entry.sap.kind if entry.sap else "EAMS_EQUI",
+            sap_plant=entry.sap.plant if entry.sap else None,
+        )
+    return tuple(out[path] for path in sorted(out))
+
+
+def _running(entry: EquipmentEntry, node: Node, state: Tag | None, problems: list[Problem]) -> tuple[int, ...]:
+    texts = {text: number for number, text in ((state.enum or {}) if state else {}).items()}
+    numbers: list[int] = []
+    for index, item in enumerate(entry.running):
+        where = node.at(("running", index))
+        if entry.state is None:
+            problems.append(where.problem(f"{entry.path}: running", "missing_key", "running needs state", ""))
+            return ()
+        if isinstance(item, int) and (not texts or item in texts.values()):
+            numbers.append(item)
+        elif isinstance(item, str) and item in texts:
+            numbers.append(texts[item])
+        elif state is not None:
+            message = f"{item!r} is not in the enum of {state.path}"
+            problems.append(where.problem(f"{entry.path}: running", "unknown_enum", message, nearest(item, texts)))
+    return tuple(numbers)
+
+
+def _owned(tag: Tag, equipment: list[str]) -> Tag:
+    above = [path for path in equipment if tag.path.startswith(path + "/")]
+    return tag.model_copy(update={"equipment": max(above, key=len) if above else tag.path.rsplit("/", 1)[0]})
+
+
+def _unused(config: Config, tags: list[Tag]) -> list[Problem]:
+    file = shown_name(config.path)
+    used = Counter(tag.source for tag in tags)
+    return [
+        Problem(file, 0, 0, f"sources.{name}", "unused_source", "no tag names this source", "", True)
+        for name, options in config.sources.items()
+        if options.enabled and not used[name]
+    ]
+
+
+def _condensed(problems: list[Problem]) -> list[Problem]:
+    """One problem for all tags that a template or a default makes wrong at the same place."""
+    groups: dict[tuple[str, int, int, str, str], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.file, problem.line, problem.column, problem.code, problem.message), []).append(
+            problem
+        )
+    out = []
+    for same in groups.values():
+        paths = {problem.path for problem in same}
+        more = f"and {len(paths) - 1} more tags" if len(paths) > 1 and same[0].line else ""
+        hint = "; ".join(text for text in (same[0].hint, more) if text)
+        out += [replace(same[0], hint=hint)] if same[0].line else list(dict.fromkeys(same))
+    return tidy(out)

@@ -1,0 +1,156 @@
+"""What every detector shares: the rows it is fed, the conditions it keeps, and the errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.anomaly import Direction, Finding, Kind
+from schemas.columns import Columns, Index, column
+
+#: Directions by their code in the state columns.
+DIRECTIONS: Final[tuple[Direction, ...]] = ("rose", "fell", "flat", "silent", "jumped")
+ROSE, FELL, FLAT, SILENT, JUMPED = range(5)
+
+#: A score is told up to here; an infinite value has no larger one.
+HIGHEST_SCORE: Final = 1e6
+
+
+class UnknownMap(LookupError):
+    """A batch names a map revision that was never read, or a tag number that its map does not have."""
+
+
+class BadState(ValueError):
+    """Saved state of another version, or damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """
+    Rows of one round, no tag twice: what row detectors are fed. All of length n.
+
+    ``time_ns`` is the device's, or the time of arrival where ``suspect``. ``running``: the equipment runs;
+    ``steady``: it also has been left alone for the hold-off.
+    """
+
+    slot: Index
+    time_ns: NDArray[np.int64]
+    value: NDArray[np.float64]
+    suspect: NDArray[np.bool_]
+    running: NDArray[np.bool_]
+    steady: NDArray[np.bool_]
+
+    def only(self, mask: NDArray[np.bool_]) -> Rows:
+        """The rows where *mask* holds; itself where it holds everywhere."""
+        if mask.all():
+            return self
+        return Rows(
+            self.slot[mask],
+            self.time_ns[mask],
+            self.value[mask],
+            self.suspect[mask],
+            self.running[mask],
+            self.steady[mask],
+        )
+
+
+class Changes(NamedTuple):
+    """Rows at which a condition began, and at which one was over."""
+
+    began: Index
+    over: Index
+
+
+NOTHING: Final = Changes(np.empty(0, np.intp), np.empty(0, np.intp))
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """
+    What a detector says of n rows, each column of length n.
+
+    A condition begins where ``outside``, and is over where ``inside``; between the two (hysteresis) it stays as it
+    is. ``onset_ns`` counts where it begins.
+    """
+
+    outside: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
+    onset_ns: NDArray[np.int64]
+    value: NDArray[np.float64]
+    score: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    direction: NDArray[np.int8]
+    samples: NDArray[np.int64]
+
+
+class Conditions(Columns):
+    """The present or last condition of each tag under one detector; numbers in the tag's unit, NaN for none."""
+
+    active: NDArray[np.bool_] = column(np.bool_)
+    onset_ns: NDArray[np.int64] = column(np.int64)
+    last_ns: NDArray[np.int64] = column(np.int64)
+    value: NDArray[np.float64] = column(np.float64, np.nan)
+    peak: NDArray[np.float64] = column(np.float64, np.nan)
+    low: NDArray[np.float64] = column(np.float64, np.nan)
+    high: NDArray[np.float64] = column(np.float64, np.nan)
+    score: NDArray[np.float64] = column(np.float64)
+    direction: NDArray[np.int8] = column(np.int8)
+    samples: NDArray[np.int64] = column(np.int64)
+
+    def update(self, slot: Index, time_ns: NDArray[np.int64], said: Judgement) -> Changes:
+        """Take a judgement of rows of different tags; the row numbers at which something began or was over."""
+        active = self.active[slot]
+        if not active.any() and not said.outside.any():
+            return NOTHING
+        began = said.outside & ~active
+        over = active & said.inside & ~said.outside
+        on = began | (active & ~over)
+        fresh, live = slot[began], slot[on]
+        self.onset_ns[fresh] = said.onset_ns[began]
+        self.score[fresh] = -1.0
+        self.active[fresh] = True
+        self.value[live] = said.value[on]
+        self.samples[live] = said.samples[on]
+        self.last_ns[slot[on | over]] = time_ns[on | over]
+        score = np.minimum(np.nan_to_num(said.score, nan=0.0, posinf=HIGHEST_SCORE), HIGHEST_SCORE)
+        top = on & (score > self.score[slot])
+        worse = slot[top]
+        self.score[worse] = score[top]
+        self.peak[worse] = said.value[top]
+        self.low[worse] = said.low[top]
+        self.high[worse] = said.high[top]
+        self.direction[worse] = said.direction[top]
+        self.active[slot[over]] = False
+        return Changes(np.flatnonzero(began), np.flatnonzero(over))
+
+    def end(self, slots: Index) -> Index:
+        """Declare the conditions of these tags over, at the time they were last seen; those that were active."""
+        ended = slots[self.active[slots]]
+        self.active[ended] = False
+        return ended
+
+    def finding(self, slot: int, detector: str, kind: Kind, tag: int) -> Finding:
+        """The condition of one tag as it stands."""
+        return Finding(
+            detector=detector,
+            kind=kind,
+            tag=tag,
+            onset_ns=int(self.onset_ns[slot]),
+            at_ns=int(self.last_ns[slot]),
+            active=bool(self.active[slot]),
+            value=finite(self.value[slot]),
+            low=finite(self.low[slot]),
+            high=finite(self.high[slot]),
+            score=float(self.score[slot]),
+            direction=DIRECTIONS[int(self.direction[slot])],
+            samples=int(self.samples[slot]),
+        )
+
+
+def finite(value: float) -> float | None:
+    """The number, None where there is none that JSON could hold."""
+    return float(value) if np.isfinite(value) else None

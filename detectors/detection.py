@@ -1,0 +1,322 @@
+"""
+Detection: records and ticks in, anomalies out.
+
+Rows go to the detectors in journal order, each tag's rows one after the other. Time passes at ticks only, and
+revisions of anomalies are made there, so that the output does not depend on how the stream is cut into batches.
+The tick clock counts the time between ticks, each interval for 10 s at most: a jump of the host's clock, or hours
+in which nothing ran, make nothing stale and close nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import BadState, Rows, UnknownMap
+from detectors.context import Context, EquipmentState
+from detectors.episodes import Episodes, Seen
+from detectors.missing import SourceLink
+from detectors.options import DetectionOptions
+from detectors.panel import Panel, Said
+from detectors.parameters import MapView, Parameters, equipment_of
+from schemas.anomaly import Anomaly
+from schemas.columns import Columns, Index, Slots, column, rounds
+from schemas.entries import Link
+from schemas.records import RecordBatch
+from schemas.samples import Origin
+from schemas.status import UNCERTAIN_EU_EXCEEDED, Flag
+from schemas.tagmap import TagMap
+
+__all__ = ["Detection", "DetectionOptions"]
+
+_MAPS_KEPT: Final = 4
+_VERSION: Final = 1
+_LONGEST_TICK_NS: Final = 10_000_000_000
+_NOT_FED: Final = np.uint32(Flag.LATE | Flag.CORNER | Flag.RETAINED)
+_NOT_ARRIVED: Final = np.uint32(Flag.CORNER | Flag.RETAINED | Flag.BACKFILL)
+
+
+class _Common(Columns):
+    form: NDArray[np.int64] = column(np.int64)
+    joined_ns: NDArray[np.int64] = column(np.int64)
+    fed_ns: NDArray[np.int64] = column(np.int64)
+
+
+class _Saved(msgspec.Struct):
+    version: int
+    revision: bytes
+    ids: list[str]
+    now_ns: int
+    wall_ns: int
+    columns: dict[str, dict[str, bytes]]
+    points: bytes
+    links: dict[str, SourceLink]
+    equipment: dict[str, EquipmentState]
+    episodes: bytes
+
+
+class Detection:
+    """
+    All detectors and the episodes made of their findings; state per tag follows the stable ``Tag.id``.
+
+    The maps are not part of the state: :meth:`use_map` is called for the one in force, before or after
+    :meth:`restore`.
+    """
+
+    def __init__(self, options: DetectionOptions) -> None:
+        self._options = options
+        self._maps: dict[bytes, MapView] = {}
+        self._pending: _Saved | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._slots = Slots()
+        self._revision = b""
+        self._now_ns = 0
+        self._wall_ns = 0
+        self._common = _Common()
+        self._panel = Panel(self._options)
+        self._context = Context(self._options.hold_off)
+        self._episodes = Episodes(self._options.group_window, self._options.close_after)
+        self._gates: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+
+    def use_map(self, revision: bytes, tag_map: TagMap) -> None:
+        """
+        Put a map into force that was read from the journal.
+
+        What was learned of a tag is kept where its meaning stayed the same; the findings of tags that are gone, or
+        mean something else now, are over at the next tick. Raises ValueError where a tag's number is not its
+        position in the map.
+        """
+        if not self._options.enabled:
+            return
+        view = self._maps.pop(revision, None) or MapView(tag_map)
+        self._maps[revision] = view
+        if self._pending is not None:
+            if revision == self._pending.revision:
+                pending, self._pending = self._pending, None
+                self._load(pending)
+            return
+        if len(self._maps) > _MAPS_KEPT:
+            self._forget(next(iter(self._maps)))
+        self._bind(revision)
+        form = self._panel.parameters.form
+        other = np.flatnonzero(form != self._common.form)
+        self._panel.forget(other)
+        for columns in (self._common, *self._context.memory):
+            columns.reset(other)
+        self._common.joined_ns[other] = self._now_ns
+        self._common.form[:] = form
+
+    def records(self, batch: RecordBatch) -> list[Anomaly]:
+        """
+        Feed one batch; the list is empty, since revisions are made at the next tick.
+
+        Raises:
+            UnknownMap: the batch's map revision or one of its tag numbers is not known.
+        """
+        if not self._options.enabled or len(batch) == 0:
+            return []
+        view = self._view(batch)
+        slot = view.slot[batch.tag]
+        same = view.form[batch.tag] == self._common.form[slot]
+        known = same & self._panel.parameters.fed[slot]
+        said = self._arrivals(batch, slot, known)
+        status = batch.status & np.uint32(0xFFFF0000)
+        usable = ((status >> np.uint32(30)) == 0) | (status == np.uint32(UNCERTAIN_EU_EXCEEDED))
+        usable &= ((batch.flags & _NOT_FED) == 0) & ~np.isnan(batch.value)
+        watched = np.flatnonzero(usable & same & self._context.watched[slot])
+        changes = watched[self._context.changes(slot[watched], batch.value[watched])].tolist()
+        rows = np.flatnonzero(usable & known)
+        start = 0
+        for change in changes:
+            stop = int(np.searchsorted(rows, change))
+            self._feed(batch, slot, rows[start:stop], said)
+            self._change(int(slot[change]), float(batch.value[change]), change, int(batch.source_ns[change]), said)
+            start = stop
+        self._feed(batch, slot, rows[start:], said)
+        said.sort(key=lambda item: item[:3])
+        self._take(said)
+        return []
+
+    def tick(self, wall_ns: int) -> list[Anomaly]:
+        """Let time pass up to *wall_ns* (UTC); the revisions that are due now."""
+        if not self._options.enabled:
+            return []
+        self._ready()
+        if self._wall_ns:
+            self._now_ns += min(max(wall_ns - self._wall_ns, 0), _LONGEST_TICK_NS)
+        self._wall_ns = wall_ns
+        self._gates = None
+        self._take(self._panel.tick(self._now_ns, wall_ns, self._common.joined_ns, self._common.fed_ns))
+        return self._episodes.tick(self._now_ns, self._observe)
+
+    def link(self, link: Link, wall_ns: int) -> list[Anomaly]:
+        """
+        Take note that a source came up or went down; no time passes, and the list is empty.
+
+        A source that is down is a gap with its cause: its tags are not missing one by one, and those that were are
+        no longer.
+        """
+        if not self._options.enabled:
+            return []
+        self._ready()
+        self._panel.missing.linked(link.source, link.up, self._now_ns)
+        if not link.up:
+            self._take(self._panel.link_down(link.source, wall_ns))
+        return []
+
+    def learned(self) -> frozenset[str]:
+        """Ids of the tags whose normal is learned; the others are watched by the health checks only."""
+        if self._panel.ewma is None:
+            return frozenset()
+        return frozenset(self._slots.ids[place] for place in np.flatnonzero(self._panel.ewma.learned).tolist())
+
+    def state(self) -> bytes:
+        """Everything that the next output depends on, but the maps: msgpack, up to 1 KiB a tag while it learns."""
+        if self._pending is not None:
+            return msgspec.msgpack.encode(self._pending)
+        saved = _Saved(
+            version=_VERSION,
+            revision=self._revision,
+            ids=self._slots.ids,
+            now_ns=self._now_ns,
+            wall_ns=self._wall_ns,
+            columns={title: columns.dump() for title, columns in self._memory().items()},
+            points=b"" if self._panel.ewma is None else self._panel.ewma.points(),
+            links=self._panel.missing.links,
+            equipment=self._context.known,
+            episodes=self._episodes.dump(),
+        )
+        return msgspec.msgpack.encode(saved)
+
+    def restore(self, state: bytes) -> None:
+        """
+        Go on from a saved state; what follows is bit-identical. Detectors switched on since then begin anew.
+
+        Where the state's map is not known yet, the state takes effect with the :meth:`use_map` that names it.
+        Raises BadState when the state is of another version or damaged.
+        """
+        try:
+            saved = msgspec.msgpack.decode(state, type=_Saved)
+        except (msgspec.MsgspecError, ValueError) as e:
+            raise BadState(f"detection state cannot be read: {e}") from e
+        if saved.version != _VERSION:
+            raise BadState(f"detection state version {saved.version}, want {_VERSION}")
+        self._pending = None
+        if saved.revision and saved.revision not in self._maps:
+            self._pending = saved
+        else:
+            self._load(saved)
+
+    def _load(self, saved: _Saved) -> None:
+        self._begin()
+        self._slots = Slots(saved.ids)
+        memory = self._memory()
+        try:
+            for columns in memory.values():
+                columns.resize(len(saved.ids))
+            for title in memory.keys() & saved.columns.keys():
+                memory[title].load(saved.columns[title], len(saved.ids))
+            if self._panel.ewma is not None and "ewma.1" in saved.columns:
+                self._panel.ewma.load_points(saved.points)
+            self._episodes.load(saved.episodes)
+        except (msgspec.MsgspecError, ValueError) as e:
+            raise BadState(f"detection state cannot be read: {e}") from e
+        self._now_ns, self._wall_ns = saved.now_ns, saved.wall_ns
+        self._panel.missing.links, self._context.known = saved.links, saved.equipment
+        if saved.revision:
+            self._bind(saved.revision)
+
+    def _memory(self) -> dict[str, Columns]:
+        context = {f"context.{i}": columns for i, columns in enumerate(self._context.memory)}
+        return {"common.0": self._common, **context, **self._panel.memory()}
+
+    def _bind(self, revision: bytes) -> None:
+        self._revision = revision
+        for view in self._maps.values():
+            view.slot = self._slots.of(view.ids)
+        for columns in self._memory().values():
+            columns.resize(len(self._slots))
+        view = self._maps[revision]
+        self._panel.parameters = Parameters(view, self._slots)
+        self._context.bind(view.tag_map, self._slots)
+        self._gates = None
+
+    def _forget(self, revision: bytes) -> None:
+        gone = set(self._maps.pop(revision).ids)
+        gone.difference_update(*(view.ids for view in self._maps.values()))
+        self._panel.forget(np.array([place for place, i in enumerate(self._slots.ids) if i in gone], np.intp))
+        places = self._slots.keep(set(self._slots.ids) - gone)
+        for columns in self._memory().values():
+            columns.take(places)
+
+    def _ready(self) -> None:
+        if self._pending is not None:
+            raise UnknownMap(f"map revision {self._pending.revision.hex()} of the saved state was not put into force")
+
+    def _view(self, batch: RecordBatch) -> MapView:
+        self._ready()
+        view = self._maps.get(batch.map_revision)
+        if view is None:
+            raise UnknownMap(f"map revision {batch.map_revision.hex()} of source {batch.source!r} was never read")
+        if not 0 <= int(batch.tag.min()) <= int(batch.tag.max()) < len(view.ids):
+            raise UnknownMap(f"source {batch.source!r} names a tag outside 0..{len(view.ids) - 1} of its map")
+        return view
+
+    def _arrivals(self, batch: RecordBatch, slot: Index, known: NDArray[np.bool_]) -> list[Said]:
+        """A sample of any status says that its tag is there; history and retained values do not."""
+        fresh = (batch.flags & _NOT_ARRIVED) == 0
+        if batch.origin not in (Origin.LIVE, Origin.REPLAY) or not fresh.any():
+            return []
+        rows = np.flatnonzero(fresh & known)
+        back = self._panel.missing.arrived(batch.source, slot[rows], self._now_ns, self._wall_ns)
+        first = [int(rows[np.argmax(slot[rows] == place)]) for place in back.tolist()]
+        seen = [self._panel.seen("missing", place) for place in back.tolist()]
+        return [Said(row, -2, place, s) for row, place, s in zip(first, back.tolist(), seen, strict=True)]
+
+    def _feed(self, batch: RecordBatch, slot: Index, at: Index, said: list[Said]) -> None:
+        """Feed the rows between two changes of context."""
+        if len(at) == 0:
+            return
+        if self._gates is None:
+            self._gates = self._context.gates(self._panel.parameters, self._now_ns)
+        running, steady = self._gates
+        self._common.fed_ns[slot[at]] = self._now_ns
+        suspect = (batch.flags & np.uint32(Flag.CLOCK_SUSPECT)) != 0
+        for turn in rounds(slot[at]):
+            rows = at[turn]
+            place = slot[rows]
+            piece = Rows(place, batch.source_ns[rows], batch.value[rows], suspect[rows], running[place], steady[place])
+            self._panel.feed(piece, rows, said)
+
+    def _change(self, slot: int, value: float, row: int, time_ns: int, said: list[Said]) -> None:
+        """Take a change of equipment state or set point."""
+        touched, moved = self._context.apply(slot, value, self._now_ns)
+        self._gates = None
+        parameters = self._panel.parameters
+        for path in touched:
+            if path not in parameters.equipments:
+                continue
+            slots = np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
+            said += self._panel.close_gate(slots, not self._context.runs(path), row, time_ns)
+            if path in moved and self._panel.ewma is not None:
+                # What was learned holds for the old set point.
+                self._panel.ewma.relearn(slots)
+
+    def _take(self, said: Iterable[Said]) -> None:
+        for item in said:
+            number = item.seen.finding.tag
+            if number >= 0:
+                tag = self._panel.parameters.tags[number]
+                self._episodes.take(item.seen, tag, equipment_of(tag), self._now_ns)
+
+    def _observe(self, tag_id: str, detector: str) -> Seen | None:
+        place = self._slots.find(tag_id)
+        if place is None or not self._panel.is_active(detector, place):
+            return None
+        return self._panel.seen(detector, place)

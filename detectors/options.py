@@ -1,0 +1,61 @@
+"""Options of ``detection``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from schemas.quantities import Duration
+
+_BUDGET: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?) per tag per (day|week)\s*$")
+_PERIOD_S: Final = {"day": 86_400.0, "week": 604_800.0}
+
+Health = Literal["missing", "flatline", "out_of_range", "rate"]
+Spc = Literal["ewma"]
+
+
+def _budget(text: str) -> str:
+    match = _BUDGET.match(text)
+    if match is None or float(match.group(1)) <= 0:
+        raise ValueError(
+            f"{text!r} is no false-alarm budget; write it like '1 per tag per week' or '0.5 per tag per day'"
+        )
+    return text
+
+
+class DetectionOptions(BaseModel):
+    """Options of ``detection``; descriptions are the reference."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: Annotated[bool, Field(description="false: records only, no findings.")] = True
+    false_alarms: Annotated[
+        str,
+        AfterValidator(_budget),
+        Field(description="False alarms a healthy tag may give: `<n> per tag per day|week`."),
+    ] = "1 per tag per week"
+    clean_window: Annotated[
+        Duration, Field(gt=0, description="Steady time from which a tag's normal is learned; until then health only.")
+    ] = 600.0
+    hold_off: Annotated[
+        Duration, Field(ge=0, description="Quiet time after a change of state or set point; equipment may differ.")
+    ] = 120.0
+    group_window: Annotated[
+        Duration, Field(ge=0, description="Findings this close on one piece of equipment are one anomaly.")
+    ] = 60.0
+    close_after: Annotated[Duration, Field(gt=0, description="Quiet time after which an anomaly is closed.")] = 300.0
+    health: Annotated[tuple[Health, ...], Field(description="Signal checks that run.")] = (
+        "missing",
+        "flatline",
+        "out_of_range",
+        "rate",
+    )
+    spc: Annotated[tuple[Spc, ...], Field(description="Control charts that run.")] = ("ewma",)
+
+    def alarms_per_s(self) -> float:
+        """The false-alarm budget of one tag per second."""
+        match = _BUDGET.match(self.false_alarms)
+        assert match is not None
+        return float(match.group(1)) / _PERIOD_S[match.group(2)]

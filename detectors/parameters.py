@@ -1,0 +1,111 @@
+"""What the tag map in force says about each tag, as columns by state slot."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.columns import Index, Slots
+from schemas.tagmap import Tag, TagMap
+
+#: Roles whose signal is set or counted; a shift of the mean is no statement about them.
+_NO_CHART: Final = frozenset({"state", "good_count", "reject_count", "sp", "order", "lot"})
+
+
+def form(tag: Tag) -> int:
+    """64-bit hash of everything that gives a tag's numbers their meaning; what was learned holds for one form."""
+    parts = (
+        tag.source,
+        tag.address,
+        tag.type,
+        tag.scale_mode,
+        tag.raw_low,
+        tag.raw_high,
+        tag.factor,
+        tag.offset,
+        tag.unit,
+        tag.role,
+        equipment_of(tag),
+    )
+    return int.from_bytes(hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).digest(), "little", signed=True)
+
+
+def equipment_of(tag: Tag) -> str:
+    """Path of the tag's equipment; the folder of its own path where the map names none."""
+    return tag.equipment or tag.path.rpartition("/")[0]
+
+
+def is_chartable(tag: Tag) -> bool:
+    """Whether a control chart says something about the tag: a measured number, neither text, enumeration nor count."""
+    kind = tag.type or ""
+    discrete = kind == "bool" or kind.startswith(("string", "bytes"))
+    return tag.detect == "all" and tag.enum is None and tag.role not in _NO_CHART and not discrete
+
+
+class MapView:
+    """One map revision: slot and form of each tag number."""
+
+    def __init__(self, tag_map: TagMap) -> None:
+        if any(tag.number != i for i, tag in enumerate(tag_map.tags)):
+            raise ValueError("tag numbers are not the positions in the map")
+        self.tag_map = tag_map
+        self.ids = [tag.id for tag in tag_map.tags]
+        self.form = np.array([form(tag) for tag in tag_map.tags], np.int64)
+        self.slot: Index = np.zeros(len(self.ids), np.intp)
+
+
+class Parameters:
+    """
+    Parameters of the map in force by slot, each of length m = number of slots.
+
+    Tags that the map does not have, or whose ``detect`` is none, have ``number`` -1 and no limits.
+    ``equipment`` and ``source`` are numbers into ``equipments`` and ``sources``.
+    """
+
+    @classmethod
+    def empty(cls) -> Parameters:
+        """No map yet."""
+        return cls(MapView(TagMap(site="", tags=())), Slots())
+
+    def __init__(self, view: MapView, slots: Slots) -> None:
+        size = len(slots)
+        tags = [tag for tag in view.tag_map.tags if tag.detect != "none"]
+        at = np.array([view.slot[tag.number] for tag in tags], np.intp)
+        self.tags = view.tag_map.tags
+        self.equipments = list(dict.fromkeys(equipment_of(tag) for tag in self.tags))
+        self.sources = list(dict.fromkeys(tag.source for tag in self.tags))
+        equipment = {path: i for i, path in enumerate(self.equipments)}
+        source = {name: i for i, name in enumerate(self.sources)}
+
+        self.form: NDArray[np.int64] = np.zeros(size, np.int64)
+        self.known: NDArray[np.bool_] = np.zeros(size, np.bool_)
+        self.form[view.slot] = view.form
+        self.known[view.slot] = True
+        self.number: NDArray[np.int32] = np.full(size, -1, np.int32)
+        self.number[at] = [tag.number for tag in tags]
+        self.fed: NDArray[np.bool_] = self.number >= 0
+        self.equipment: Index = np.zeros(size, np.intp)
+        self.equipment[view.slot] = [equipment[equipment_of(tag)] for tag in self.tags]
+        self.source: Index = np.zeros(size, np.intp)
+        self.source[view.slot] = [source[tag.source] for tag in self.tags]
+
+        self.scan_ns = np.full(size, 1_000_000_000, np.int64)
+        self.scan_ns[at] = [tag.scan_ms * 1_000_000 for tag in tags]
+        self.low = np.full(size, -np.inf)
+        self.low[at] = [tag.range[0] if tag.range else -np.inf for tag in tags]
+        self.high = np.full(size, np.inf)
+        self.high[at] = [tag.range[1] if tag.range else np.inf for tag in tags]
+        self.has_range: NDArray[np.bool_] = np.isfinite(self.low) | np.isfinite(self.high)
+        self.rate = np.full(size, np.nan)
+        self.rate[at] = [tag.rate_limit or np.nan for tag in tags]
+        self.has_rate: NDArray[np.bool_] = ~np.isnan(self.rate)
+        self.flat_ns = np.zeros(size, np.int64)
+        self.flat_ns[at] = [(tag.flatline_after_ms or 0) * 1_000_000 for tag in tags]
+        self.stale_ns = np.full(size, -1, np.int64)
+        self.stale_ns[at] = [-1 if tag.stale_after_ms is None else tag.stale_after_ms * 1_000_000 for tag in tags]
+        self.chart: NDArray[np.bool_] = np.zeros(size, np.bool_)
+        self.chart[at] = [is_chartable(tag) for tag in tags]

@@ -1,0 +1,111 @@
+"""
+Source time: which device clock is believed, which row is late, how far each source's clock is off.
+
+Source of the rules: W8 (1601, 1970, 9999 and the far future are no times), W10, W11.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.columns import Index, occurrence
+from schemas.samples import SampleBatch
+from schemas.status import Flag
+
+#: 2001-01-01T00:00:00Z: a device that has lost its clock starts before this (1601, 1970, 1980, 2000).
+EARLIEST_NS: Final = 978_307_200_000_000_000
+NEVER_NS: Final = np.iinfo(np.int64).min
+_SKEW_WINDOW_NS: Final = 60_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Skew:
+    """How far a source's clock is ahead of ours (negative: behind, or slow to deliver)."""
+
+    ahead_ns: int
+    beyond_limit: bool
+
+
+class SourceClock(msgspec.Struct):
+    """What is remembered of one source's clock; all times in ns."""
+
+    arrival_ns: int = -(2**63)  #: last time of arrival given to a row
+    window: int = -1  #: number of the current minute of reception
+    ahead_ns: int | None = None  #: largest source minus received within it
+    before_ns: int | None = None  #: the same of the window before
+
+    def believe(self, batch: SampleBatch, future_limit_ns: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """
+        Source times of a batch and the rows whose device clock is not believed.
+
+        Such a row gets the time of arrival, strictly increasing over the source, however the stream is cut.
+        """
+        own = (batch.flags & np.uint32(Flag.ARRIVAL_TIME)) == 0
+        self._estimate(batch, own)
+        source_ns = batch.source_ns
+        suspect = (source_ns > batch.received_ns + future_limit_ns) | (source_ns < EARLIEST_NS)
+        suspect &= own
+        count = int(np.count_nonzero(suspect))
+        if count:
+            first = max(batch.received_ns, self.arrival_ns + 1)
+            source_ns = source_ns.copy()
+            source_ns[suspect] = first + np.arange(count)
+            self.arrival_ns = first + count - 1
+        return source_ns, suspect
+
+    def _estimate(self, batch: SampleBatch, own: NDArray[np.bool_]) -> None:
+        # The largest difference of a window has the least transport delay in it, as in NTP's clock filter.
+        if not own.any():
+            return
+        window = batch.received_ns // _SKEW_WINDOW_NS
+        if window != self.window:
+            self.before_ns = self.ahead_ns
+            self.ahead_ns, self.window = None, window
+        ahead = int(batch.source_ns[own].max()) - batch.received_ns
+        self.ahead_ns = ahead if self.ahead_ns is None else max(self.ahead_ns, ahead)
+
+    def skew(self, limit_ns: int) -> Skew | None:
+        """Estimate over the last one to two minutes of reception; None before the first device time."""
+        known = [value for value in (self.ahead_ns, self.before_ns) if value is not None]
+        if not known:
+            return None
+        ahead = max(known)
+        return Skew(ahead, abs(ahead) > limit_ns)
+
+
+def late_rows(
+    slot: Index, source_ns: NDArray[np.int64], suspect: NDArray[np.bool_], last_ns: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """
+    Rows older than a row of the same tag before them; *last_ns* (per slot) is moved on in place.
+
+    Rows at the time of arrival neither are late nor move the tag's time: the next believed time may lie behind.
+    """
+    time_ns = np.where(suspect, NEVER_NS, source_ns) if suspect.any() else source_ns
+    before = last_ns[slot]
+    first = occurrence(slot) == 0
+    if not first.all():
+        before = np.maximum(before, _highest_before(slot, time_ns, first))
+    np.maximum.at(last_ns, slot, time_ns)
+    late: NDArray[np.bool_] = (source_ns < before) & ~suspect
+    return late
+
+
+def _highest_before(slot: Index, time_ns: NDArray[np.int64], first: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Highest time of the same slot in the rows before each row; NEVER_NS for the first."""
+    order = np.argsort(slot, kind="stable")
+    starts = first[order]
+    group = np.cumsum(starts)
+    # Ranks instead of times, so that group and time fit into one int64 whose running maximum is the group's own.
+    by_rank = np.sort(time_ns)
+    rank = np.searchsorted(by_rank, time_ns[order])
+    running = np.maximum.accumulate(group * len(slot) + rank)
+    highest = by_rank[running - group * len(slot)]
+    before = np.full(len(slot), NEVER_NS, np.int64)
+    before[order[1:]] = np.where(starts[1:], NEVER_NS, highest[:-1])
+    return before

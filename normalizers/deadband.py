@@ -1,0 +1,185 @@
+"""
+Report by exception with the corner kept: a value inside the band around the last stored one is held back, and the
+last held one is stored before the next that is not.
+
+First values, status changes, NaN, bad and text rows always pass. Source of the rule: AVEVA's adapters, which send
+both the current and the last suppressed value when the band is exceeded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normalizers.base import TagColumns
+from schemas.columns import Columns, Index, column, occurrence
+from schemas.status import Flag
+
+#: Tags that come more often in one batch are followed row by row: a round for a handful of rows costs more.
+_MOST_ROUNDS: Final = 8
+
+
+class BandState(Columns):
+    """Per tag: the last stored value (NaN: none that a band could stand around) and the row held back after it."""
+
+    form: NDArray[np.int64] = column(np.int64)
+    sent_value: NDArray[np.float64] = column(np.float64, np.nan)
+    sent_status: NDArray[np.uint32] = column(np.uint32)
+    held: NDArray[np.bool_] = column(np.bool_)
+    held_ns: NDArray[np.int64] = column(np.int64)
+    held_server_ns: NDArray[np.int64] = column(np.int64)
+    held_value: NDArray[np.float64] = column(np.float64)
+    held_status: NDArray[np.uint32] = column(np.uint32)
+    held_flags: NDArray[np.uint32] = column(np.uint32)
+
+
+@dataclass(slots=True)
+class Rows:
+    """The normalized columns a band looks at, all of length n; ``exempt`` rows (late ones) neither wait nor count."""
+
+    tag: NDArray[np.int32]
+    slot: Index
+    source_ns: NDArray[np.int64]
+    server_ns: NDArray[np.int64] | None
+    value: NDArray[np.float64]
+    status: NDArray[np.uint32]
+    flags: NDArray[np.uint32]
+    exempt: NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Corners:
+    """Rows to store again, each just before row ``at``; all of length k, ``at`` ascending."""
+
+    at: Index
+    source_ns: NDArray[np.int64]
+    server_ns: NDArray[np.int64]
+    value: NDArray[np.float64]
+    status: NDArray[np.uint32]
+    flags: NDArray[np.uint32]
+
+
+def hold_back(rows: Rows, columns: TagColumns, state: BandState) -> Corners | None:
+    """
+    Set ``Flag.DEADBAND`` in ``rows.flags`` on what is held back; give the held rows that must be stored now.
+
+    The result is the same as taking the rows one after the other.
+    """
+    _begin_anew(rows, columns, state)
+    if not columns.any_band:
+        return None
+    banded = np.flatnonzero((columns.band[rows.tag] > 0) & ~rows.exempt)
+    if len(banded) == 0:
+        return None
+    nth = occurrence(rows.slot[banded])
+    deepest = int(nth.max())
+    found: list[tuple[int, _Held]] = []
+    if deepest >= _MOST_ROUNDS:
+        slots = rows.slot[banded]
+        often = np.isin(slots, slots[nth >= _MOST_ROUNDS])
+        for slot in np.unique(slots[often]).tolist():
+            _follow(banded[slots == slot], slot, rows, columns, state, found)
+        banded, nth = banded[~often], nth[~often]
+    for turn in range(int(nth.max()) + 1 if len(nth) else 0):
+        _round(banded[nth == turn], rows, columns, state, found)
+    return _corners(found)
+
+
+def _begin_anew(rows: Rows, columns: TagColumns, state: BandState) -> None:
+    other = state.form[rows.slot] != columns.form[rows.tag]
+    if other.any():
+        slots, first = np.unique(rows.slot[other], return_index=True)
+        state.reset(slots)
+        state.form[slots] = columns.form[rows.tag[other][first]]
+
+
+_Held = tuple[int, int, float, int, int]
+
+
+def _round(at: Index, rows: Rows, columns: TagColumns, state: BandState, found: list[tuple[int, _Held]]) -> None:
+    """Take one row of each tag."""
+    slot, value, status = rows.slot[at], rows.value[at], rows.status[at]
+    with np.errstate(invalid="ignore", over="ignore"):
+        distance = np.abs(value - state.sent_value[slot])
+    # NaN on either side compares false, so that it passes.
+    inside = (distance <= columns.band[rows.tag[at]]) & (status == state.sent_status[slot])
+    wait, wait_at = slot[inside], at[inside]
+    if len(wait):
+        state.held[wait] = True
+        state.held_ns[wait] = rows.source_ns[wait_at]
+        state.held_server_ns[wait] = 0 if rows.server_ns is None else rows.server_ns[wait_at]
+        state.held_value[wait] = rows.value[wait_at]
+        state.held_status[wait] = rows.status[wait_at]
+        state.held_flags[wait] = rows.flags[wait_at]
+        rows.flags[wait_at] |= np.uint32(Flag.DEADBAND)
+    pass_, pass_at = slot[~inside], at[~inside]
+    if len(pass_) == 0:
+        return
+    release = np.flatnonzero(state.held[pass_])
+    found.extend((int(pass_at[k]), _held(state, int(pass_[k]))) for k in release)
+    state.held[pass_] = False
+    state.sent_value[pass_] = rows.value[pass_at]
+    state.sent_status[pass_] = rows.status[pass_at]
+
+
+def _held(state: BandState, slot: int) -> _Held:
+    return (
+        int(state.held_ns[slot]),
+        int(state.held_server_ns[slot]),
+        float(state.held_value[slot]),
+        int(state.held_status[slot]),
+        int(state.held_flags[slot]),
+    )
+
+
+def _follow(
+    at: Index, slot: int, rows: Rows, columns: TagColumns, state: BandState, found: list[tuple[int, _Held]]
+) -> None:
+    """Take all rows of one tag, one after the other."""
+    band = float(columns.band[rows.tag[at[0]]])
+    sent_value, sent_status = float(state.sent_value[slot]), int(state.sent_status[slot])
+    held = _held(state, slot) if state.held[slot] else None
+    server = [0] * len(at) if rows.server_ns is None else rows.server_ns[at].tolist()
+    columns_of = zip(
+        at.tolist(),
+        rows.source_ns[at].tolist(),
+        server,
+        rows.value[at].tolist(),
+        rows.status[at].tolist(),
+        rows.flags[at].tolist(),
+        strict=True,
+    )
+    waiting = []
+    for row, source_ns, server_ns, value, status, flags in columns_of:
+        if abs(value - sent_value) <= band and status == sent_status:
+            held = (source_ns, server_ns, value, status, flags)
+            waiting.append(row)
+            continue
+        if held is not None:
+            found.append((row, held))
+            held = None
+        sent_value, sent_status = value, status
+    rows.flags[waiting] |= np.uint32(Flag.DEADBAND)
+    state.sent_value[slot], state.sent_status[slot] = sent_value, sent_status
+    state.held[slot] = held is not None
+    if held is not None:
+        state.held_ns[slot], state.held_server_ns[slot], state.held_value[slot] = held[:3]
+        state.held_status[slot], state.held_flags[slot] = held[3:]
+
+
+def _corners(found: list[tuple[int, _Held]]) -> Corners | None:
+    if not found:
+        return None
+    found.sort(key=lambda pair: pair[0])
+    held = [pair[1] for pair in found]
+    return Corners(
+        at=np.array([pair[0] for pair in found], np.intp),
+        source_ns=np.array([row[0] for row in held], np.int64),
+        server_ns=np.array([row[1] for row in held], np.int64),
+        value=np.array([row[2] for row in held], np.float64),
+        status=np.array([row[3] for row in held], np.uint32),
+        flags=np.array([row[4] for row in held], np.uint32) | np.uint32(Flag.CORNER),
+    )

@@ -1,0 +1,267 @@
+"""
+The normalizer: SampleBatch in, RecordBatch out, in journal order.
+
+Order of the steps: clock, sentinels and NaN, scale, clamp, range, late, deadband. The output is a function of the
+entries alone: the same rows come out however the stream is cut into batches.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from normalizers import quality
+from normalizers.base import BadState, TagColumns, UnknownMap
+from normalizers.clock import NEVER_NS, Skew, SourceClock, late_rows
+from normalizers.deadband import BandState, Corners, Rows, hold_back
+from normalizers.exact import TooDeep, as_number, encodable, repair
+from normalizers.scale import scale
+from schemas.columns import Columns, Slots, column
+from schemas.entries import Position
+from schemas.quantities import Duration
+from schemas.records import RecordBatch, fingerprints
+from schemas.samples import Exact, Origin, SampleBatch
+from schemas.status import Flag
+from schemas.tagmap import TagMap
+
+#: Batches of an older map may still be in the journal behind a newer one; beyond these it is forgotten.
+_MAPS_KEPT: Final = 4
+_VERSION: Final = 1
+
+
+class NormalizerOptions(BaseModel):
+    """Options of ``normalize``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    future_limit: Annotated[
+        Duration, Field(gt=0, description="A device time further ahead of ours is replaced by the time of arrival.")
+    ] = 300.0
+    skew_warn: Annotated[Duration, Field(gt=0, description="A source whose clock is off by more is shown as such.")] = (
+        10.0
+    )
+
+
+class _TimeState(Columns):
+    last_ns: NDArray[np.int64] = column(np.int64, NEVER_NS)
+
+
+class _Saved(msgspec.Struct):
+    version: int
+    ids: list[str]
+    time: dict[str, bytes]
+    band: dict[str, bytes]
+    clocks: dict[str, SourceClock]
+
+
+class Normalizer:
+    """
+    Turns what devices said into records; state per tag follows the stable ``Tag.id`` over map revisions.
+
+    The maps themselves are not part of the state: :meth:`use_map` is called for those in force, before or after
+    :meth:`restore`.
+    """
+
+    def __init__(self, options: NormalizerOptions) -> None:
+        self._options = options
+        self._future_limit_ns = round(options.future_limit * 1e9)
+        self._maps: dict[bytes, TagColumns] = {}
+        self._slots = Slots()
+        self._time = _TimeState()
+        self._band = BandState()
+        self._clocks: dict[str, SourceClock] = {}
+
+    def use_map(self, revision: bytes, tag_map: TagMap) -> None:
+        """
+        Take note of a map that was read from the journal. The last four revisions are kept.
+
+        Raises ValueError where a tag's number is not its position in the map.
+        """
+        columns = self._maps.pop(revision, None) or TagColumns(tag_map)
+        self._maps[revision] = columns
+        if len(self._maps) > _MAPS_KEPT:
+            self._forget(next(iter(self._maps)))
+        self._bind()
+
+    def step(self, batch: SampleBatch, position: Position) -> RecordBatch:
+        """
+        Normalize one batch that was read at *position*.
+
+        The result has a row for each sample, in order, and before some of them a ``Flag.CORNER`` row.
+
+        Raises:
+            UnknownMap: the batch's map revision or one of its tag numbers is not known.
+        """
+        columns = self._maps.get(batch.map_revision)
+        if columns is None:
+            raise UnknownMap(f"map revision {batch.map_revision.hex()} of source {batch.source!r} was never read")
+        tag = batch.tag
+        if len(tag) and not 0 <= int(tag.min()) <= int(tag.max()) < len(columns):
+            raise UnknownMap(f"source {batch.source!r} names a tag outside 0..{len(columns) - 1} of its map")
+        slot = columns.slot[tag]
+        clock = self._clocks.setdefault(batch.source, SourceClock())
+        source_ns, suspect = clock.believe(batch, self._future_limit_ns)
+        value, status, flags, exact = _values(batch, columns)
+        flags[suspect] |= np.uint32(Flag.CLOCK_SUSPECT)
+        late = late_rows(slot, source_ns, suspect, self._time.last_ns)
+        flags[late] |= np.uint32(Flag.LATE)
+        # A text row has no number: it passes like NaN, and so does the number after it.
+        rows = Rows(tag, slot, source_ns, batch.server_ns, _without(value, exact), status, flags, late)
+        corners = hold_back(rows, columns, self._band)
+        record = RecordBatch(
+            source=batch.source,
+            origin=batch.origin,
+            map_revision=batch.map_revision,
+            position=position,
+            received_ns=batch.received_ns,
+            tag=tag,
+            source_ns=source_ns,
+            server_ns=batch.server_ns,
+            value=value,
+            status=status,
+            flags=flags,
+            fingerprint=np.empty(0, np.int64),
+            exact=exact,
+        )
+        if corners is not None:
+            _insert(record, corners)
+        record.fingerprint = fingerprints(record.value, record.status, record.exact)
+        return record
+
+    def skews(self) -> dict[str, Skew]:
+        """How far each source's clock is ahead of ours, by source name; sources without device time are left out."""
+        limit_ns = round(self._options.skew_warn * 1e9)
+        found = {source: clock.skew(limit_ns) for source, clock in self._clocks.items()}
+        return {source: skew for source, skew in found.items() if skew is not None}
+
+    def state(self) -> bytes:
+        """Everything that the next step depends on, but the maps: msgpack, about 60 bytes and the id a tag."""
+        saved = _Saved(_VERSION, self._slots.ids, self._time.dump(), self._band.dump(), self._clocks)
+        return msgspec.msgpack.encode(saved)
+
+    def restore(self, state: bytes) -> None:
+        """
+        Go on from a saved state; the next step gives bit-identical rows.
+
+        Raises BadState, and changes nothing, when the state is of another version or damaged.
+        """
+        try:
+            saved = msgspec.msgpack.decode(state, type=_Saved)
+            if saved.version != _VERSION:
+                raise BadState(f"state version {saved.version}, want {_VERSION}")
+            time, band = _TimeState(), BandState()
+            time.load(saved.time, len(saved.ids))
+            band.load(saved.band, len(saved.ids))
+        except (msgspec.MsgspecError, ValueError) as e:
+            raise BadState(f"normalizer state cannot be read: {e}") from e
+        self._slots, self._time, self._band, self._clocks = Slots(saved.ids), time, band, saved.clocks
+        self._bind()
+
+    def _bind(self) -> None:
+        for columns in self._maps.values():
+            columns.slot = self._slots.of(columns.ids)
+        self._time.resize(len(self._slots))
+        self._band.resize(len(self._slots))
+
+    def _forget(self, revision: bytes) -> None:
+        gone = set(self._maps.pop(revision).ids)
+        wanted = set(self._slots.ids) - gone
+        for columns in self._maps.values():
+            wanted.update(columns.ids)
+        places = self._slots.keep(wanted)
+        self._time.take(places)
+        self._band.take(places)
+
+
+def _values(
+    batch: SampleBatch, columns: TagColumns
+) -> tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32], dict[int, Exact]]:
+    """Value, status, flags and exact values of a batch after everything that needs no memory of earlier rows."""
+    flags = batch.flags.copy()
+    if batch.origin is Origin.RETAINED:
+        flags |= np.uint32(Flag.RETAINED)
+    bad = quality.is_bad(batch.status)
+    raw, exact, text = _exact(batch, bad, columns, flags)
+    mark = quality.sentinels(raw, batch.tag, columns) & ~bad
+    if mark.any():
+        flags[mark] |= np.uint32(Flag.SENTINEL)
+        for row in [row for row in exact if mark[row]]:
+            del exact[row]
+    flags |= quality.number_flags(raw, ~(bad | mark | text))
+    flags[quality.overflowed(batch.status)] |= np.uint32(Flag.OVERFLOW)
+    value, cut = scale(raw, batch.tag, columns)
+    no_number = bad | mark | text
+    value[no_number] = np.nan
+    flags |= np.where(no_number, np.uint32(0), cut)
+    status = batch.status
+    if columns.any_range:
+        status, outside = quality.judge_range(value, batch.tag, status, columns)
+        flags[outside] |= np.uint32(Flag.OUT_OF_RANGE)
+    return value, status, flags, exact
+
+
+def _exact(
+    batch: SampleBatch, bad: NDArray[np.bool_], columns: TagColumns, flags: NDArray[np.uint32]
+) -> tuple[NDArray[np.float64], dict[int, Exact], NDArray[np.bool_]]:
+    """
+    Raw numbers with wide integers as their nearest double, the exact values to keep, and the rows without a number.
+
+    A wide integer of a scaled tag becomes a number: its scaled value has no exact form.
+    """
+    text = np.zeros(len(batch), np.bool_)
+    if not batch.exact:
+        return batch.value, {}, text
+    raw = batch.value.copy()
+    kept: dict[int, Exact] = {}
+    for row, item in batch.exact.items():
+        if bad[row]:
+            continue
+        wide = as_number(item)
+        if wide is not None:
+            raw[row] = wide
+            if not columns.scaled[batch.tag[row]]:
+                kept[row] = item
+            continue
+        text[row] = True
+        try:
+            fixed = repair(item)
+        except TooDeep:
+            flags[row] |= np.uint32(Flag.DECODE_LOSS)
+            continue
+        if not encodable(fixed):
+            flags[row] |= np.uint32(Flag.DECODE_LOSS)
+            continue
+        if fixed is not item and fixed != item:
+            flags[row] |= np.uint32(Flag.DECODE_LOSS)
+        kept[row] = fixed
+    return raw, kept, text
+
+
+def _without(value: NDArray[np.float64], exact: dict[int, Exact]) -> NDArray[np.float64]:
+    """The values as the deadband sees them: NaN where an exact value stands."""
+    if not exact:
+        return value
+    seen = value.copy()
+    seen[list(exact)] = np.nan
+    return seen
+
+
+def _insert(record: RecordBatch, corners: Corners) -> None:
+    """Put each corner just before the row it belongs to."""
+    at = corners.at
+    server_ns = record.server_ns
+    if server_ns is None and corners.server_ns.any():
+        server_ns = np.zeros(len(record), np.int64)
+    if record.exact:
+        shift = np.searchsorted(at, np.arange(len(record)), side="right")
+        record.exact = {row + int(shift[row]): item for row, item in record.exact.items()}
+    record.server_ns = None if server_ns is None else np.insert(server_ns, at, corners.server_ns)
+    record.tag = np.insert(record.tag, at, record.tag[at])
+    record.source_ns = np.insert(record.source_ns, at, corners.source_ns)
+    record.value = np.insert(record.value, at, corners.value)
+    record.status = np.insert(record.status, at, corners.status)
+    record.flags = np.insert(record.flags, at, corners.flags)

@@ -1,0 +1,171 @@
+"""Roll-ups against a plain computation from the rows, however the stream was cut."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from broker.store import Store
+from schemas.records import RecordBatch
+from schemas.status import BAD, UNCERTAIN
+from tests.broker.store.conftest import Opener
+from tests.broker.store.plant import PUMP, T0, S, batch, dump, plant, rows_of
+
+MAP = plant(3)
+MINUTE = 60 * S
+
+
+def expected(rows: list[tuple[int, int, int, float, int]], width: int) -> dict[tuple[int, int], tuple[Any, ...]]:
+    """Roll-ups of (seq, tag_id, source_ns, value, status) rows, one after another in order of seq."""
+    found: dict[tuple[int, int], list[tuple[int, int, float, int]]] = {}
+    for seq, tag, at, value, status in rows:
+        found.setdefault((tag, at // width * width), []).append((seq, at, value, status))
+    result: dict[tuple[int, int], tuple[Any, ...]] = {}
+    for key, members in found.items():
+        usable = [(at, seq, v) for seq, at, v, status in members if status < BAD and v is not None and math.isfinite(v)]
+        total = 0.0
+        for _, _, v in usable:
+            total += v
+        first, last = (min(usable), max(usable)) if usable else ((None,) * 3, (None,) * 3)
+        end = max((at, seq) for seq, at, _, _ in members)
+        result[key] = (
+            len(members),
+            sum(status < UNCERTAIN for *_, status in members),
+            sum(status >= BAD for *_, status in members),
+            len(usable),
+            min((v for *_, v in usable), default=None),
+            max((v for *_, v in usable), default=None),
+            total if math.isfinite(total) else None,
+            first[0],
+            first[2],
+            last[0],
+            last[2],
+            *end,
+        )
+    return result
+
+
+def check(store: Store) -> None:
+    """Both levels hold what the stored rows say, bit for bit."""
+    rows = rows_of(store, "SELECT seq, tag_id, source_ts, value, status FROM records ORDER BY seq")
+    for table, width in (("rollup_1m", MINUTE), ("rollup_1h", 60 * MINUTE)):
+        stored = {(row[0], row[1]): row[3:] for row in rows_of(store, f"SELECT * FROM {table}")}
+        assert stored == expected(rows, width)
+
+
+def stream(seed: int, batches: int, size: int) -> list[RecordBatch]:
+    """Batches with late rows, redeliveries, bad and uncertain quality, NaN, infinities and equal times."""
+    rng = np.random.default_rng(seed)
+    made: list[RecordBatch] = []
+    for i in range(batches):
+        at = T0 + (i * 20 + rng.integers(-200, 60, size)) * S
+        value = rng.normal(0, 1e3, size)
+        value[rng.random(size) < 0.05] = np.nan
+        value[rng.random(size) < 0.05] = np.inf
+        value[rng.random(size) < 0.1] = -0.0
+        status = rng.choice([0, 0, 0, UNCERTAIN, BAD], size)
+        made.append(batch(MAP, rng.integers(0, 3, size).tolist(), at.tolist(), value.tolist(), status=status.tolist()))
+        if i % 4 == 3:
+            made.append(made[-2])
+    return made
+
+
+def feed(store: Store, batches: list[RecordBatch], cuts: set[int], restarts: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+    """Store the batches; a transaction ends before each index in *cuts*, memory is lost before those in *restarts*."""
+    with store.transaction() as tx:
+        tx.use_map(MAP.revision, MAP)
+    groups: list[list[RecordBatch]] = [[]]
+    for place, one in enumerate(batches):
+        if place in cuts:
+            groups.append([])
+        groups[-1].append(one)
+    for place, group in enumerate(groups):
+        if place in restarts:
+            store._memory = None
+        with store.transaction() as tx:
+            for one in group:
+                tx.records(one)
+
+
+def test_rollups_equal_a_plain_computation(store: Store) -> None:
+    """Counts, extremes, sum, first, last and newest row, with late rows and restarts between."""
+    feed(store, stream(1, 12, 80), set(range(12)), {3, 7})
+    check(store)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**20), cuts=st.sets(st.integers(1, 9)), restarts=st.sets(st.integers(0, 9)))
+def test_the_cut_into_transactions_does_not_show(
+    open_store: Opener, tmp_path_factory: pytest.TempPathFactory, seed: int, cuts: set[int], restarts: set[int]
+) -> None:
+    """Any cut and any loss of the writer's memory gives the same database, sums to the last bit."""
+    batches = stream(seed, 8, 30)
+    name = tmp_path_factory.mktemp("stores").name
+    one, other = open_store(None, f"{name}/a"), open_store(None, f"{name}/b")
+    feed(one, batches, set())
+    feed(other, batches, cuts, restarts)
+    assert dump(one) == dump(other)
+    check(other)
+    one.close()
+    other.close()
+
+
+def test_control_a_pairwise_sum_would_show() -> None:
+    """The sums are such that another order of addition gives other bits."""
+    values = np.concatenate([one.value[np.isfinite(one.value)] for one in stream(1, 12, 80)])
+    plain = 0.0
+    for value in values.tolist():
+        plain += value
+    assert plain != math.fsum(values)
+
+
+def test_both_databases_hold_the_same(open_store: Opener, request: pytest.FixtureRequest) -> None:
+    """Dumps of SQLite and PostgreSQL after the same stream are equal."""
+    batches = stream(5, 10, 60)
+    one, other = open_store(None, "a"), open_store(request.getfixturevalue("new_database")(), "b")
+    feed(one, batches, {2, 5})
+    feed(other, batches, {1, 2, 3, 8}, {2})
+    assert dump(one) == dump(other)
+
+
+def test_trend_takes_records_for_an_hour_and_rollups_beyond(store: Store) -> None:
+    """Every resolution gives the same extremes; bad rows are counted and carry no number; gaps come along."""
+    n = 3 * 3600
+    at = [T0 + i * S for i in range(n)]
+    value = [math.sin(i / 100) for i in range(n)]
+    status = [BAD if i == 50 else UNCERTAIN if i == 51 else 0 for i in range(n)]
+    value[50] = 1e9
+    with store.transaction() as tx:
+        tx.use_map(MAP.revision, MAP)
+        for i in range(0, n, 2000):
+            part = slice(i, i + 2000)
+            tx.records(batch(MAP, [0] * len(at[part]), at[part], value[part], status=status[part]))
+    reader = store.reader()
+    path = f"{PUMP}/Tag0"
+    raw = reader.trend(path, T0, T0 + 3600 * S, 60)
+    assert raw is not None
+    assert (raw.resolution, raw.unit, raw.bucket_ns) == ("raw", "Cel", MINUTE)
+    assert sum(point.n for point in raw.points) == 3600
+    bad = next(point for point in raw.points if point.n_bad)
+    assert (bad.n_bad, bad.n - bad.n_good) == (1, 2)
+    assert max(point.max or 0 for point in raw.points) == max(v for i, v in enumerate(value[:3600]) if i != 50)
+    first = raw.points[0]
+    assert (first.first, first.first_ns) == (value[0], at[0])
+    assert first.last_ns == first.at_ns + MINUTE - S
+    assert first.last == value[59]
+    longer = reader.trend(path, T0, T0 + 3 * 3600 * S, 180)
+    assert longer is not None
+    assert longer.resolution == "1m"
+    assert {point.at_ns: point for point in longer.points}.items() >= {p.at_ns: p for p in raw.points}.items()
+    coarse = reader.trend(path, T0, T0 + 3 * 3600 * S, 3)
+    assert coarse is not None
+    assert coarse.resolution == "1h"
+    assert sum(point.n for point in coarse.points) == n
+    assert coarse.points[0].first == value[0]
+    assert coarse.points[-1].last == value[-1]
+    assert reader.trend("no/such/path", T0, T0 + S, 5) is None

@@ -1,0 +1,150 @@
+"""Episodes: grouping, growth in few revisions, flapping, closing, stable identity."""
+
+from __future__ import annotations
+
+import pytest
+
+from detectors.severity import assess
+from schemas.anomaly import Kind, Member, Severity
+from schemas.tagmap import TagMap
+
+LIMITED = {"range": (0.0, 100.0)}
+
+
+def test_findings_close_in_time_on_one_equipment_are_one_anomaly(script, tag):
+    """Within the group window they join, in order of onset; other equipment and later findings stand apart."""
+    tags = [tag(i, equipment="U1" if i < 4 else "U2", **LIMITED) for i in range(5)]
+    plant = script(*tags, spc=[], group_window="60s")
+    plant.send({1: 150.0, 0: 50.0})
+    plant.tick(10)
+    plant.send({0: 150.0, 4: 150.0})
+    plant.tick(10, 5)
+    plant.send({2: 150.0})
+    plant.tick(10, 7)
+    plant.send({3: 150.0})
+    plant.tick(10, 2)
+    found = [(a.equipment, [m.tag_id for m in a.members]) for a in plant.latest().values()]
+    assert sorted(found) == [("U1", ["id1", "id0", "id2"]), ("U1", ["id3"]), ("U2", ["id4"])]
+
+
+def test_storm_of_findings_is_a_handful_of_revisions(script, tag):
+    """A thousand findings within a minute make one anomaly of about ten revisions, with every member in it."""
+    plant = script(*(tag(i, **LIMITED) for i in range(1000)), spc=[])
+    for second in range(60):
+        plant.send(dict.fromkeys(range(17 * second, min(17 * second + 17, 1000)), 150.0 + second))
+        plant.tick()
+    plant.tick(1, 15)
+    (anomaly,) = plant.latest().values()
+    assert len(anomaly.members) == 1000
+    assert [a.revision for a in plant.said] == list(range(len(plant.said)))
+    assert len(plant.said) <= 12
+    assert anomaly.severity is Severity.CRITICAL
+
+
+def test_flapping_condition_stays_in_its_episode(script, tag):
+    """A value that goes in and out of range for an hour is one anomaly, told at most each thirty seconds."""
+    plant = script(tag(0, **LIMITED), spc=[])
+    for i in range(720):
+        plant.send({0: 150.0 if i % 4 == 0 else 50.0})
+        plant.tick(5)
+    assert len(plant.latest()) == 1
+    assert len(plant.said) < 80
+    plant.tick(10, 31)
+    assert plant.said[-1].state == "closed"
+
+
+def test_standing_condition_is_not_told_again_and_again(script, tag):
+    """A day out of range without a new peak gives one revision; a new peak gives another."""
+    plant = script(tag(0, **LIMITED), spc=[])
+    plant.send({0: 150.0})
+    plant.tick(10, 8640)
+    assert len(plant.said) == 1
+    plant.send({0: 180.0})
+    plant.tick()
+    assert [a.members[0].peak for a in plant.said] == [150.0, 180.0]
+    assert plant.said[1].members[0].last_ns > plant.said[0].members[0].last_ns
+
+
+def test_episode_closes_after_its_quiet_time_and_a_later_one_is_new(script, tag):
+    """Told when it ends and once when it closes, with the member's end as its end; the next one is another."""
+    plant = script(tag(0, **LIMITED), spc=[], close_after="60s")
+    plant.send({0: 150.0})
+    plant.tick(10)
+    plant.send({0: 50.0})
+    ended = plant.now_ns
+    plant.tick(10, 20)
+    assert [(a.state, a.members[0].active) for a in plant.said] == [("open", True), ("open", False), ("closed", False)]
+    assert [a.revision for a in plant.said] == [0, 1, 2]
+    assert plant.said[-1].closed_ns == ended
+    plant.send({0: 150.0})
+    plant.tick(10)
+    assert len(plant.latest()) == 2
+
+
+def test_identity_is_made_of_equipment_and_first_finding(script, tag):
+    """The same stream gives the same ids; another onset gives another."""
+    ids = []
+    for wait in (0, 0, 1):
+        plant = script(tag(0, **LIMITED), spc=[])
+        plant.second += wait
+        plant.send({0: 150.0})
+        ids += [a.anomaly_id for a in plant.tick()]
+    assert ids[0] == ids[1] != ids[2]
+    assert len(ids[0]) == 32
+
+
+def test_graver_severity_is_told_at_once(script, tag):
+    """Range violations on three tags are critical with the tick that sees the third."""
+    plant = script(*(tag(i, **LIMITED) for i in range(3)), spc=[])
+    for i in range(3):
+        plant.send({i: 150.0})
+        plant.tick(1)
+    assert [a.severity for a in plant.said] == [Severity.HIGH, Severity.CRITICAL]
+
+
+def test_tag_that_leaves_the_map_does_not_keep_its_episode_open(script, tag):
+    """A new map without the tag ends what was found on it."""
+    plant = script(tag(0, **LIMITED), tag(1), spc=[])
+    plant.send({0: 150.0})
+    plant.tick()
+    smaller = TagMap(site="Acme/Lyon", tags=(tag(0, id="id1", path="Acme/T1"),))
+    plant.detection.use_map(smaller.revision, smaller)
+    assert plant.tick(10, 32)[-1].state == "closed"
+
+
+def member(kind: Kind, score: float = 1.0, number: int = 0) -> Member:
+    return Member(
+        tag_id=f"id{number}",
+        path="A/T",
+        unit="1",
+        detector="d",
+        kind=kind,
+        direction="rose",
+        onset_ns=0,
+        last_ns=0,
+        active=True,
+        value=None,
+        peak=None,
+        low=None,
+        high=None,
+        score=score,
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "severity", "ne107"),
+    [
+        ([member(Kind.MEAN_SHIFT)], Severity.LOW, "M"),
+        ([member(Kind.MEAN_SHIFT, 2.0)], Severity.MEDIUM, "M"),
+        ([member(Kind.RATE, 9.0)], Severity.LOW, "S"),
+        ([member(Kind.OUT_OF_RANGE)], Severity.HIGH, "S"),
+        ([member(Kind.MISSING), member(Kind.OUT_OF_RANGE)], Severity.HIGH, "F"),
+        ([member(Kind.FLATLINE)], Severity.MEDIUM, "F"),
+        ([member(Kind.MEAN_SHIFT, number=i) for i in range(3)], Severity.MEDIUM, "M"),
+        ([member(Kind.OUT_OF_RANGE, number=i) for i in range(9)], Severity.CRITICAL, "S"),
+        ([member(Kind.OUT_OF_RANGE), member(Kind.RATE), member(Kind.MEAN_SHIFT)], Severity.HIGH, "S"),
+    ],
+)
+def test_severity_and_class_follow_the_table(members, severity, ne107):
+    """Severity and NE 107 class are those of the documented table."""
+    assert assess(members) == (severity, ne107)

@@ -1,0 +1,213 @@
+"""Signal health: range, rate, flatline, missing, and what must not be mistaken for them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from schemas.anomaly import Kind, Severity
+from schemas.samples import Origin
+from schemas.status import BAD_DEVICE_FAILURE, UNCERTAIN_EU_EXCEEDED, UNCERTAIN_LAST_USABLE, Flag
+from schemas.tagmap import Equipment
+
+
+def test_out_of_range_opens_at_once_and_ends_with_hysteresis(script, tag):
+    """One value outside opens an anomaly; just inside the limit is not yet back, one per cent further is."""
+    plant = script(tag(0, range=(0.0, 100.0), unit="bar"), spc=[])
+    plant.send({0: 50.0})
+    assert plant.tick() == []
+    plant.send({0: 150.0}, status=[UNCERTAIN_EU_EXCEEDED], flags=[Flag.OUT_OF_RANGE])
+    (first,) = plant.tick()
+    (member,) = first.members
+    assert (first.kind, first.severity, first.ne107, first.state) == (Kind.OUT_OF_RANGE, Severity.HIGH, "S", "open")
+    assert (member.value, member.low, member.high, member.direction) == (150.0, 0.0, 100.0, "rose")
+    assert member.score == 2.0
+    assert first.title == "out of range on T0"
+    plant.send({0: 99.5})
+    plant.tick(10, 40)
+    assert plant.said[-1].state == "open"
+    plant.send({0: 98.5})
+    plant.tick(10, 31)
+    assert plant.said[-1].state == "closed"
+    assert plant.said[-1].closed_ns == plant.said[-1].members[0].last_ns
+
+
+def test_infinite_value_is_out_of_range_and_stays_storable(script, tag):
+    """An infinite value is told without a number that JSON could not hold."""
+    plant = script(tag(0, range=(0.0, 100.0), rate_limit=1.0, flatline_after_ms=1000))
+    plant.send({0: math.inf})
+    (found,) = plant.tick()
+    assert found.members[0].value is None
+    assert math.isfinite(found.detector_score)
+    assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.parametrize(
+    ("status", "flags"),
+    [(BAD_DEVICE_FAILURE, 0), (UNCERTAIN_LAST_USABLE, 0), (0, Flag.LATE), (0, Flag.CORNER), (0, Flag.RETAINED)],
+)
+def test_rows_that_prove_nothing_are_not_fed(script, tag, status, flags):
+    """Bad, stale, late, retained and corner rows give no finding."""
+    plant = script(tag(0, range=(0.0, 100.0)))
+    plant.send({0: 150.0}, status=[status], flags=[flags])
+    assert plant.tick() == []
+
+
+def test_rows_held_back_by_the_deadband_are_fed(script, tag):
+    """A row that is not stored is seen all the same."""
+    plant = script(tag(0, range=(0.0, 100.0)))
+    plant.send({0: 150.0}, flags=[Flag.DEADBAND])
+    assert len(plant.tick()) == 1
+
+
+def test_step_is_one_rate_finding_that_ends(script, tag):
+    """A single step beyond the believable rate is one member, over with the next sample."""
+    plant = script(tag(0, rate_limit=5.0), spc=[])
+    plant.run({0: [10.0, 10.0, 40.0, 40.0, 40.0]})
+    (anomaly,) = plant.latest().values()
+    (member,) = anomaly.members
+    assert (member.kind, member.direction, member.peak, member.score) == (Kind.RATE, "jumped", 40.0, 6.0)
+    assert (member.low, member.high) == (5.0, 15.0)
+    assert plant.tick(10, 3)[-1].members[0].active is False
+
+
+def test_step_that_no_sample_follows_is_over_as_well(script, tag):
+    """A tag reported by exception steps and then is silent: the moment does not last for hours."""
+    plant = script(tag(0, rate_limit=5.0), spc=[])
+    plant.run({0: [10.0, 40.0]})
+    assert plant.tick(10, 35)[-1].state == "closed"
+
+
+def test_burst_of_queued_samples_is_no_rate(script, tag, records):
+    """Samples a nanosecond apart (times of arrival) are judged by the scan, not by their distance."""
+    plant = script(tag(0, rate_limit=5.0), spc=[])
+    times = [plant.now_ns + i for i in range(4)]
+    plant.detection.records(records(plant.tag_map.revision, [0] * 4, times, [10.0, 11.0, 10.0, 11.0]))
+    assert plant.tick() == []
+
+
+def test_flatline_needs_samples_that_do_not_move(script, tag):
+    """A live tag that repeats one value for the allowed time is stuck; any change ends it."""
+    plant = script(tag(0, flatline_after_ms=10_000), spc=[])
+    assert plant.run({0: [1.0, 2.0, *[3.0] * 10]}) == []
+    (found,) = plant.run({0: [3.0]})
+    assert (found.kind, found.ne107, found.members[0].direction) == (Kind.FLATLINE, "F", "flat")
+    assert found.onset_ns == plant.now_ns - 11 * 1_000_000_000
+    plant.run({0: [3.1]})
+    assert plant.tick(10, 3)[-1].members[0].active is False
+
+
+def test_hole_in_the_data_is_no_flatline(script, tag):
+    """The same value before and after hours without samples proves nothing."""
+    plant = script(tag(0, flatline_after_ms=10_000), spc=[])
+    plant.send({0: 3.0})
+    plant.second += 7200
+    plant.send({0: 3.0})
+    assert plant.tick() == []
+
+
+def test_missing_tag_is_found_by_ticks_and_ends_with_a_sample(script, tag):
+    """One tag of a live source stays away: a finding after its own time; a sample of any status ends it."""
+    plant = script(tag(0, stale_after_ms=3000), tag(1, stale_after_ms=3000), spc=[])
+    plant.run({0: [1.0] * 3, 1: [1.0] * 3})
+    found = plant.run({1: [1.0] * 5})
+    assert [a.kind for a in found] == [Kind.MISSING]
+    (member,) = found[0].members
+    assert (member.tag_id, member.direction, member.value, member.active) == ("id0", "silent", None, True)
+    plant.run({0: [math.nan], 1: [1.0]}, status=[BAD_DEVICE_FAILURE, 0])
+    assert plant.run({0: [1.0] * 330, 1: [1.0] * 330})[-1].state == "closed"
+
+
+def test_silent_source_is_one_finding_on_each_equipment(script, tag):
+    """When the whole source is silent its tags are not missing one by one."""
+    tags = [tag(i, stale_after_ms=3000 + i, equipment=f"Acme/U{i % 2}") for i in range(20)]
+    plant = script(*tags, spc=[])
+    plant.run({i: [1.0] * 3 for i in range(20)})
+    plant.tick(1, 30)
+    latest = plant.latest().values()
+    assert sorted((a.equipment, len(a.members)) for a in latest) == [("Acme/U0", 1), ("Acme/U1", 1)]
+
+
+def test_source_that_is_down_is_a_gap_and_not_missing(script, tag):
+    """A link that is known to be down gates its tags; a finding from before it was known is over."""
+    plant = script(tag(0, stale_after_ms=3000), tag(1, source="other", stale_after_ms=3000), spc=[])
+    plant.run({0: [1.0] * 3})
+    plant.link(up=False)
+    assert plant.tick(1, 60) == []
+    plant.link(up=True)
+    assert plant.tick(1, 3) == []
+    assert [a.kind for a in plant.tick(1, 2)] == [Kind.MISSING]
+    plant.link(up=False)
+    assert plant.tick(10, 31)[-1].state == "closed"
+
+
+def test_tag_reported_by_exception_is_never_missing(script, tag):
+    """Without stale_after a tag may be silent for days."""
+    plant = script(tag(0), tag(1, stale_after_ms=3000), spc=[])
+    plant.send({0: 1.0, 1: 1.0})
+    assert plant.run({1: [1.0] * 60}) == []
+
+
+def test_tag_that_never_sent_is_missing(script, tag):
+    """A tag of a live source that has not sent since the map came is missing as well."""
+    plant = script(tag(0, stale_after_ms=3000), tag(1, stale_after_ms=3000), spc=[])
+    found = plant.run({1: [1.0] * 6})
+    assert [m.tag_id for a in found for m in a.members] == ["id0"]
+
+
+def test_jump_of_the_host_clock_makes_nothing_stale(script, tag):
+    """An hour of wall time between two ticks counts for ten seconds, an hour back for none."""
+    plant = script(tag(0, stale_after_ms=15_000), spc=[])
+    plant.run({0: [1.0] * 3})
+    for jump in (3600, -7200, 1):
+        assert plant.tick(jump) == []
+        plant.send({0: 1.0})
+    assert plant.tick() == []
+
+
+def test_history_does_not_prove_that_a_tag_is_there(script, tag):
+    """Rows read from a server's history, or kept by a broker, do not count as fresh samples."""
+    plant = script(tag(0, stale_after_ms=3000), tag(1, stale_after_ms=3000), spc=[])
+    plant.send({0: 1.0, 1: 1.0})
+    found = []
+    for _ in range(6):
+        plant.send({1: 1.0})
+        plant.send({0: 1.0}, origin=Origin.HISTORY)
+        plant.send({0: 1.0}, origin=Origin.RETAINED, flags=[Flag.RETAINED])
+        found += plant.tick()
+    assert [a.kind for a in found] == [Kind.MISSING]
+
+
+def test_detect_none_and_switched_off_detectors_say_nothing(script, tag):
+    """``detect: none`` silences a tag, ``health: []`` a check, ``enabled: false`` everything."""
+    wild = {"range": (0.0, 1.0), "rate_limit": 0.1, "flatline_after_ms": 1, "stale_after_ms": 1}
+    for plant in (
+        script(tag(0, detect="none", **wild)),
+        script(tag(0, **wild), health=[]),
+        script(tag(0, **wild), enabled=False),
+    ):
+        plant.run({0: [5.0, 50.0, 50.0, 50.0, 5.0]})
+        plant.tick(1, 30)
+        assert plant.said == []
+
+
+def test_stopped_equipment_is_not_judged(script, tag):
+    """Outside the running states nothing is judged, and what was found is over; unknown is not running."""
+    pump = Equipment(path="Acme/Lyon/Utilities/P101", state="Acme/Lyon/Utilities/P101/T1", running=(6,))
+    plant = script(tag(0, range=(10.0, 100.0)), tag(1, role="state"), equipment=[pump], spc=[])
+    plant.run({0: [0.0] * 3})
+    plant.run({1: [2.0] * 3, 0: [0.0] * 3})
+    assert plant.said == []
+    plant.run({1: [6.0] * 2, 0: [0.0] * 2})
+    assert [a.kind for a in plant.said] == [Kind.OUT_OF_RANGE]
+    plant.run({1: [2.0], 0: [0.0]})
+    assert plant.run({1: [2.0] * 310, 0: [0.0] * 310})[-1].state == "closed"
+
+
+def test_hold_off_after_a_set_point_change(script, tag):
+    """For the hold-off after a set point moved, a fast change is not judged; afterwards it is."""
+    plant = script(tag(0, rate_limit=1.0), tag(1, role="sp"), hold_off="30s", spc=[])
+    plant.run({1: [5.0] * 3, 0: [0.0] * 3})
+    assert plant.run({1: [9.0] * 20, 0: [40.0 * (i % 2) for i in range(20)]}) == []
+    assert len(plant.run({1: [9.0] * 20, 0: [40.0 * (i % 2) for i in range(20)]})) > 0
