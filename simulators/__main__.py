@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -53,9 +54,17 @@ async def _main(arguments: argparse.Namespace) -> None:
     ports = Ports(arguments.modbus_port, arguments.opcua_port, arguments.mqtt_port)
     site = Site(seed=arguments.seed, faults=faults, repeat_s=repeat_s, ports=ports)
     if arguments.until_eof:
-        # a daemon thread: a read that never ends must not hold up the exit
-        Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(stop.set)), daemon=True).start()
+        Thread(target=_wait_for_eof, args=(loop, stop), daemon=True).start()
     await run_site(site, stop, lambda line: print(line, flush=True))
+
+
+def _wait_for_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    # the file number, not sys.stdin: a lock held by a daemon thread would abort the interpreter's end
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(stop.set)
 
 
 def main() -> int:

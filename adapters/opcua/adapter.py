@@ -1,0 +1,275 @@
+"""
+The OPC UA adapter: take over what the server still holds, or begin anew and say what is missing.
+
+A message is acknowledged to the server only after its batch was settled, which is after the journal's commit. What the
+server still holds after a lost connection or a restart of ours is fetched again; what it no longer holds becomes a gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import json
+from collections import Counter
+from typing import Final
+
+from asyncua import ua
+
+from adapters.base import AdapterContext, register
+from adapters.opcua import subscription
+from adapters.opcua.config import OpcUaOptions
+from adapters.opcua.decode import Columns, Times, time_ns
+from adapters.opcua.handover import Handover
+from adapters.opcua.link import LINK_ERRORS, Link, Ticket, describe
+from adapters.opcua.nodes import NodeAddress, parse_address
+from adapters.opcua.pki import Pki
+from adapters.opcua.progress import Ledger
+from adapters.opcua.publishing import Handed, PublishLoop
+from adapters.opcua.subscription import Granted, Limits, Watch
+from schemas import status
+from schemas.errors import NotConnected
+from schemas.samples import Delivery, Gap, GapCause
+from schemas.tagmap import Tag
+
+#: All steps of connecting together.
+CONNECT_TIMEOUT_S: Final = 30.0
+
+_NAMESPACES: Final = ua.NodeId(ua.ObjectIds.Server_NamespaceArray)
+_START_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_StartTime)
+_MAX_READ: Final = ua.NodeId(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead)
+_MAX_CREATE: Final = ua.NodeId(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall)
+_GONE: Final = (status.BAD_NODE_ID_UNKNOWN, status.BAD_NODE_ID_INVALID)
+
+#: Node id of each tag on this connection; None where the server has no such namespace.
+Nodes = dict[int, ua.NodeId | None]
+
+
+def check_tag(options: OpcUaOptions, tag: Tag) -> str | None:  # noqa: ARG001 - the hook's signature
+    """What is wrong with the tag's address, or None."""
+    try:
+        parse_address(tag.address)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@register("opcua", OpcUaOptions, check_tag)
+class OpcUaAdapter:
+    """
+    Values of one OPC UA server, as they change.
+
+    Counters: ``publish_responses`` answers of the server, keep-alives among them; ``overflow`` values before which the
+    server's queue lost some; ``refused_items`` refusals of an item; ``sequence_gaps`` messages that could not be
+    fetched again; ``republished`` messages fetched again; ``repeated`` messages sent twice; ``undecodable`` messages
+    that could not be read; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
+    ``recreated`` connections; ``state_unsaved`` failures to write the file.
+    """
+
+    def __init__(self, options: OpcUaOptions, context: AdapterContext) -> None:
+        self.counters: Counter[str] = Counter()
+        self.facts: dict[str, str] = {}
+        self._options = options
+        self._context = context
+        self._tags = {tag.number: tag for tag in context.tags}
+        self._addresses: dict[int, NodeAddress] = {tag.number: parse_address(tag.address) for tag in context.tags}
+        self._ledger = Ledger(context.state_dir / "subscriptions.json", self.counters)
+        self._times = Times()
+        self._limits = Limits()
+        self._ticket: Ticket | None = None
+        self._link: Link | None = None
+        self._watches: list[Watch] = []
+        self._loop_task: asyncio.Task[None] | None = None
+        self._handover: Handover[Handed | Gap] | None = None
+        self._retry_at = 0.0
+
+    async def connect(self) -> None:
+        """
+        Open the session, take over what the server still holds or make it anew, and start to publish.
+
+        Raises NotConnected with the step that failed and what to do.
+        """
+        await self._stop_loop()
+        self._drop()
+        await asyncio.to_thread(self._ledger.load)
+        context = self._context
+        uri = self._options.application_uri or f"urn:fairlead:{context.name}"
+        link = Link(self._options, uri, Pki(context.state_dir / "pki"), context.base_dir, context.now_ns())
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                opening = await self._establish(link)
+        except (NotConnected, *LINK_ERRORS) as error:
+            await link.close()
+            text = str(error) if isinstance(error, NotConnected) else describe(error)
+            raise NotConnected(f"{self._options.endpoint}: {link.step}: {text}") from error
+        except BaseException:
+            link.drop()
+            raise
+        self._ticket, self._link = link.ticket, link
+        loop = PublishLoop(
+            link, self._watches, self._options, context, self._ledger, self._times, self.counters, self._retry_refused
+        )
+        owed = self._ledger.now.owed
+        first: list[Gap | Columns] = []
+        if owed is not None:
+            first.append(loop.gap(GapCause.SESSION_LOST, owed[0], owed[1], (), owed[2]))
+        if len(opening):
+            first.append(opening)
+        self._handover = loop.handover
+        self._loop_task = asyncio.create_task(loop.run(first), name=f"OPC UA publish loop of {context.name}")
+        self._loop_task.add_done_callback(functools.partial(_pass_on, loop.handover))
+
+    async def read(self) -> Delivery | Gap:
+        """
+        The next message of the server as one batch, or a gap.
+
+        Raises NotConnected when the connection is gone, the server was silent, or a batch was not journalled.
+        """
+        if self._handover is None:
+            raise NotConnected(f"{self._options.endpoint}: not connected")
+        item = await self._handover.take()
+        return item if isinstance(item, Gap) else Delivery(item.batch, item.settle)
+
+    async def close(self) -> None:
+        """End the session; the server keeps the subscriptions for ``planned_outage``, for the next start."""
+        await self._stop_loop()
+        link, self._link, self._ticket = self._link, None, None
+        if link is not None:
+            await link.close()
+
+    async def _stop_loop(self) -> None:
+        """Stop publishing; what was handed on may still be settled."""
+        task, self._loop_task, self._handover = self._loop_task, None, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _drop(self) -> None:
+        """Cut the connection without ending the session, which the next connection takes up."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.drop()
+
+    async def _establish(self, link: Link) -> Columns:
+        """Session, namespaces, limits, subscriptions. Returns the rows to be handed on before any message."""
+        ticket, self._ticket = self._ticket, None
+        own = await link.open(ticket)
+        link.step = "namespaces"
+        array, started, most_read, most_created = await link.read([_NAMESPACES, _START_TIME, _MAX_READ, _MAX_CREATE], 4)
+        nodes = self._resolve(array, self._tags)
+        self._limits = Limits.of(most_read, most_created)
+        server_start = 0 if started.Value is None else time_ns(started.Value.Value)
+        link.step = "subscription"
+        columns = Columns(self._context.now_ns(), self._times)
+        watches = await self._resume(link, server_start, nodes, own=own)
+        if watches is None:
+            watches = await self._begin(link, server_start, nodes, columns)
+        self._watches = watches
+        refused = self._refused()
+        watched = sum(len(watch.tags) for watch in watches) - len(refused)
+        if watched + len(refused) != len(self._tags):
+            raise NotConnected(f"{watched} of {len(self._tags)} items are watched and {len(refused)} were refused")
+        for number, code in refused.items():
+            columns.refuse(number, code)
+        self.counters["refused_items"] += len(refused)
+        self._note_items()
+        self._retry_at = asyncio.get_running_loop().time() + self._options.retry.bad_node
+        return columns
+
+    def _resolve(self, array: ua.DataValue, numbers: dict[int, Tag] | dict[int, int]) -> Nodes:
+        """Node ids of these tags by the server's namespace array. Raises NotConnected without one."""
+        namespaces = None if array.Value is None else array.Value.Value
+        if not isinstance(namespaces, list) or not namespaces:
+            raise NotConnected("the server does not show its namespaces (i=2255)")
+        return {number: self._addresses[number].resolve(namespaces) for number in numbers}
+
+    async def _resume(self, link: Link, server_start: int, nodes: Nodes, *, own: bool) -> list[Watch] | None:
+        """Take over the subscriptions of the last connection; None, with the reason in the facts, where that fails."""
+        known = self._ledger.now
+        if not known.held:
+            return None
+        if known.fingerprint != self._fingerprint():
+            self.facts["resume"] = "tags or subscription options changed"
+            return None
+        if known.server_start != server_start:  # ids may mean other subscriptions now
+            self.facts["resume"] = "the server was restarted"
+            return None
+        answer = await subscription.take_over(
+            link, known.held, self._context.tags, self._options.subscription.nodes, own=own
+        )
+        if isinstance(answer, str):
+            self.facts["resume"] = f"refused: {answer}"
+            return None
+        refused = {number for one in known.held for number in one.refused}
+        watched = [node for number, node in nodes.items() if number not in refused and node is not None]
+        values = await link.read(watched, self._limits.read)
+        gone = len(self._tags) - len(refused) - len(watched) + sum(v.StatusCode.value in _GONE for v in values)
+        if gone:
+            self.facts["resume"] = f"{gone} nodes are gone"
+            await subscription.delete(link, known.held)
+            return None
+        self.facts["resume"] = "same session" if own else "transferred"
+        self.counters["resumed"] += 1
+        return answer
+
+    async def _begin(self, link: Link, server_start: int, nodes: Nodes, columns: Columns) -> list[Watch]:
+        """Read every item once, make the subscriptions, and note the gap since the last value."""
+        present = [(number, node) for number, node in nodes.items() if node is not None]
+        values = await link.read([node for _, node in present], self._limits.read)
+        watches, granted = await subscription.create(link, self._options, self._context.tags, nodes, self._limits)
+        refused = {number for watch in watches for number in watch.held.refused}
+        columns.extend((number, v) for (number, _), v in zip(present, values, strict=True) if number not in refused)
+        self.facts.update(granted.facts())
+        self.counters["recreated"] += 1
+        reason = self.facts.pop("resume", "the server held nothing to take over")
+        self._ledger.renew(
+            self._fingerprint(), server_start, [watch.held for watch in watches], self._context.now_ns(), reason
+        )
+        return watches
+
+    def _fingerprint(self) -> str:
+        """Names the items and parameters that a subscription was made with."""
+        options = self._options
+        asked = [
+            options.endpoint,
+            options.subscription.model_dump(mode="json"),
+            options.planned_outage,
+            [(tag.number, tag.address, tag.scan_ms) for tag in self._context.tags],
+        ]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+
+    async def _retry_refused(self) -> None:
+        """When it is time, ask again for the items that were refused; the server may know them now."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._retry_at or self._link is None:
+            return
+        self._retry_at = loop.time() + self._options.retry.bad_node
+        refused = self._refused()
+        if not refused:
+            return
+        [array] = await self._link.read([_NAMESPACES], 1)
+        nodes = self._resolve(array, refused)
+        for watch in self._watches:
+            tags = [tag for tag in watch.tags if tag.number in watch.held.refused]
+            await subscription.add_items(self._link, self._options, watch, tags, nodes, self._limits, Granted())
+        self._note_items()
+        self._ledger.save()
+
+    def _refused(self) -> dict[int, int]:
+        """Status of each tag the server does not watch."""
+        return {number: code for watch in self._watches for number, code in watch.held.refused.items()}
+
+    def _note_items(self) -> None:
+        refused = self._refused()
+        named = [f"{self._tags[number].path}: {status.name(code)}" for number, code in list(refused.items())[:10]]
+        more = f" and {len(refused) - 10} more" if len(refused) > 10 else ""
+        self.facts["items"] = f"{len(self._tags) - len(refused)} of {len(self._tags)} watched"
+        self.facts["refused"] = "; ".join(named) + more if refused else "none"
+
+
+def _pass_on(handover: Handover[Handed | Gap], task: asyncio.Task[None]) -> None:
+    """A publish loop that ends for a reason of its own ends the hand-over with it."""
+    if task.cancelled():
+        handover.fail(NotConnected("closed"))
+    elif (error := task.exception()) is not None:
+        handover.fail(error)

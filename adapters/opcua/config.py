@@ -1,0 +1,166 @@
+"""Options of a source of kind ``opcua``; the field descriptions are the reference."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from adapters.base import Options, SourceOptions
+from schemas.quantities import Duration
+
+POLICIES: Final = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
+MODES: Final = ("SignAndEncrypt", "Sign")
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_SHORTEST_QUEUE_S: Final = 10.0  # a journal commit may take a second; ten leave room (delivery contract)
+
+
+class User(Options):
+    """A user of the server, by name and password."""
+
+    name: Annotated[str, Field(min_length=1, description="User name on the server; give it no right to write.")]
+    password: Annotated[
+        str,
+        Field(
+            pattern=r"^(env|file):.+$",
+            description="Where the password is: `env:NAME` or `file:PATH` (mode 0600); never the password itself.",
+        ),
+    ]
+
+
+class SubscriptionOptions(Options):
+    """What is asked of the server; what it grants is shown beside it."""
+
+    sampling: Annotated[
+        Duration | None, Field(gt=0, description="Sampling interval of every item; default: the tag's `scan`.")
+    ] = None
+    publishing: Annotated[Duration, Field(gt=0, description="Publishing interval.")] = 1.0
+    queue: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1, le=1_000_000)],
+        Field(
+            description="Values the server keeps for an item; `auto` covers max(2 x publishing, 10s, planned_outage)."
+        ),
+    ] = "auto"
+    keep_alive: Annotated[
+        Duration,
+        Field(gt=0, description="The server says at least so often that it is there; twice as long is silence."),
+    ] = 10.0
+    nodes: Annotated[int, Field(ge=1, le=100_000, description="Items in one subscription.")] = 1000
+
+
+class Retry(Options):
+    """Waiting times for single nodes."""
+
+    bad_node: Annotated[
+        Duration, Field(gt=0, description="A node that the server refused is tried again after it.")
+    ] = 1800.0
+
+
+class OpcUaOptions(SourceOptions):
+    """Options of one OPC UA server."""
+
+    endpoint: Annotated[str, Field(description="`opc.tcp://host:port/path`; a user or password in it is refused.")]
+    security: Annotated[
+        str,
+        Field(
+            description="`<policy>/<mode>`: Basic256Sha256, Aes128Sha256RsaOaep or Aes256Sha256RsaPss with "
+            "SignAndEncrypt or Sign; `None` only on loopback or with `insecure_ack`."
+        ),
+    ] = "Basic256Sha256/SignAndEncrypt"
+    insecure_ack: Annotated[
+        str, Field(max_length=200, description="Who accepts `security: None`, why, and until when.")
+    ] = ""
+    application_uri: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$",
+            description="Our name towards the server; default `urn:fairlead:<source>`. Keep it: resuming needs it.",
+        ),
+    ] = None
+    user: Annotated[User | None, Field(description="Default: anonymous. Needs a `security` other than None.")] = None
+    subscription: Annotated[SubscriptionOptions, Field(description="Sampling, publishing and queues.")] = (
+        SubscriptionOptions()
+    )
+    planned_outage: Annotated[
+        Duration, Field(gt=0, description="The server is asked to keep queue and subscription for so long without us.")
+    ] = 300.0
+    session_timeout: Annotated[
+        Duration | None, Field(gt=0, description="Session time-out; default max(120s, planned_outage).")
+    ] = None
+    retry: Annotated[Retry, Field(description="Trying refused nodes again.")] = Retry()
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, text: str) -> str:
+        try:
+            url = urlsplit(text)
+            port = url.port
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not an address: {error}") from None
+        if "@" in url.netloc:
+            raise ValueError("no user or password in an address; use `user`")
+        if url.scheme != "opc.tcp" or not url.hostname:
+            raise ValueError("want opc.tcp://host:port/path")
+        if port is None:
+            text = text.replace(url.netloc, f"{url.netloc.rstrip(':')}:4840", 1)
+        return text
+
+    @field_validator("security")
+    @classmethod
+    def _known_security(cls, text: str) -> str:
+        if text == "None":
+            return text
+        policy, _, mode = text.partition("/")
+        if policy not in POLICIES or mode not in MODES:
+            wanted = f"one of {', '.join(POLICIES)}, then / and {' or '.join(MODES)}, or None"
+            raise ValueError(f"{text!r}: want {wanted}")
+        return text
+
+    @model_validator(mode="after")
+    def _insecure_by_choice(self) -> OpcUaOptions:
+        if self.security == "None":
+            if not self.loopback and not self.insecure_ack.strip():
+                raise ValueError("security None to another machine: write in `insecure_ack` who accepts it and why")
+            if self.user is not None:
+                raise ValueError("a password is never sent with security None; choose a policy")
+        return self
+
+    @property
+    def host(self) -> str:
+        """Host of the endpoint."""
+        return urlsplit(self.endpoint).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """Port of the endpoint."""
+        return urlsplit(self.endpoint).port or 4840
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the server is on this machine."""
+        return self.host in _LOOPBACK
+
+    def session_timeout_s(self) -> float:
+        """The session time-out asked for, in seconds."""
+        return self.session_timeout if self.session_timeout is not None else max(120.0, self.planned_outage)
+
+    def sampling_s(self, scan_ms: int) -> float:
+        """Sampling interval of a tag, in seconds."""
+        return self.subscription.sampling if self.subscription.sampling is not None else scan_ms / 1000
+
+    def queue_size(self, sampling_s: float) -> int:
+        """Queue size asked for an item that is sampled so often (A22: never leave it to the server)."""
+        if isinstance(self.subscription.queue, int):
+            return self.subscription.queue
+        cover_s = max(2 * self.subscription.publishing, _SHORTEST_QUEUE_S, self.planned_outage)
+        return max(2, math.ceil(cover_s / sampling_s))
+
+    def keep_alive_count(self) -> int:
+        """Publishing intervals without data after which the server says that it is there."""
+        return max(1, math.ceil(self.subscription.keep_alive / self.subscription.publishing))
+
+    def lifetime_count(self) -> int:
+        """Publishing intervals without a request of ours after which the server forgets the subscription."""
+        return max(3 * self.keep_alive_count(), math.ceil(self.planned_outage / self.subscription.publishing))

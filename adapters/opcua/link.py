@@ -1,0 +1,307 @@
+"""
+One connection to a server: secure channel and session, by asyncua, with a guard that lets nothing be written.
+
+asyncua keeps channel, session and encoding. Its reconnection, its supervisor (A6) and its publish loop, which
+acknowledges whatever the callback did (A3) and skips what it cannot read without a trace (A8), are not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from asyncua import Client, ua
+from asyncua.client.ua_client import UaClient
+from asyncua.client.ua_session import UaSession
+from asyncua.crypto import security_policies
+from asyncua.crypto.uacrypto import CertProperties
+from cryptography.exceptions import InvalidSignature
+
+from adapters.opcua.config import OpcUaOptions
+from adapters.opcua.pki import Pki
+from schemas.errors import NotConnected
+
+REQUEST_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 2.0
+#: Largest message and number of chunks we take (A16).
+_MESSAGE_BYTES, _CHUNKS = 16 << 20, 256
+
+#: What asyncua raises when a peer goes away, refuses or sends nonsense.
+LINK_ERRORS: Final = (OSError, TimeoutError, ua.UaError, InvalidSignature, struct.error, ValueError)
+
+#: The only services that are sent; Write, Call, HistoryUpdate and node management are not among them.
+SERVICES: Final = frozenset(
+    {
+        "GetEndpointsRequest",
+        "CreateSessionRequest",
+        "ActivateSessionRequest",
+        "CloseSessionRequest",
+        "ReadRequest",
+        "CreateSubscriptionRequest",
+        "DeleteSubscriptionsRequest",
+        "TransferSubscriptionsRequest",
+        "CreateMonitoredItemsRequest",
+        "PublishRequest",
+        "RepublishRequest",
+    }
+)
+
+_HINTS: Final = {
+    ua.StatusCodes.BadUserAccessDenied: "check user.name and user.password",
+    ua.StatusCodes.BadIdentityTokenRejected: "check user.name and user.password, or whether anonymous is allowed",
+    ua.StatusCodes.BadIdentityTokenInvalid: "the server does not take this kind of user; check `user`",
+    ua.StatusCodes.BadSecurityChecksFailed: "let the server trust our certificate",
+    ua.StatusCodes.BadCertificateUntrusted: "let the server trust our certificate",
+    ua.StatusCodes.BadCertificateUriInvalid: "application_uri and our certificate differ; remove pki/own",
+    ua.StatusCodes.BadSecurityPolicyRejected: "choose a security that the server offers",
+    ua.StatusCodes.BadSecurityModeRejected: "choose a security that the server offers",
+    ua.StatusCodes.BadTooManySessions: "the server has no free session; close another client",
+    ua.StatusCodes.BadTcpEndpointUrlInvalid: "the path of the endpoint is wrong",
+    ua.StatusCodes.BadTooManySubscriptions: "the server has no free subscription; raise subscription.nodes",
+}
+
+
+class _Session(UaSession):  # type: ignore[misc]
+    """Session whose publish requests are sent by us alone."""
+
+    def ensure_publish_loop(self) -> None:
+        """Start nothing: the publish loop is the adapter's."""
+
+
+class _ReadOnlyClient(UaClient):  # type: ignore[misc]
+    """Transport that refuses every service outside :data:`SERVICES` before it is encoded."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(timeout_s)
+        self.session = _Session(self)
+
+    async def _send_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(request).__name__ not in SERVICES:
+            raise PermissionError(f"{type(request).__name__}: the adapter only reads")
+        return await super()._send_request(request, *args, **kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What is needed to take up a session on a new connection."""
+
+    token: Any
+    nonce: bytes | None
+    policies: Any
+
+
+def describe(error: BaseException) -> str:
+    """An error as a sentence part: the status name and what to do, or the system's own words."""
+    if isinstance(error, ua.UaStatusCodeError):
+        hint = _HINTS.get(error.code)
+        title = ua.StatusCode(error.code).name
+        return f"{title}: {hint}" if hint else title
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def secret(reference: str, base_dir: Path) -> str:
+    """
+    The secret that ``env:NAME`` or ``file:PATH`` names; a file's last line end is not part of it.
+
+    Raises NotConnected when it is missing, empty, or others may read the file.
+    """
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(where, "")
+        if not value:
+            raise NotConnected(f"the environment variable {where} is empty; it must hold the password")
+        return value
+    path = base_dir / where
+    try:
+        if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise NotConnected(f"{path} can be read by others; chmod 600 {path}")
+        value = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotConnected(f"the password file {path} cannot be read: {error}") from None
+    if not value:
+        raise NotConnected(f"the password file {path} is empty")
+    return value
+
+
+class Link:
+    """
+    One transport, channel and session.
+
+    ``step`` names what is being done while connecting. Every method raises :data:`LINK_ERRORS` or NotConnected.
+    """
+
+    def __init__(self, options: OpcUaOptions, application_uri: str, pki: Pki, base_dir: Path, now_ns: int) -> None:
+        self.step = ""
+        self._options = options
+        self._pki = pki
+        self._base_dir = base_dir
+        self._now_ns = now_ns
+        client = Client(options.endpoint, timeout=REQUEST_TIMEOUT_S)
+        client.uaclient = _ReadOnlyClient(REQUEST_TIMEOUT_S)
+        client.application_uri = application_uri
+        client.product_uri = "urn:fairlead"
+        client.name = client.description = "Fairlead"
+        client.session_timeout = int(options.session_timeout_s() * 1000)
+        client.max_messagesize, client.max_chunkcount = _MESSAGE_BYTES, _CHUNKS
+        self._client = client
+        self._renew_at = 0.0
+
+    @property
+    def session(self) -> Any:
+        """The session's services; only those of :data:`SERVICES` reach the wire."""
+        return self._client.uaclient.session
+
+    @property
+    def ticket(self) -> Ticket | None:
+        """What takes this session up again on another connection; None before it was made."""
+        token = self.session.authentication_token
+        if token.is_null():
+            return None
+        return Ticket(token, self._client._server_nonce, self._client._policy_ids)
+
+    async def open(self, ticket: Ticket | None) -> bool:
+        """Connect up to an active session. Returns True when it is the session of the *ticket*."""
+        options, client = self._options, self._client
+        self.step = f"resolving {options.host}"
+        await asyncio.get_running_loop().getaddrinfo(options.host, options.port)
+        if options.security != "None":
+            await self._secure()
+        self.step = f"TCP to {options.host}:{options.port}"
+        await client.connect_socket()
+        self.step = "secure channel"
+        await client.send_hello()
+        await client.open_secure_channel()
+        self._plan_renewal()
+        self.step = "session"
+        password = None if options.user is None else secret(options.user.password, self._base_dir)
+        name = None if options.user is None else options.user.name
+        if ticket is not None:
+            self.session.restore_authentication_token(ticket.token)
+            client._server_nonce, client._policy_ids = ticket.nonce, ticket.policies
+            try:
+                await client.activate_session(username=name, password=password)
+            except ua.UaStatusCodeError:
+                self.session.reset_authentication_token()
+            else:
+                return True
+        await client.create_session()
+        if password is not None:
+            self._no_open_password()
+        await client.activate_session(username=name, password=password)
+        return False
+
+    async def read(self, nodes: Sequence[ua.NodeId], chunk: int) -> list[ua.DataValue]:
+        """Current value, status and both times of each node, in order; at most *chunk* nodes a request."""
+        values: list[ua.DataValue] = []
+        for start in range(0, len(nodes), chunk):
+            params = ua.ReadParameters()
+            params.TimestampsToReturn = ua.TimestampsToReturn.Both
+            params.NodesToRead = [
+                ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value) for node in nodes[start : start + chunk]
+            ]
+            part = await self.session.read(params)
+            if len(part) != len(params.NodesToRead):
+                raise NotConnected(f"the server answered {len(part)} of {len(params.NodesToRead)} reads")
+            values += part
+        return values
+
+    async def publish(self, acks: list[tuple[int, int]], silence_s: float) -> ua.PublishResult:
+        """
+        Send one publish request with (subscription, sequence) acknowledgements and wait for its answer.
+
+        Renews the channel meanwhile. Raises NotConnected after *silence_s* without an answer, and
+        UaStructParsingError for an answer that cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + silence_s
+        request = asyncio.ensure_future(
+            self.session.publish([ua.SubscriptionAcknowledgement(SubscriptionId=s, SequenceNumber=n) for s, n in acks])
+        )
+        try:
+            while not request.done():
+                until = min(deadline, self._renew_at) - loop.time()
+                await asyncio.wait({request}, timeout=max(0.0, until))
+                if request.done():
+                    break
+                if loop.time() >= deadline:
+                    raise NotConnected(f"silence: neither value nor keep-alive for {silence_s:.0f} s")
+                await self._renew()
+        finally:
+            if not request.done():
+                request.cancel()
+                await asyncio.gather(request, return_exceptions=True)
+        response = request.result()
+        response.ResponseHeader.ServiceResult.check()
+        return response.Parameters
+
+    def drop(self) -> None:
+        """Cut the transport without a word; the server keeps the session and what it owes us."""
+        protocol = self._client.uaclient.protocol
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
+
+    async def close(self) -> None:
+        """End the session and leave its subscriptions to be taken up later; never raises."""
+        protocol = self._client.uaclient.protocol
+        if protocol is None or protocol.is_closed:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._client.uaclient.close_session(False)
+                await self._client.close_secure_channel()
+        except LINK_ERRORS:
+            pass
+        finally:
+            self.drop()
+
+    async def _secure(self) -> None:
+        """Ask for the endpoints, check the server's certificate, and choose the configured endpoint."""
+        options, client = self._options, self._client
+        policy_name, _, mode_name = options.security.partition("/")
+        policy = getattr(security_policies, f"SecurityPolicy{policy_name}")
+        mode = ua.MessageSecurityMode[mode_name]
+        self.step = "own certificate"
+        own = await asyncio.to_thread(self._pki.own_certificate, client.application_uri, self._now_ns)
+        self.step = f"asking {options.endpoint} for its endpoints"
+        offered = await client.connect_and_get_server_endpoints()
+        chosen = [e for e in offered if e.SecurityPolicyUri == policy.URI and e.SecurityMode == mode]
+        if not chosen:
+            words = sorted({f"{e.SecurityPolicyUri.rpartition('#')[2]}/{e.SecurityMode.name}" for e in offered})
+            raise NotConnected(f"the server does not offer {options.security}; it offers {', '.join(words)}")
+        self.step = "server certificate"
+        der = _leaf(chosen[0].ServerCertificate)
+        await asyncio.to_thread(self._pki.check_server, der, self._now_ns)
+        await client.set_security(
+            policy, CertProperties(own.certificate), CertProperties(own.key), None, CertProperties(der, "der"), mode
+        )
+
+    def _no_open_password(self) -> None:
+        """Refuse to send a password that neither token policy nor channel would encrypt (A15)."""
+        token = self._client.server_policy(ua.UserTokenType.UserName)
+        plain = not token.SecurityPolicyUri or token.SecurityPolicyUri.endswith("#None")
+        if plain and self._client.security_policy.Mode != ua.MessageSecurityMode.SignAndEncrypt:
+            raise NotConnected("the server wants the password unencrypted; use a SignAndEncrypt security")
+
+    def _plan_renewal(self) -> None:
+        """A channel is renewed after three quarters of its lifetime (Part 4, 5.5.2)."""
+        self._renew_at = asyncio.get_running_loop().time() + 0.75 * self._client.secure_channel_timeout / 1000
+
+    async def _renew(self) -> None:
+        await self._client.open_secure_channel(renew=True)
+        self._client.uaclient.revolve_security_token()
+        self._plan_renewal()
+
+
+def _leaf(chain: bytes | None) -> bytes | None:
+    """The first certificate of a DER chain."""
+    if not chain or len(chain) < 4:
+        return chain
+    return chain[: int.from_bytes(chain[2:4], "big") + 4]

@@ -1,0 +1,166 @@
+"""
+What a restarted process needs to go on with the subscriptions that the server still holds.
+
+One small JSON file, replaced by atomic rename after each settled message. It may be behind the journal, never ahead of
+it: then the server sends again what we have, and the store's key removes it. A missing or damaged file costs a gap,
+never a wrong value.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+_VERSION: Final = 1
+#: Sequence numbers run from 1 to 2**32 - 1 and begin again at 1 (Part 4, 7.13).
+_NUMBERS: Final = (1 << 32) - 1
+
+
+def following(sequence: int) -> int:
+    """The sequence number after this one; the first is 1 (0: none yet)."""
+    return sequence % _NUMBERS + 1
+
+
+def ahead(sequence: int, expected: int) -> int:
+    """Messages between the expected number and this one: 0 as expected, positive a hole, negative seen before."""
+    distance = (sequence - expected) % _NUMBERS
+    return distance if distance <= _NUMBERS // 2 else distance - _NUMBERS
+
+
+@dataclass(slots=True)
+class Held:
+    """
+    One subscription on the server.
+
+    ``last_sequence`` is the last settled message (0: none), ``refused`` the tags the server did not accept, with their
+    status code, ``covered_ns`` the time up to which its data is complete, ``keep_alive_s`` how often the server
+    promised to be heard.
+    """
+
+    subscription_id: int
+    keep_alive_s: float
+    last_sequence: int = 0
+    covered_ns: int = 0
+    refused: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Progress:
+    """
+    State of one source.
+
+    ``fingerprint`` names the items and parameters that the subscriptions were made with, ``server_start`` the run of
+    the server that holds them, ``owed`` a gap (from, to, detail) that is known but not yet in the journal.
+    """
+
+    fingerprint: str = ""
+    server_start: int = 0
+    held: list[Held] = field(default_factory=list)
+    covered_ns: int = 0
+    owed: tuple[int, int, str] | None = None
+
+
+class Ledger:
+    """
+    The state in memory and its file.
+
+    A file that cannot be written is counted as ``state_unsaved`` and costs redelivery after a restart, no data.
+    """
+
+    def __init__(self, path: Path, counters: Counter[str]) -> None:
+        self.now = Progress()
+        self.generation = 0  #: counts :meth:`renew`; what was handed on before it must not touch what came after
+        self._path = path
+        self._counters = counters
+        self._loaded = False
+
+    def load(self) -> None:
+        """Read the file, the first time only: afterwards memory is ahead of it."""
+        if not self._loaded:
+            self.now = load(self._path)
+            self._loaded = True
+
+    def renew(self, fingerprint: str, server_start: int, held: list[Held], now_ns: int, reason: str) -> None:
+        """Begin with new subscriptions; the time since the last complete data is owed as a gap."""
+        old = self.now
+        if old.covered_ns:
+            since = old.owed[0] if old.owed is not None else old.covered_ns
+            old.owed = (min(since, now_ns), now_ns, reason)
+        for one in held:
+            one.covered_ns = old.covered_ns
+        self.now = Progress(fingerprint, server_start, held, old.covered_ns, old.owed)
+        self.generation += 1
+        self.save()
+
+    def settled(self, generation: int, held: Held | None, sequence: int, covered_ns: int) -> None:
+        """Everything up to this message is in the journal, and so is the gap that was owed before it."""
+        if generation != self.generation:
+            return
+        if held is not None and ahead(sequence, held.last_sequence) > 0:
+            held.last_sequence = sequence
+        for one in self.now.held if held is None else [held]:
+            one.covered_ns = max(one.covered_ns, covered_ns)
+        self.now.owed = None
+        self.save()
+
+    def quiet(self, held: Held, covered_ns: int) -> None:
+        """The server said that there was nothing new up to this time."""
+        held.covered_ns = max(held.covered_ns, covered_ns)
+        self.save()
+
+    def forget(self) -> None:
+        """The subscriptions are of no use any more; the time up to which data is complete stays."""
+        self._complete()
+        self.now.held = []
+
+    def save(self) -> None:
+        """Replace the file."""
+        self._complete()
+        try:
+            save(self._path, self.now)
+        except OSError:
+            self._counters["state_unsaved"] += 1
+
+    def _complete(self) -> None:
+        self.now.covered_ns = min((one.covered_ns for one in self.now.held), default=self.now.covered_ns)
+
+
+def load(path: Path) -> Progress:
+    """The saved state; an empty one when the file is missing or not ours."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != _VERSION:
+            return Progress()
+        held = [
+            Held(
+                int(one["subscription_id"]),
+                float(one["keep_alive_s"]),
+                int(one["last_sequence"]),
+                int(one["covered_ns"]),
+                {int(tag): int(code) for tag, code in one["refused"].items()},
+            )
+            for one in content["held"]
+        ]
+        owed = content["owed"]
+        return Progress(
+            str(content["fingerprint"]),
+            int(content["server_start"]),
+            held,
+            int(content["covered_ns"]),
+            None if owed is None else (int(owed[0]), int(owed[1]), str(owed[2])),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return Progress()
+
+
+def save(path: Path, progress: Progress) -> None:
+    """Replace the file. Raises OSError; the old content then still stands."""
+    part = path.with_suffix(".part")
+    body = json.dumps({"version": _VERSION, **asdict(progress)}, separators=(",", ":"))
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(body)
+    part.replace(path)

@@ -1,0 +1,271 @@
+"""The adapter against node-opcua: every value recomputed from its source time, security, users, resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from schemas import status
+from schemas.documents import rfc3339
+from schemas.errors import NotConnected
+from schemas.samples import Gap, GapCause
+
+URI = "urn:example:line1"
+START_MS = 1_577_836_800_000
+SCALARS = [
+    "Temperature", "Pressure", "Flow", "Level", "Running", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32",
+    "Int64", "UInt64", "Float", "Double", "Text", "Stamp", "Id", "Bytes", "Label", "Ints", "Doubles", "Strings",
+    "State", "Sensor", "Counter", "Constant", "Odd", "Ramp",
+]  # fmt: skip
+
+
+def _wave(mean: float, amplitude: float, n: int, k: int) -> float:
+    return mean + amplitude * math.sin(2 * math.pi * (k % n) / n)
+
+
+def _float32(value: float) -> float:
+    return struct.unpack("<f", struct.pack("<f", value))[0]
+
+
+def expected(name: str, k: int) -> object:
+    """The peer's formula (README of the peers)."""
+    return {
+        "Temperature": lambda: _wave(65, 5, 120, k),
+        "Pressure": lambda: _wave(4, 0.5, 90, k),
+        "Flow": lambda: _float32(_wave(30, 4, 75, k)),
+        "Level": lambda: _wave(50, 20, 300, k),
+        "Running": lambda: float(k % 20 < 15),
+        "SByte": lambda: k % 256 - 128,
+        "Byte": lambda: k % 256,
+        "Int16": lambda: k % 65536 - 32768,
+        "UInt16": lambda: k % 65536,
+        "Int32": lambda: -k,
+        "UInt32": lambda: k,
+        "Int64": lambda: k,
+        "UInt64": lambda: (k % 1000 << 32) + k,
+        "Float": lambda: _float32(k % 100000 / 8),
+        "Double": lambda: k / 3,
+        "Text": lambda: f"tick {k} ä",
+        "Stamp": lambda: rfc3339((START_MS + k * 1000) * 1_000_000),
+        "Id": lambda: str(uuid.UUID(int=k)),
+        "Bytes": lambda: bytes([k & 255, k >> 8 & 255]),
+        "Label": lambda: f"step {k % 5}",
+        "Ints": lambda: [k, k + 1, k + 2],
+        "Doubles": lambda: [j / 2 for j in range(k % 4)],
+        "Strings": lambda: [f"a{k}", f"b{k}"],
+        "State": lambda: k // 10 % 4,
+        "Sensor": lambda: k / 10,
+        "Counter": lambda: k // 3 % 100,
+        "Constant": lambda: 7,
+        "Odd": lambda: float(k % 2 == 1),
+        "Ramp": lambda: k % 60 / 60,
+    }[name]()
+
+
+def _tick(source_ns: int, period_ms: int) -> int:
+    since_ms, rest = divmod(source_ns, 1_000_000)
+    assert rest == 0
+    k, off = divmod(since_ms - START_MS, period_ms)
+    assert off == 0
+    return k
+
+
+async def test_every_type_equals_the_formula(peer, make_tags, make_adapter, take) -> None:
+    """Each value of each type is the one that the peer's formula gives for the tick of its source time."""
+    names = [f"Line1.{name}" for name in SCALARS]
+    adapter = make_adapter(peer.endpoint, make_tags(*names, uri=URI))
+    await adapter.connect()
+    taken = await take(adapter, lambda t: len(t.values(SCALARS.index("Int32"))) >= 15)
+    compared = 0
+    for batch in taken.batches:
+        assert batch.server_ns is not None
+        for row, server_ns in zip(batch.rows(), batch.server_ns, strict=True):
+            name, k = SCALARS[row.tag], _tick(row.source_ns, peer.period_ms)
+            assert abs(int(server_ns) - row.source_ns) < 60e9
+            if name == "Sensor":
+                codes = {8: status.UNCERTAIN_LAST_USABLE, 9: status.BAD_SENSOR_FAILURE}
+                assert row.status == codes.get(k % 10, status.GOOD)
+                if k % 10 == 9:
+                    assert isinstance(row.value, float)
+                    assert math.isnan(row.value)
+                    continue
+            else:
+                assert row.status == status.GOOD
+            want = expected(name, k)
+            assert row.value == (pytest.approx(want, rel=1e-12) if isinstance(want, int | float) else want), name
+            compared += 1
+    assert compared > 15 * 20
+    ticks = taken.values(SCALARS.index("UInt32"))
+    assert ticks == [ticks[0] + i for i in range(len(ticks))]
+
+
+async def test_a_bad_node_does_not_stop_the_others(peer, make_tags, make_adapter, take) -> None:
+    """A node that is not there is one Bad row with its status; its neighbours keep flowing."""
+    adapter = make_adapter(peer.endpoint, make_tags("Line1.Nothing", "Line1.UInt32", uri=URI))
+    await adapter.connect()
+    taken = await take(adapter, lambda t: len(t.values(1)) >= 5)
+    bad = [row for batch in taken.batches for row in batch.rows() if row.tag == 0]
+    assert [row.status for row in bad] == [status.BAD_NODE_ID_UNKNOWN]
+    assert adapter.counters["refused_items"] == 1
+    assert "Nothing: BadNodeIdUnknown" in adapter.facts["refused"]
+
+
+async def test_queue_overflow_is_flagged_and_becomes_a_gap(peer, make_tags, make_adapter, take) -> None:
+    """Where the server's queue was too short, the value carries the flag and a gap covers the lost ticks."""
+    options = {"subscription": {"publishing": "1s", "keep_alive": "5s", "queue": 2, "sampling": "50ms"}}
+    adapter = make_adapter(peer.endpoint, make_tags("Line1.UInt32", uri=URI), **options)
+    await adapter.connect()
+    taken = await take(adapter, lambda t: len(t.batches) >= 3 and bool(t.gaps))
+    gap = taken.gaps[0]
+    assert gap.cause is GapCause.QUEUE_OVERFLOW
+    assert gap.tags == (0,)
+    assert gap.to_ns is not None
+    assert gap.to_ns > gap.from_ns
+    flagged = [row for batch in taken.batches for row in batch.rows() if row.flags & status.Flag.OVERFLOW]
+    assert flagged
+    assert adapter.counters["overflow"] >= len(flagged)
+
+
+@pytest.fixture
+def over_a_crash(peer, make_tags, make_adapter, take, crash, eventually, tmp_path):
+    """
+    UInt32 before and after a crash with one batch read and never settled, and five ticks without anybody.
+
+    ``change(file)`` is called on the state file while nobody is there. Gives the values, the gaps, and the source
+    times of the last sample before and the first after.
+    """
+    tags = make_tags("Line1.UInt32", uri=URI)
+
+    async def numbers(change) -> tuple[list[float], list[Gap], tuple[int, int]]:
+        first = make_adapter(peer.endpoint, tags)
+        await first.connect()
+        before = await take(first, lambda t: len(t.values(0)) >= 5)
+        unsettled = await first.read()
+        await crash(first)
+        change(tmp_path / "state" / "subscriptions.json")
+        away_until = time.monotonic() + 5 * peer.period_ms / 1000
+        await eventually(lambda: time.monotonic() > away_until)
+        second = make_adapter(peer.endpoint, tags)
+        await second.connect()
+        after = await take(second, lambda t: len(t.values(0)) >= 12)
+        await unsettled.settle(NotConnected("the process is gone"))
+        edges = max(int(b.source_ns.max()) for b in before.batches), min(int(b.source_ns.min()) for b in after.batches)
+        return list(dict.fromkeys(before.values(0) + after.values(0))), after.gaps, edges
+
+    return numbers
+
+
+async def test_nothing_is_lost_over_a_crash(over_a_crash) -> None:
+    """A new process transfers the subscription and gets what was unsettled, and what came meanwhile, again."""
+    values, gaps, _ = await over_a_crash(lambda file: None)
+    assert values == [values[0] + i for i in range(len(values))]
+    assert not gaps
+
+
+async def test_without_its_state_a_crash_loses_values(over_a_crash) -> None:
+    """Negative control: without the file, ticks are missing."""
+    values, _, _ = await over_a_crash(lambda file: file.unlink())
+    assert values != [values[0] + i for i in range(len(values))]
+
+
+async def test_a_refused_transfer_becomes_a_gap_over_the_whole_loss(over_a_crash) -> None:
+    """When the server does not know the subscription any more, the gap covers every missing tick."""
+
+    def another_id(file: Path) -> None:
+        content = json.loads(file.read_text())
+        content["held"][0]["subscription_id"] = 4_000_000_000
+        file.write_text(json.dumps(content))
+
+    values, gaps, (last, first) = await over_a_crash(another_id)
+    assert values != [values[0] + i for i in range(len(values))]
+    [gap] = gaps
+    assert gap.cause is GapCause.SESSION_LOST
+    assert "BadSubscriptionIdInvalid" in gap.detail
+    assert gap.to_ns is not None
+    assert gap.from_ns <= last
+    assert first <= gap.to_ns
+
+
+async def test_a_killed_server_is_noticed_and_its_loss_is_a_gap(
+    start_peer, free_port, make_tags, make_adapter, take
+) -> None:
+    """Kill of the server ends read with NotConnected; after its restart, with other indices, values flow on."""
+    port = free_port()
+    server = start_peer(port, ns_shift=0)
+    adapter = make_adapter(server.endpoint, make_tags("Line1.UInt32", uri=URI))
+    await adapter.connect()
+    await take(adapter, lambda t: len(t.values(0)) >= 3)
+    server.stop()
+    with pytest.raises(NotConnected):
+        await take(adapter, lambda t: False)
+    with pytest.raises(NotConnected, match=r"TCP to 127\.0\.0\.1"):
+        await adapter.connect()
+    again = start_peer(port, ns_shift=2)
+    assert again.namespace_index == server.namespace_index + 2
+    await adapter.connect()
+    taken = await take(adapter, lambda t: len(t.values(0)) >= 3)
+    [gap] = taken.gaps
+    assert gap.cause is GapCause.SESSION_LOST
+    assert gap.tags == ()
+    assert gap.detail == "the server was restarted"
+
+
+def _trust(folder: Path) -> None:
+    [certificate] = (folder / "rejected").glob("*.der")
+    certificate.rename(folder / "trusted" / certificate.name)
+
+
+async def test_an_unknown_server_certificate_is_refused_until_a_person_moves_it(
+    peer, make_tags, make_adapter, take, tmp_path, monkeypatch
+) -> None:
+    """SignAndEncrypt with a user: the first connection names the file to move, the second works, and resumes."""
+    monkeypatch.setenv("LINE1_PASSWORD", "dev-secret")
+    options = {"security": "Basic256Sha256/SignAndEncrypt", "user": {"name": "dev", "password": "env:LINE1_PASSWORD"}}
+    adapter = make_adapter(peer.endpoint, make_tags("Line1.UInt32", uri=URI), **options)
+    pki = tmp_path / "state" / "pki"
+    with pytest.raises(NotConnected, match=r"server certificate: .*not trusted.*move .*rejected.* to .*trusted"):
+        await adapter.connect()
+    with pytest.raises(NotConnected, match="not trusted"):
+        await adapter.connect()
+    _trust(pki)
+    await adapter.connect()
+    taken = await take(adapter, lambda t: len(t.values(0)) >= 3)
+    await adapter.close()
+    again = make_adapter(peer.endpoint, make_tags("Line1.UInt32", uri=URI), **options)
+    await again.connect()
+    more = await take(again, lambda t: len(t.values(0)) >= 3)
+    assert again.facts["resume"] == "transferred"
+    values = taken.values(0) + more.values(0)
+    assert values == [values[0] + i for i in range(len(values))]
+    if os.name == "posix":
+        assert (pki / "own" / "key.pem").stat().st_mode & 0o077 == 0
+
+
+async def test_a_wrong_password_names_step_and_remedy(peer, make_tags, make_adapter, tmp_path) -> None:
+    """A refused user is told with the step and the option to look at."""
+    secret = tmp_path / "password"
+    secret.write_text("wrong\n")
+    secret.chmod(0o600)
+    options = {"security": "Basic256Sha256/SignAndEncrypt", "user": {"name": "dev", "password": "file:password"}}
+    adapter = make_adapter(peer.endpoint, make_tags("Line1.UInt32", uri=URI), **options)
+    with pytest.raises(NotConnected):
+        await adapter.connect()
+    _trust(tmp_path / "state" / "pki")
+    with pytest.raises(NotConnected, match=r"session: .*check user\.name"):
+        await adapter.connect()
+
+
+async def test_a_security_that_is_not_offered_is_told(peer, make_tags, make_adapter) -> None:
+    """The endpoint is never chosen from what is offered; what is offered is named."""
+    adapter = make_adapter(
+        peer.endpoint, make_tags("Line1.UInt32", uri=URI), security="Aes256Sha256RsaPss/SignAndEncrypt"
+    )
+    with pytest.raises(NotConnected, match=r"does not offer .*it offers .*Basic256Sha256/SignAndEncrypt"):
+        await adapter.connect()
