@@ -46,6 +46,10 @@ def is_chartable(tag: Tag) -> bool:
     return tag.detect == "all" and tag.enum is None and tag.role not in _NO_CHART and not discrete
 
 
+#: Ages are counted in ticks of a second: a tag scanned faster is not missing before three of them have passed.
+MIN_STALE_NS: Final = 3_000_000_000
+
+
 class MapView:
     """One map revision: slot and form of each tag number."""
 
@@ -106,6 +110,8 @@ class Parameters:
         self.flat_ns = np.zeros(size, np.int64)
         self.flat_ns[at] = [(tag.flatline_after_ms or 0) * 1_000_000 for tag in tags]
         self.stale_ns = np.full(size, -1, np.int64)
-        self.stale_ns[at] = [-1 if tag.stale_after_ms is None else tag.stale_after_ms * 1_000_000 for tag in tags]
+        self.stale_ns[at] = [
+            -1 if tag.stale_after_ms is None else max(tag.stale_after_ms * 1_000_000, MIN_STALE_NS) for tag in tags
+        ]
         self.chart: NDArray[np.bool_] = np.zeros(size, np.bool_)
         self.chart[at] = [is_chartable(tag) for tag in tags]

@@ -168,7 +168,8 @@ class Gap:
     """
     A hole in the expected sampling.
 
-    ``tags`` are tag numbers of ``map_revision``; empty means every tag of the source. ``to_ns`` None: still open;
+    ``tags`` are tag numbers of ``map_revision``; empty means every tag of the source, and an empty ``source`` (a hole
+    in the journal itself) every source. ``to_ns`` None: still open;
     closing repeats source, tags, cause and ``from_ns``. Times are UTC ns.
     """
 

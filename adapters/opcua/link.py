@@ -8,6 +8,7 @@ acknowledges whatever the callback did (A3) and skips what it cannot read withou
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import stat
 import struct
@@ -26,6 +27,9 @@ from cryptography.exceptions import InvalidSignature
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.pki import Pki
 from schemas.errors import NotConnected
+
+# What asyncua would log of a lost or refusing peer is raised here, and said once by the runner.
+logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
 REQUEST_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 2.0

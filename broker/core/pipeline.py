@@ -82,6 +82,8 @@ class Pipeline:
                 self._use_map(body, None)
             self._restore_stage("normalizer", self._normalizer)
             self._restore_stage("detection", self._detection)
+        # said at once: acquire must not take the position of another store, or of an older copy, for ours
+        self._journal.done(self._read_to)
         while self._read_to < committed:
             entries = [e for e in self._journal.read(self._read_to, BUNDLE) if e.position <= committed]
             if not entries:

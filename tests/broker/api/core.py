@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import httpx
+import uvicorn
 from fastapi import FastAPI
-from starlette.testclient import TestClient
 
 from broker.api.access import COOKIE
 from broker.api.accounts import Person, Role, hash_password
@@ -92,10 +97,14 @@ class Core:
     services: Services
     app: FastAPI
     clock: Clock
-    client: TestClient = field(init=False)
+    clients: list[httpx.Client] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.client = self.new_client()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.services.config.api.port}"
 
     @property
     def store(self) -> Store:
@@ -105,17 +114,44 @@ class Core:
         """Run a command on the writer thread."""
         return self.services.write(command)
 
-    def new_client(self) -> TestClient:
-        """A client of its own cookies, whose Host header is the address that the core listens on."""
-        address = f"http://127.0.0.1:{self.services.config.api.port}"
-        return TestClient(self.app, base_url=address, follow_redirects=False, raise_server_exceptions=False)
+    def new_client(self) -> httpx.Client:
+        """A client of its own cookies."""
+        client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        self.clients.append(client)
+        return client
 
-    def as_role(self, *roles: Role, name: str = "somebody") -> TestClient:
+    def as_role(self, *roles: Role, name: str = "somebody") -> httpx.Client:
         """A client with the session cookie of a person with these roles, and our header."""
         client = self.new_client()
-        client.cookies.set(COOKIE, self.app.state.sessions.open(Person(name, frozenset(roles))))
+        client.cookies.set(COOKIE, self.app.state.sessions.open(Person(name, frozenset(roles))), "127.0.0.1")
         client.headers["X-Fairlead"] = "page"
         return client
+
+    def raw_get(self, target: str, host: str) -> tuple[int, str]:
+        """Status and body of a request whose target and Host header no client library has tidied up."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.services.config.api.port, timeout=30)
+        try:
+            connection.putrequest("GET", target, skip_host=True)
+            connection.putheader("Host", host)
+            connection.endheaders()
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def serving(app: FastAPI, listener: socket.socket) -> Iterator[None]:
+    """The application behind a real server on a thread."""
+    settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False)
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="api")
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)
 
 
 def write_config(folder: Path, port: int = 8080, more: str = "") -> Path:
@@ -126,29 +162,33 @@ def write_config(folder: Path, port: int = 8080, more: str = "") -> Path:
 
 
 @contextmanager
-def running_core(folder: Path, *, port: int = 8080, more: str = "") -> Iterator[Core]:
-    """A core over an empty journal, with one person of each role."""
-    config = load_config(write_config(folder, port, more), {})
-    store = Store.open(config.store, config.data_dir, write=True)
-    store.upgrade()
-    journal = JournalFiles(config.data_dir / "journal")
-    writer = Writer(
-        store,
-        lambda: Pipeline(store, journal, Normalizer(config.normalize), Detection(config.detection)),
-        time.time_ns,
-    )
-    writer.start()
-    try:
-        services = Services(
-            config, store, writer, Reasoner(config.llm, base_dir=config.base_dir, now_ns=time.time_ns), TOKEN
+def running_core(folder: Path, *, more: str = "") -> Iterator[Core]:
+    """A core over an empty journal, with one person of each role, behind a real server on a free loopback port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = load_config(write_config(folder, listener.getsockname()[1], more), {})
+        store = Store.open(config.store, config.data_dir, write=True)
+        store.upgrade()
+        (config.data_dir / "journal").mkdir()
+        journal = JournalFiles(config.data_dir / "journal")
+        writer = Writer(
+            store,
+            lambda: Pipeline(store, journal, Normalizer(config.normalize), Detection(config.detection)),
+            time.time_ns,
         )
+        writer.start()
+        reasoner = Reasoner(config.llm, base_dir=config.base_dir, now_ns=time.time_ns)
+        services = Services(config, store, writer, reasoner, TOKEN)
         clock = Clock()
         core = Core(services, build_app(services, mono_s=clock), clock)
-        core.write(_add_people)
-        yield core
-    finally:
-        writer.stop()
-        store.close()
+        try:
+            core.write(_add_people)
+            with serving(core.app, listener):
+                yield core
+        finally:
+            for client in core.clients:
+                client.close()
+            writer.stop()
+            store.close()
 
 
 def _add_people(tx: Transaction) -> None:

@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from starlette.testclient import TestClient
 
 from broker.api import cursor
 from broker.store import tables
@@ -35,12 +35,12 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
 
 
 @pytest.fixture
-def reader(filled: Core) -> TestClient:
+def reader(filled: Core) -> httpx.Client:
     """A historian's client."""
     return filled.as_role("consumer")
 
 
-def _refused(client: TestClient, address: str, status: int = 400) -> str:
+def _refused(client: httpx.Client, address: str, status: int = 400) -> str:
     answer = client.get(address)
     assert answer.status_code == status, answer.text
     return str(answer.json()["detail"])
@@ -63,7 +63,7 @@ def test_cursor_gives_every_row_once(filled: Core, limit: int) -> None:
     assert seen == list(range(1, ROWS + 1))
 
 
-def test_empty_page_repeats_the_cursor(reader: TestClient, filled: Core) -> None:
+def test_empty_page_repeats_the_cursor(reader: httpx.Client, filled: Core) -> None:
     """At the end a reader asks again with the same cursor, and gets what came since."""
     end = reader.get("/api/v1/records").json()["next"]
 
@@ -74,7 +74,7 @@ def test_empty_page_repeats_the_cursor(reader: TestClient, filled: Core) -> None
     assert again.headers["x-has-more"] == "false"
 
 
-def test_filtered_pages_end_too(reader: TestClient) -> None:
+def test_filtered_pages_end_too(reader: httpx.Client) -> None:
     """A path filter keeps the order and moves the cursor behind rows it skips."""
     answer = reader.get("/api/v1/records", params={"path": "*/Vibration"}).json()
 
@@ -85,7 +85,7 @@ def test_filtered_pages_end_too(reader: TestClient) -> None:
     assert (nothing["records"], nothing["has_more"]) == ([], False)
 
 
-def test_record_carries_all_it_has(reader: TestClient) -> None:
+def test_record_carries_all_it_has(reader: httpx.Client) -> None:
     """Times are RFC 3339 with nine digits, seq is text, quality and status go together."""
     first = reader.get("/api/v1/records", params={"limit": 1}).json()["records"][0]
 
@@ -127,12 +127,12 @@ def test_damaged_cursor_is_refused(filled: Core, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("text", ["x", "0", "=", "AAAA", "%00", "é", "5" * 200])
-def test_nonsense_is_no_cursor(reader: TestClient, text: str) -> None:
+def test_nonsense_is_no_cursor(reader: httpx.Client, text: str) -> None:
     """Any other text is refused with a reason."""
     assert _refused(reader, f"/api/v1/records?after={text}") == "this cursor is damaged; begin without one"
 
 
-def test_forged_place_is_refused(reader: TestClient, filled: Core) -> None:
+def test_forged_place_is_refused(reader: httpx.Client, filled: Core) -> None:
     """A place that SQL cannot hold is no internal error."""
     store_id = filled.store.reader().store_id
     for place in (-1, 2**63, 10**30):
@@ -270,7 +270,7 @@ def test_odd_values_in_csv(odd: Core) -> None:
             assert not cell.startswith(("=", "+", "@"))
 
 
-def test_current_gives_the_newest_of_each_tag(reader: TestClient) -> None:
+def test_current_gives_the_newest_of_each_tag(reader: httpx.Client) -> None:
     """One row a tag, and a cursor from which following goes on without a hole."""
     answer = reader.get("/api/v1/current").json()
 
@@ -280,7 +280,7 @@ def test_current_gives_the_newest_of_each_tag(reader: TestClient) -> None:
     assert len(reader.get("/api/v1/current", params={"path": "*/Flow"}).json()["records"]) == 1
 
 
-def test_tags_come_with_an_etag(reader: TestClient) -> None:
+def test_tags_come_with_an_etag(reader: httpx.Client) -> None:
     """A client that has the tags already gets 304 and no body."""
     first = reader.get("/api/v1/tags")
     again = reader.get("/api/v1/tags", headers={"If-None-Match": first.headers["etag"]})
@@ -324,7 +324,7 @@ def test_trend_breaks_at_gaps_and_bad_values(core: Core) -> None:
     assert listed[0]["detail"] == "cable"
 
 
-def test_trend_of_nothing(reader: TestClient) -> None:
+def test_trend_of_nothing(reader: httpx.Client) -> None:
     """An unknown tag is 404, an empty span says which parameter is wrong."""
     answer = reader.get("/api/v1/trend", params={"path": "Acme/No", "from_ms": 0, "to_ms": 1})
     assert answer.status_code == 404

@@ -14,12 +14,11 @@ from broker.store.rows import UserRow
 from schemas.errors import Refused, StoreError
 from tests.broker.api.core import PASSWORD, PEOPLE, TOKEN, Clock, Core, password_hash
 
-OWN = {"Origin": "http://127.0.0.1:8080"}
 LOCAL = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def _sign_in(core: Core, name: str = "a.moreau", password: str = PASSWORD) -> httpx.Response:
-    return core.client.post("/login", data={"name": name, "password": password}, headers=OWN)
+    return core.client.post("/login", data={"name": name, "password": password}, headers={"Origin": core.url})
 
 
 def _actions(core: Core) -> list[tuple[str, str]]:
@@ -44,7 +43,7 @@ def test_sign_in_gives_a_strict_cookie_and_is_audited(core: Core) -> None:
     assert "Max-Age=28800" in cookie
     assert _page(core) == 200
 
-    assert core.client.post("/logout", headers=OWN).headers["location"] == "/login"
+    assert core.client.post("/logout", headers={"Origin": core.url}).headers["location"] == "/login"
     assert _page(core) == 401
     assert _actions(core) == [("a.moreau", "signed_in"), ("a.moreau", "signed_out")]
 
@@ -53,7 +52,7 @@ def test_sign_out_ends_the_session_itself(core: Core) -> None:
     """A copied cookie is worth nothing after the sign-out."""
     _sign_in(core)
     token = core.client.cookies[COOKIE]
-    core.client.post("/logout", headers=OWN)
+    core.client.post("/logout", headers={"Origin": core.url})
     core.client.cookies.set(COOKIE, token)
 
     assert _page(core) == 401

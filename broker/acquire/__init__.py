@@ -1,0 +1,1 @@
+"""The OT side: adapters, the one loop that runs them, and the journal's writer, in one process."""

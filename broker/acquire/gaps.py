@@ -1,0 +1,87 @@
+"""The gap ledger of one source: what is open, closed exactly once, and recorded before anything goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+from broker import events
+from broker.journal import JournalWriter
+from schemas.entries import Body
+from schemas.errors import JournalError
+from schemas.samples import Gap, GapCause
+
+RETRY_S: Final = 1.0
+
+
+class GapLedger:
+    """
+    Gaps of one source, as the journal has them.
+
+    One gap for the whole source may be open at a time (link, disk or disabled); the adapter may have more of its own.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        map_revision: bytes,
+        journal: JournalWriter,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._source = source
+        self._map_revision = map_revision
+        self._journal = journal
+        self._sleep = sleep
+        self._outage: Gap | None = None
+        self._own: dict[tuple[object, ...], Gap] = {}
+
+    @property
+    def outage(self) -> Gap | None:
+        """The open gap of the whole source."""
+        return self._outage
+
+    async def open(self, cause: GapCause, from_ns: int, detail: str) -> None:
+        """Open the gap of the whole source, unless one is open. Waits until it is durable."""
+        if self._outage is None:
+            self._outage = Gap(self._source, (), from_ns, None, cause, False, self._map_revision, detail)
+            events.gap_opened(self._source, cause.value)
+            await self.record(self._outage)
+
+    async def close(self, to_ns: int) -> None:
+        """Close it, if one is open."""
+        outage, self._outage = self._outage, None
+        if outage is not None:
+            await self.record(replace(outage, to_ns=max(to_ns, outage.from_ns)))
+
+    async def report(self, gap: Gap) -> None:
+        """Take over a gap that the adapter found."""
+        key = (gap.tags, gap.cause, gap.from_ns)
+        if gap.to_ns is None:
+            self._own[key] = gap
+        if gap.to_ns is None or self._own.pop(key, None) is None:
+            events.gap_opened(self._source, gap.cause.value)
+        await self.record(gap)
+
+    async def close_own(self, to_ns: int) -> None:
+        """Close what the adapter left open, because it is gone and cannot."""
+        left, self._own = list(self._own.values()), {}
+        for gap in left:
+            await self.record(replace(gap, to_ns=max(to_ns, gap.from_ns)))
+
+    async def record(self, body: Body) -> None:
+        """
+        Journal an entry and wait until it is durable, again and again while the journal refuses.
+
+        Raises:
+            JournalError: the journal is closed.
+        """
+        while True:
+            try:
+                await asyncio.wrap_future(await self._journal.append_async(body))
+                return
+            except JournalError:
+                if not self._journal.running:
+                    raise
+            await self._sleep(RETRY_S)

@@ -1,0 +1,215 @@
+"""
+Bodies of entries as bytes: msgpack, columns as raw little-endian bytes.
+
+Wire forms are arrays with a leading tag; fields are only ever added at the end, with a default.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.entries import Body, Link, MapInForce, Tick
+from schemas.samples import Exact, Gap, GapCause, Origin, Reject, SampleBatch
+
+#: msgpack integers end at 64 bits, and text must be UTF-8: what lies beyond travels as an extension.
+_BIG_INT: Final = 1
+_SURROGATES: Final = 2
+
+
+class _Batch(msgspec.Struct, tag="s", array_like=True):
+    source: str
+    origin: str
+    map_revision: bytes
+    received_ns: int
+    tag: bytes
+    source_ns: bytes
+    server_ns: bytes | None
+    value: bytes
+    status: bytes
+    flags: bytes
+    exact: dict[int, Any]
+
+
+class _Gap(msgspec.Struct, tag="g", array_like=True):
+    source: str
+    tags: tuple[int, ...]
+    from_ns: int
+    to_ns: int | None
+    cause: str
+    backfilled: bool
+    map_revision: bytes
+    detail: str
+
+
+class _Reject(msgspec.Struct, tag="r", array_like=True):
+    source: str
+    place: str
+    reason: str
+    raw: bytes
+    received_ns: int
+
+
+class _Link(msgspec.Struct, tag="l", array_like=True):
+    source: str
+    up: bool
+    reason: str
+
+
+class _Map(msgspec.Struct, tag="m", array_like=True):
+    revision: bytes
+    body: bytes
+
+
+class _Tick(msgspec.Struct, tag="t", array_like=True):
+    pass
+
+
+_Wire = _Batch | _Gap | _Reject | _Link | _Map | _Tick
+
+
+def _unpack(code: int, data: memoryview) -> Any:
+    if code == _BIG_INT:
+        return int.from_bytes(data, "little", signed=True)
+    if code == _SURROGATES:
+        return bytes(data).decode("utf-8", "surrogatepass")
+    return msgspec.msgpack.Ext(code, bytes(data))
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Wire, ext_hook=_unpack)
+
+
+def _packable(value: Any) -> Any:
+    """The same value with what msgpack cannot hold replaced by extensions."""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return msgspec.msgpack.Ext(_BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return msgspec.msgpack.Ext(_SURROGATES, value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, dict):
+        return {_clean(key) if isinstance(key, str) else key: _packable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_packable(item) for item in value]
+    return value
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _raw(column: NDArray[Any], dtype: str) -> bytes:
+    # A view, which msgspec copies once; `bytes` is what comes back.
+    return cast("bytes", np.ascontiguousarray(column, dtype).data)
+
+
+def _wire(body: Body, exact: dict[int, Exact]) -> _Wire:
+    match body:
+        case SampleBatch():
+            return _Batch(
+                body.source,
+                body.origin.value,
+                body.map_revision,
+                body.received_ns,
+                _raw(body.tag, "<i4"),
+                _raw(body.source_ns, "<i8"),
+                None if body.server_ns is None else _raw(body.server_ns, "<i8"),
+                _raw(body.value, "<f8"),
+                _raw(body.status, "<u4"),
+                _raw(body.flags, "<u4"),
+                exact,
+            )
+        case Gap():
+            return _Gap(
+                body.source,
+                body.tags,
+                body.from_ns,
+                body.to_ns,
+                body.cause.value,
+                body.backfilled,
+                body.map_revision,
+                _clean(body.detail),
+            )
+        case Reject():
+            return _Reject(body.source, _clean(body.place), _clean(body.reason), body.raw, body.received_ns)
+        case Link():
+            return _Link(body.source, body.up, _clean(body.reason))
+        case MapInForce():
+            return _Map(body.revision, body.body)
+        case Tick():
+            return _Tick()
+
+
+def encode(body: Body) -> bytes:
+    """
+    Bytes of one body.
+
+    Raises:
+        ValueError: columns that differ in length or type, or an exact value that is neither text, number, bytes,
+            list nor dict.
+    """
+    exact: dict[int, Exact] = {}
+    if isinstance(body, SampleBatch):
+        body.check()
+        exact = body.exact
+    try:
+        return _encoder.encode(_wire(body, exact))
+    except (OverflowError, UnicodeEncodeError, TypeError, RecursionError):
+        pass
+    try:
+        return _encoder.encode(_wire(body, {row: _packable(value) for row, value in exact.items()}))
+    except (OverflowError, UnicodeEncodeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{type(body).__name__} cannot be journalled: {error}") from error
+
+
+def decode(data: bytes | memoryview) -> Body:
+    """
+    Inverse of :func:`encode`; columns are read-only views.
+
+    Raises:
+        ValueError: bytes that no version up to this one has written (msgspec's errors are ValueErrors).
+    """
+    wire: _Wire = _decoder.decode(data)
+    match wire:
+        case _Batch():
+            return SampleBatch(
+                wire.source,
+                Origin(wire.origin),
+                wire.map_revision,
+                wire.received_ns,
+                _column(wire.tag, "<i4", np.int32),
+                _column(wire.source_ns, "<i8", np.int64),
+                None if wire.server_ns is None else _column(wire.server_ns, "<i8", np.int64),
+                _column(wire.value, "<f8", np.float64),
+                _column(wire.status, "<u4", np.uint32),
+                _column(wire.flags, "<u4", np.uint32),
+                wire.exact,
+            )
+        case _Gap():
+            return Gap(
+                wire.source,
+                wire.tags,
+                wire.from_ns,
+                wire.to_ns,
+                GapCause(wire.cause),
+                wire.backfilled,
+                wire.map_revision,
+                wire.detail,
+            )
+        case _Reject():
+            return Reject(wire.source, wire.place, wire.reason, wire.raw, wire.received_ns)
+        case _Link():
+            return Link(wire.source, wire.up, wire.reason)
+        case _Map():
+            return MapInForce(wire.revision, wire.body)
+        case _Tick():
+            return Tick()
+
+
+def _column(raw: bytes, stored: str, dtype: type[np.generic]) -> NDArray[Any]:
+    return np.frombuffer(raw, stored).astype(dtype, copy=False)
