@@ -7,6 +7,7 @@ journal gives the same evidence, however the commits fell.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -74,9 +75,18 @@ def _level(window: Window) -> _Level | None:
 
 
 def signature(anomaly: Anomaly) -> tuple[str, ...]:
-    """What makes a revision worth new evidence: its members, severity and state, not the growth of a peak."""
-    members = sorted({f"{m.tag_id}/{m.detector}/{m.direction}" for m in anomaly.members})
+    """What makes a revision worth new evidence: members, severity, state, and a peak that has grown fourfold."""
+    members = sorted({f"{m.tag_id}/{m.detector}/{m.direction}/{_reach(m)}" for m in anomaly.members})
     return (str(int(anomaly.severity)), anomaly.state, *members)
+
+
+def _reach(member: Member) -> int:
+    """How far the peak lies outside the band, in powers of four of the band's half width; 0 where there is no band."""
+    if member.peak is None or member.low is None or member.high is None or not member.high > member.low:
+        return 0
+    half = (member.high - member.low) / 2
+    distance = abs(member.peak - (member.low + half)) / half
+    return round(math.log(distance, 4)) if math.isfinite(distance) and distance > 1 else 0
 
 
 def build_evidence(records: Records, tag_map: TagMap, anomaly: Anomaly, record_seq: int) -> Evidence:
@@ -132,11 +142,11 @@ def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], u
     for member in _strongest(anomaly.members):
         tag = by_path.get(member.path)
         before = _baseline(records, member.path, member.onset_ns, upto)
-        value = member.peak if member.peak is not None else member.value
+        during = records.window(member.path, member.onset_ns, now_ns, upto=upto)
+        value = _extreme(during, member, before)
         sigmas = None
         if before is not None and value is not None:
             sigmas = round(abs(value - before.mean) / before.sigma, 2)
-        during = records.window(member.path, member.onset_ns, now_ns, upto=upto)
         facts.append(
             Fact(
                 id="E1",
@@ -157,6 +167,20 @@ def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], u
             )
         )
     return facts
+
+
+def _extreme(during: Window, member: Member, before: _Level | None) -> float | None:
+    """The stored value that went furthest; the detector's own where no stored value carries a number."""
+    told = member.peak if member.peak is not None else member.value
+    numbers = during.value[np.isfinite(during.value)]
+    if not len(numbers) or member.direction in {"flat", "silent"}:
+        return told
+    if member.direction == "rose":
+        return float(numbers.max())
+    if member.direction == "fell":
+        return float(numbers.min())
+    middle = before.mean if before is not None else float(np.median(numbers))
+    return float(numbers[np.argmax(np.abs(numbers - middle))])
 
 
 def _baseline(records: Records, path: str, onset_ns: int, upto: int) -> _Level | None:

@@ -111,7 +111,7 @@ class Conditions(Columns):
         on = began | (active & ~over)
         fresh, live = slot[began], slot[on]
         self.onset_ns[fresh] = said.onset_ns[began]
-        self.score[fresh] = -1.0
+        self.score[fresh], self.peak[fresh] = -1.0, np.nan
         self.active[fresh] = True
         self.value[live] = said.value[on]
         self.samples[live] = said.samples[on]
@@ -119,11 +119,16 @@ class Conditions(Columns):
         score = np.minimum(np.nan_to_num(said.score, nan=0.0, posinf=HIGHEST_SCORE), HIGHEST_SCORE)
         top = on & (score > self.score[slot])
         worse = slot[top]
+        turned = on & top & (said.direction != self.direction[slot])
         self.score[worse] = score[top]
-        self.peak[worse] = said.value[top]
         self.low[worse] = said.low[top]
         self.high[worse] = said.high[top]
         self.direction[worse] = said.direction[top]
+        # scores saturate: the peak is the value furthest the way it went, not the one of the highest score
+        peak, way = self.peak[slot], self.direction[slot]
+        further = ((way == ROSE) & (said.value > peak)) | ((way == FELL) & (said.value < peak))
+        reached = on & (turned | further | ~np.isfinite(peak) | (top & (way != ROSE) & (way != FELL)))
+        self.peak[slot[reached]] = said.value[reached]
         self.active[slot[over]] = False
         return Changes(np.flatnonzero(began), np.flatnonzero(over))
 

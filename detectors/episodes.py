@@ -35,7 +35,7 @@ _MOST_OPEN: Final = 8
 
 
 class Seen(NamedTuple):
-    """A condition as it stands: its finding, and the value at its highest score."""
+    """A condition as it stands: its finding, and the value that went furthest."""
 
     finding: Finding
     peak: float | None
@@ -70,9 +70,18 @@ class _Member(msgspec.Struct):
         self.value = finding.value
         if finding.score > self.score:
             told |= finding.score > self.score * _NEW_PEAK
-            self.score, self.peak = finding.score, seen.peak
+            self.score = finding.score
             self.low, self.high, self.direction = finding.low, finding.high, finding.direction
+        told |= self._further(seen.peak)
+        self.peak = seen.peak
         return told
+
+    def _further(self, peak: float | None) -> bool:
+        """Whether the peak has moved by half of its distance from the middle of the band, or more."""
+        if peak is None or self.peak is None or self.low is None or self.high is None:
+            return peak is not self.peak
+        middle = (self.low + self.high) / 2
+        return abs(peak - middle) > 1.5 * abs(self.peak - middle)
 
     def frozen(self) -> Member:
         return Member.model_construct(**{name: getattr(self, name) for name in self.__struct_fields__})

@@ -39,6 +39,7 @@ class _Chart(Columns):
     learned: NDArray[np.bool_] = column(np.bool_)
     time_ns: NDArray[np.int64] = column(np.int64)
     sum: NDArray[np.float64] = column(np.float64)
+    shown: NDArray[np.float64] = column(np.float64)  #: like sum, not cut: what people read
     count: NDArray[np.int32] = column(np.int32)
     group: NDArray[np.int32] = column(np.int32, 1)
     # learning
@@ -121,6 +122,7 @@ class Ewma:
     def pause(self, slots: Index) -> None:
         """The gate of these tags has closed: an unfinished subgroup and the chart's memory do not outlive it."""
         self._chart.sum[slots] = 0.0
+        self._chart.shown[slots] = 0.0
         self._chart.count[slots] = 0
         self._chart.level[slots] = 0.0
 
@@ -148,12 +150,14 @@ class Ewma:
         hole = (apart > chart.gap_ns[slot]) | (time_ns < chart.closed_ns[slot])
         if hole.any():
             anew = slot[hole]
-            chart.sum[anew], chart.count[anew] = 0.0, 0
+            chart.sum[anew], chart.shown[anew], chart.count[anew] = 0.0, 0.0, 0
             chart.closed_ns[anew] = time_ns[hole] - chart.span_ns[anew]
             chart.level[anew[~self.conditions.active[anew]]] = 0.0
         bound = _CUT * limit * chart.group[slot]
         with np.errstate(over="ignore"):
-            chart.sum[slot] += np.clip(value - chart.center[slot], -bound, bound)
+            apart_by = value - chart.center[slot]
+            chart.sum[slot] += np.clip(apart_by, -bound, bound)
+            chart.shown[slot] += np.clip(apart_by, -_HUGE, _HUGE)
         chart.count[slot] += 1
         full = chart.count[slot] >= chart.group[slot]
         full &= time_ns - chart.closed_ns[slot] >= chart.span_ns[slot]
@@ -162,7 +166,8 @@ class Ewma:
         slot, time_ns, limit = slot[full], time_ns[full], limit[full]
         samples = chart.count[slot].astype(np.int64)
         mean = np.clip(chart.sum[slot] / samples, -_CUT * limit, _CUT * limit)
-        chart.sum[slot], chart.count[slot], chart.closed_ns[slot] = 0.0, 0, time_ns
+        shown = chart.shown[slot] / samples
+        chart.sum[slot], chart.shown[slot], chart.count[slot], chart.closed_ns[slot] = 0.0, 0.0, 0, time_ns
         level = chart.level[slot] + LAMBDA * (mean - chart.level[slot])
         quiet = (np.abs(level) < _QUIET * limit) | (np.sign(level) != np.sign(chart.level[slot]))
         chart.level[slot] = level
@@ -172,7 +177,7 @@ class Ewma:
             outside=np.abs(level) > limit,
             inside=np.abs(level) < _BACK * limit,
             onset_ns=chart.quiet_ns[slot],
-            value=center + mean,
+            value=center + shown,
             score=np.abs(level) / limit,
             low=center - limit,
             high=center + limit,

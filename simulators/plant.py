@@ -146,19 +146,19 @@ class Plant:
 
     def _pump(self) -> None:
         wear, cavitation = self.level("bearing_wear"), self.level("cavitation")
-        speed = self._lag("speed", 1450.0 + self._slow("speed", 20, 2.0) - 12.0 * wear, 1.5)
+        speed = self._lag("speed", 1450.0 + self._slow("speed", 6, 1.5) - 2.0 * wear, 1.5)
         s = speed / 1450.0
-        suction = self._lag("suction", 1.2 + self._slow("suction", 15, 0.01) - 0.75 * cavitation, 1.0)
+        suction = self._lag("suction", 1.2 + self._slow("suction", 5, 0.008) - 0.75 * cavitation, 1.0)
         # pump curve H0 s² - k Q² against the system curve Hs + r Q², heads in metres, Q in m³/h
         starve = 1.0 - 0.28 * cavitation * (1 + 0.3 * float(self._rng.standard_normal()))
         head0 = 42.0 * s * s * max(0.3, starve)
         flow = math.sqrt(max(0.01, (head0 - 8.0) / (0.011 + 0.0125)))
-        flow = self._lag("flow", flow + self._slow("flow", 6, 0.12), 0.8)
+        flow = self._lag("flow", flow + self._slow("flow", 3, 0.1), 0.8)
         head = head0 - 0.011 * flow * flow
         self._values["discharge"] = suction + head * 0.0981
         friction_kw = 0.25 * s + 1.1 * wear
         self._values["power"] = 1000 * 9.81 * (flow / 3600) * head / 0.68 / 1000 + friction_kw
-        self._lag("bearing", self._values["ambient"] + 26.0 + 34.0 * wear + self._slow("bearing", 30, 0.15), 6.0)
+        self._lag("bearing", self._values["ambient"] + 26.0 + 34.0 * wear + self._slow("bearing", 6, 0.15), 6.0)
         self._values["vibration"] = 1.6 + 4.2 * wear + 3.4 * cavitation + abs(self._slow("vibration", 2, 0.08))
 
     def _exchanger(self) -> None:
@@ -168,8 +168,8 @@ class Plant:
         conductance = 9.5 * (1 - 0.62 * fouling)
         ntu = conductance / max(1.0, self._values["flow"] * 0.32)
         effectiveness = ntu / (1 + ntu)
-        hot_in = 96.0 + self._slow("hot", 40, 0.3)
-        feed = 18.0 + self._slow("feed", 60, 0.2)
+        hot_in = 96.0 + self._slow("hot", 6, 0.2)
+        feed = 18.0 + self._slow("feed", 6, 0.15)
         gain = effectiveness * (hot_in - feed) * (0.55 + steam / 9.0)
         product = self._lag("product", min(hot_in, feed + gain), 5.0)
         self._values["hot_in"], self._values["feed"] = hot_in, feed
@@ -184,9 +184,9 @@ class Plant:
         self._values["rate"] = rate * 60
 
     def _meters(self) -> None:
-        self._lag("ambient", 21.0 + self._slow("ambient", 120, 0.3), 20)
-        self._values["site_power"] = 62.0 + self._values["power"] + self._slow("site", 12, 0.5)
-        self._values["humidity"] = 45.0 + self._slow("humidity", 90, 1.0)
+        self._lag("ambient", 21.0 + self._slow("ambient", 10, 0.2), 20)
+        self._values["site_power"] = 62.0 + self._values["power"] + self._slow("site", 4, 0.5)
+        self._values["humidity"] = 45.0 + self._slow("humidity", 8, 0.6)
         self._count["energy"] += self._values["site_power"] * STEP_S / 3600
 
     def _sensed(self, name: str, value: float, noise: float) -> float:

@@ -56,8 +56,8 @@ TOPICS: Final[Mapping[str, TopicSpec]] = {
 
 #: Plant seconds; the demo repeats it from the start after its end.
 DEMO_SCHEDULE: Final = (
-    Fault("bearing_wear", 24, 85, ramp_s=6),
-    Fault("nozzle_drift", 30, 80, ramp_s=4),
+    Fault("bearing_wear", 28, 90, ramp_s=6),
+    Fault("nozzle_drift", 33, 85, ramp_s=4),
     Fault("hx_fouling", 130, 200, ramp_s=15),
     Fault("sensor_stuck", 230, 265),
     Fault("cavitation", 290, 340, size=0.8, ramp_s=4),

@@ -90,7 +90,7 @@ def test_members_become_deviations_with_their_baseline(records: MemoryRecords, a
 
     bearing = _by_name(evidence.facts)["BearingTemp"]
     assert (bearing.id, bearing.rank, bearing.kind) == ("E1", 1, "deviation")
-    assert bearing.value == 74.2
+    assert bearing.value == max(r[2] for r in records.rows if r[0].endswith("BearingTemp") and r[1] >= T0)
     assert bearing.baseline == pytest.approx(47.4, abs=0.1)
     assert bearing.sigmas is not None
     assert bearing.sigmas > 100
@@ -156,10 +156,12 @@ def test_ids_are_consecutive_and_bounded(records: MemoryRecords, anomaly: Anomal
 
 
 def test_growth_of_a_peak_is_no_new_evidence(anomaly: Anomaly) -> None:
-    """Only members, severity and state make new evidence; a higher peak does not."""
-    higher = anomaly.members[0].model_copy(update={"peak": 99.0})
+    """Members, severity and state make new evidence, and a peak several times further out; a little growth does not."""
+    higher = anomaly.members[0].model_copy(update={"peak": 75.0})
+    far = anomaly.members[0].model_copy(update={"peak": 999.0})
     grown = anomaly.model_copy(update={"members": (higher, *anomaly.members[1:]), "revision": 3})
     joined = anomaly.model_copy(update={"members": anomaly.members[:1]})
 
     assert signature(grown) == signature(anomaly)
+    assert signature(anomaly.model_copy(update={"members": (far, *anomaly.members[1:])})) != signature(anomaly)
     assert signature(joined) != signature(anomaly)

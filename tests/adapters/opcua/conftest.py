@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-import shutil
-import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +17,8 @@ from adapters.base import AdapterContext
 from adapters.opcua import OpcUaAdapter, OpcUaOptions
 from schemas.samples import Gap, SampleBatch
 from schemas.tagmap import Tag
+from tests import node_opcua
+from tests.node_opcua import NodeOpcUa
 
 #: asyncua takes a second and more to build a server: one loop and one server serve all tests of this folder.
 LOOP: Final = "session"
@@ -119,75 +117,25 @@ def crash() -> Callable[[OpcUaAdapter], Awaitable[None]]:
     return drop
 
 
-@dataclass
-class Peer:
-    """A running node-opcua server."""
-
-    endpoint: str
-    namespace_index: int
-    period_ms: int
-    process: subprocess.Popen[str]
-
-    def stop(self) -> None:
-        """Kill it without a farewell."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-
 @pytest.fixture(scope="session")
 def peer_folder(shared: Path, need: Callable[[str], str], pytestconfig: pytest.Config) -> Path:
     """node-opcua installed in a copy of the shared peer, kept between runs."""
     need("node")
-    npm = need("npm")
-    source = shared / "peers" / "opcua"
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(source.glob("*.js*")))).hexdigest()[:12]
     cache = os.environ.get("FAIRLEAD_PEER_CACHE") or str(pytestconfig.cache.mkdir("peers"))  # type: ignore[union-attr]
-    folder = Path(cache) / f"opcua-{digest}"
-    if (folder / "installed").exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in source.glob("*.js*"):
-        shutil.copyfile(path, folder / path.name)
-    done = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    if done.returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"npm install of node-opcua failed: {done.stderr[-500:]}")
-        pytest.skip("node-opcua cannot be installed here (no npm registry)")
-    (folder / "installed").touch()
-    return folder
+    return node_opcua.install(shared / "peers" / "opcua", need("npm"), Path(cache))
 
 
 @pytest.fixture(scope="session")
 def start_peer(
     peer_folder: Path, need: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Peer]]:
+) -> Iterator[Callable[..., NodeOpcUa]]:
     """Start the server: ``start_peer(port, period_ms=200, ns_shift=0)``."""
-    running: list[Peer] = []
+    running: list[NodeOpcUa] = []
     pki = tmp_path_factory.mktemp("node-opcua-pki")
 
-    def start(port: int, period_ms: int = 200, ns_shift: int = 0) -> Peer:
-        arguments = ["--port", port, "--period-ms", period_ms, "--ns-shift", ns_shift, "--pki", pki, "--seconds", 170]
-        process = subprocess.Popen(
-            [need("node"), "server.js", *map(str, arguments)],
-            cwd=peer_folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("READY "):
-                _, endpoint, index = line.split()
-                running.append(Peer(endpoint, int(index.removeprefix("ns=")), period_ms, process))
-                return running[-1]
-        raise AssertionError("node-opcua ended before it was ready")
+    def start(port: int, period_ms: int = 200, ns_shift: int = 0) -> NodeOpcUa:
+        running.append(node_opcua.start(need("node"), peer_folder, pki, port, period_ms, ns_shift))
+        return running[-1]
 
     yield start
     for peer in running:
@@ -197,7 +145,7 @@ def start_peer(
 
 
 @pytest.fixture(scope="session")
-def peer(start_peer: Callable[..., Peer]) -> Peer:
+def peer(start_peer: Callable[..., NodeOpcUa]) -> NodeOpcUa:
     """One node-opcua server for every test that leaves it alone."""
     import socket
 

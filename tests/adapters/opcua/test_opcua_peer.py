@@ -5,89 +5,28 @@ from __future__ import annotations
 import json
 import math
 import os
-import struct
 import time
-import uuid
 from pathlib import Path
 
 import pytest
 
 from schemas import status
-from schemas.documents import rfc3339
 from schemas.errors import NotConnected
 from schemas.samples import Gap, GapCause
-
-URI = "urn:example:line1"
-START_MS = 1_577_836_800_000
-SCALARS = [
-    "Temperature", "Pressure", "Flow", "Level", "Running", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32",
-    "Int64", "UInt64", "Float", "Double", "Text", "Stamp", "Id", "Bytes", "Label", "Ints", "Doubles", "Strings",
-    "State", "Sensor", "Counter", "Constant", "Odd", "Ramp",
-]  # fmt: skip
-
-
-def _wave(mean: float, amplitude: float, n: int, k: int) -> float:
-    return mean + amplitude * math.sin(2 * math.pi * (k % n) / n)
-
-
-def _float32(value: float) -> float:
-    return struct.unpack("<f", struct.pack("<f", value))[0]
-
-
-def expected(name: str, k: int) -> object:
-    """The peer's formula (README of the peers)."""
-    return {
-        "Temperature": lambda: _wave(65, 5, 120, k),
-        "Pressure": lambda: _wave(4, 0.5, 90, k),
-        "Flow": lambda: _float32(_wave(30, 4, 75, k)),
-        "Level": lambda: _wave(50, 20, 300, k),
-        "Running": lambda: float(k % 20 < 15),
-        "SByte": lambda: k % 256 - 128,
-        "Byte": lambda: k % 256,
-        "Int16": lambda: k % 65536 - 32768,
-        "UInt16": lambda: k % 65536,
-        "Int32": lambda: -k,
-        "UInt32": lambda: k,
-        "Int64": lambda: k,
-        "UInt64": lambda: (k % 1000 << 32) + k,
-        "Float": lambda: _float32(k % 100000 / 8),
-        "Double": lambda: k / 3,
-        "Text": lambda: f"tick {k} ä",
-        "Stamp": lambda: rfc3339((START_MS + k * 1000) * 1_000_000),
-        "Id": lambda: str(uuid.UUID(int=k)),
-        "Bytes": lambda: bytes([k & 255, k >> 8 & 255]),
-        "Label": lambda: f"step {k % 5}",
-        "Ints": lambda: [k, k + 1, k + 2],
-        "Doubles": lambda: [j / 2 for j in range(k % 4)],
-        "Strings": lambda: [f"a{k}", f"b{k}"],
-        "State": lambda: k // 10 % 4,
-        "Sensor": lambda: k / 10,
-        "Counter": lambda: k // 3 % 100,
-        "Constant": lambda: 7,
-        "Odd": lambda: float(k % 2 == 1),
-        "Ramp": lambda: k % 60 / 60,
-    }[name]()
-
-
-def _tick(source_ns: int, period_ms: int) -> int:
-    since_ms, rest = divmod(source_ns, 1_000_000)
-    assert rest == 0
-    k, off = divmod(since_ms - START_MS, period_ms)
-    assert off == 0
-    return k
+from tests.node_opcua import NODES, URI, expected, tick_of
 
 
 async def test_every_type_equals_the_formula(peer, make_tags, make_adapter, take) -> None:
     """Each value of each type is the one that the peer's formula gives for the tick of its source time."""
-    names = [f"Line1.{name}" for name in SCALARS]
+    names = [f"Line1.{name}" for name in NODES]
     adapter = make_adapter(peer.endpoint, make_tags(*names, uri=URI))
     await adapter.connect()
-    taken = await take(adapter, lambda t: len(t.values(SCALARS.index("Int32"))) >= 15)
+    taken = await take(adapter, lambda t: len(t.values(NODES.index("Int32"))) >= 15)
     compared = 0
     for batch in taken.batches:
         assert batch.server_ns is not None
         for row, server_ns in zip(batch.rows(), batch.server_ns, strict=True):
-            name, k = SCALARS[row.tag], _tick(row.source_ns, peer.period_ms)
+            name, k = NODES[row.tag], tick_of(row.source_ns, peer.period_ms)
             assert abs(int(server_ns) - row.source_ns) < 60e9
             if name == "Sensor":
                 codes = {8: status.UNCERTAIN_LAST_USABLE, 9: status.BAD_SENSOR_FAILURE}
@@ -102,7 +41,7 @@ async def test_every_type_equals_the_formula(peer, make_tags, make_adapter, take
             assert row.value == (pytest.approx(want, rel=1e-12) if isinstance(want, int | float) else want), name
             compared += 1
     assert compared > 15 * 20
-    ticks = taken.values(SCALARS.index("UInt32"))
+    ticks = taken.values(NODES.index("UInt32"))
     assert ticks == [ticks[0] + i for i in range(len(ticks))]
 
 

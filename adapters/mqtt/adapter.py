@@ -1,0 +1,197 @@
+"""MQTT adapter: subscribes, hands over what came, and acknowledges only what is journalled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from datetime import UTC, datetime
+from typing import Final
+
+from adapters.base import AdapterContext, register
+from adapters.mqtt import login, memory
+from adapters.mqtt.config import MqttOptions, check_tag
+from adapters.mqtt.decode import Decoder
+from adapters.mqtt.session import Session
+from schemas.errors import NotConnected
+from schemas.samples import Delivery, Gap, GapCause, Reject, SampleBatch
+
+_BATCH_MESSAGES: Final = 1000
+#: Waiting for more before a batch is made: brokers write packet by packet.
+_GATHER_S: Final = 0.005
+_REMEMBER_EVERY_NS: Final = 5 * 10**9
+
+
+@register("mqtt", MqttOptions, check_tag)
+class MqttAdapter:
+    """
+    Reads one broker over a persistent session.
+
+    A message of QoS 1 is acknowledged when its delivery is settled, refused messages included, for otherwise they
+    would come back for ever. Counters beside those of the decoder and the session: ``refused_items`` (filters the
+    broker refused).
+    """
+
+    def __init__(self, options: MqttOptions, context: AdapterContext) -> None:
+        self.counters: Counter[str] = Counter()
+        self.facts: dict[str, str] = {}
+        self._options = options
+        self._context = context
+        self._decoder = Decoder(options, context, self.counters)
+        self._session: Session | None = None
+        self._memory = memory.Memory("")
+        self._written_ns = 0
+        self._gaps: deque[Gap] = deque()
+        self._rejects: list[Reject] = []
+
+    async def connect(self) -> None:
+        """
+        Connect, resume the session, subscribe, and drop filters that are no longer wanted.
+
+        Raises:
+            NotConnected: no connection, refused, or credentials that cannot be read.
+        """
+        await self.close()
+        self._check_insecure()
+        self._memory = memory.recall(
+            self._context.state_dir, self._options.client_id, self._options.broker, self._context.name
+        )
+        self._remember()  # the id must be known before the broker ties a session to it
+        credentials = login.resolve(self._options, self._memory.client_id, self._context.base_dir)
+        self._session = session = Session(self._options, credentials, self._context.now_ns, self.counters)
+        try:
+            await self._establish(session)
+        except (NotConnected, asyncio.CancelledError):
+            await self.close()
+            raise
+
+    async def read(self) -> Delivery | Gap:
+        """
+        Wait for messages and return all that came together as one batch, or a gap first where there is one.
+
+        Raises:
+            NotConnected: the connection is gone; what came over it was returned before.
+        """
+        while True:
+            if self._gaps:
+                return self._gaps.popleft()
+            if self._session is None:
+                raise NotConnected("not connected")
+            if self._rejects:
+                rejects, self._rejects = tuple(self._rejects), []
+                return Delivery(self._empty(), None, rejects)
+            delivery = await self._next(self._session)
+            if delivery is not None:
+                return delivery
+
+    async def close(self) -> None:
+        """Disconnect; the broker keeps the session and what is unacknowledged."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+            self._remember_if_possible()
+
+    async def _establish(self, session: Session) -> None:
+        present = await session.open()
+        self._note_session(present, session.properties)
+        wanted = [item.filter for item in self._options.subscriptions]
+        unwanted = [old for old in self._memory.filters if old not in wanted]
+        # Both until the broker has answered: a filter is forgotten only when it is surely gone.
+        self._memory.filters, self._memory.session = wanted + unwanted, True
+        self._memory.last_ns = self._memory.last_ns or self._context.now_ns()
+        self._remember()
+        await session.subscribe(wanted, unwanted if present else [])
+        self._note_granted(session)
+
+    async def _next(self, session: Session) -> Delivery | None:
+        """Return the next delivery, or None when what came concerns no tag and is acknowledged already."""
+        await session.wait()
+        if len(session.inbox) < _BATCH_MESSAGES:
+            await asyncio.sleep(_GATHER_S)
+        messages = session.inbox.take(_BATCH_MESSAGES)
+        self._note_granted(session)
+        dropped = session.inbox.take_dropped()
+        if dropped is not None:
+            detail = f"{dropped.messages} messages of QoS 0 found no room"
+            self._gap(GapCause.BUFFER_DROPPED, dropped.from_ns, dropped.to_ns, detail)
+        if not messages:
+            return None
+        batch, rejects = self._decoder.decode(messages)
+        ticket = session.hold(messages)
+        last_ns = messages[-1].arrival_ns
+        best_effort = sum(1 for message in messages if not message.qos)
+
+        async def settle(error: Exception | None) -> None:
+            if error is None:
+                session.acknowledge(ticket)
+                self._came(last_ns)
+            else:
+                self.counters["dropped"] += best_effort
+                await session.refuse(f"a delivery was not taken: {error}")
+
+        if len(batch) or rejects:
+            return Delivery(batch, settle, rejects)
+        await settle(None)
+        return None
+
+    def _empty(self) -> SampleBatch:
+        context = self._context
+        return SampleBatch.build(context.name, context.map_revision, context.now_ns(), tag=[], source_ns=[], value=[])
+
+    def _gap(self, cause: GapCause, from_ns: int, to_ns: int, detail: str) -> None:
+        context = self._context
+        self._gaps.append(
+            Gap(context.name, (), from_ns, to_ns, cause, map_revision=context.map_revision, detail=detail)
+        )
+
+    def _note_session(self, present: bool, properties: dict[str, int]) -> None:
+        if self._memory.session and not present and self._options.qos:
+            detail = "the broker no longer held our session"
+            self._gap(GapCause.SESSION_LOST, self._memory.last_ns, self._context.now_ns(), detail)
+        self.facts.update(
+            client_id=self._memory.client_id,
+            protocol=self._options.protocol,
+            session="resumed" if present else "new",
+            **{name: str(value) for name, value in properties.items()},
+        )
+
+    def _note_granted(self, session: Session) -> None:
+        granted = session.take_granted()
+        if granted is None:
+            return
+        filters = [item.filter for item in self._options.subscriptions]
+        self._memory.filters = filters
+        self._remember_if_possible()
+        for pattern, code in zip(filters, granted, strict=True):
+            if code >= 0x80:
+                self.counters["refused_items"] += 1
+                reason = f"the broker refuses this filter, code 0x{code:02X}"
+                self.facts[f"filter {pattern}"] = reason
+                now_ns = self._context.now_ns()
+                self._rejects.append(Reject(self._context.name, pattern, reason, b"", now_ns))
+            else:
+                lower = f", asked for {self._options.qos}" if code < self._options.qos else ""
+                self.facts[f"filter {pattern}"] = f"granted QoS {code}{lower}"
+
+    def _check_insecure(self) -> None:
+        until = self._options.insecure_until
+        today = datetime.fromtimestamp(self._context.now_ns() / 1e9, UTC).date()
+        if until is not None and not self._options.encrypted and today > until:
+            raise NotConnected(f"insecure_ack ended on {until}; use mqtts:// or state it anew")
+
+    def _came(self, last_ns: int) -> None:
+        self._memory.last_ns = max(self._memory.last_ns, last_ns)
+        if last_ns - self._written_ns >= _REMEMBER_EVERY_NS:
+            self._remember_if_possible()
+
+    def _remember_if_possible(self) -> None:
+        try:
+            self._remember()
+        except NotConnected:
+            self.counters["state_unwritten"] += 1  # a later gap begins earlier than it must; nothing else
+
+    def _remember(self) -> None:
+        self._written_ns = self._context.now_ns()
+        try:
+            memory.keep(self._context.state_dir, self._memory)
+        except OSError as error:
+            raise NotConnected(f"cannot write to {self._context.state_dir}: {error}") from error

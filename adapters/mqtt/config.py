@@ -1,0 +1,237 @@
+"""Options of kind ``mqtt``, and the check of its tags."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import date
+from itertools import combinations
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import jmespath
+from pydantic import Field, field_validator, model_validator
+
+from adapters import timestamps, values
+from adapters.base import Options, SourceOptions
+from adapters.mqtt.topics import check_filter, covers, overlap, parse_address
+from schemas.quantities import Duration, Size
+from schemas.tagmap import Tag
+
+_SECRET = re.compile(r"^(?:env|file|cred):.+$")
+_ACK = re.compile(r"^\S+ .+ ([0-9]{4}-[0-9]{2}-[0-9]{2})$")
+
+
+def _secret(text: str) -> str:
+    if _SECRET.match(text) is None:
+        raise ValueError("a secret is a reference: env:NAME, file:NAME or cred:NAME")
+    return text
+
+
+def _jmespath(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            jmespath.compile(text)
+        except ValueError as error:  # jmespath's errors are ValueErrors
+            raise ValueError(f"not a JMESPath: {str(error).splitlines()[0]}") from error
+    return text
+
+
+class User(Options):
+    """Name and password at the broker."""
+
+    name: Annotated[str, Field(min_length=1, description="User name; better not the client id.")]
+    password: Annotated[str | None, Field(description="Secret reference: env:NAME, file:NAME or cred:NAME.")] = None
+
+    @field_validator("password")
+    @classmethod
+    def _reference(cls, text: str | None) -> str | None:
+        return None if text is None else _secret(text)
+
+
+class Tls(Options):
+    """Certificates; verification of the broker's name and chain cannot be switched off."""
+
+    ca: Annotated[str | None, Field(description="File of accepted authorities; default the system's.")] = None
+    cert: Annotated[str | None, Field(description="Our certificate, where the broker asks for one.")] = None
+    key: Annotated[str | None, Field(description="Private key: file name, or file:NAME or cred:NAME.")] = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Tls:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key belong together")
+        return self
+
+
+class Limits(Options):
+    """What one message may be; beyond it the message is quarantined and acknowledged."""
+
+    payload: Annotated[Size, Field(gt=0, description="Longest payload.")] = 256 * 1024
+    topic: Annotated[Size, Field(gt=0, description="Longest topic.")] = 512
+    levels: Annotated[int, Field(gt=0, description="Most levels of a topic.")] = 64
+    json_depth: Annotated[int, Field(gt=0, le=100, description="Deepest nesting of a JSON payload.")] = 16
+
+
+class Subscription(Options):
+    """One topic filter and how to read what comes."""
+
+    filter: Annotated[str, Field(description="Topic filter; filters of one source must not overlap.")]
+    decode: Annotated[Literal["json", "plain"], Field(description="json by path, or the payload is the value.")]
+    time: Annotated[str | None, Field(description="JMESPath of the sample's time; absent: time of arrival.")] = None
+    time_format: Annotated[timestamps.TimeFormat, Field(description="Form of the time.")] = "iso8601"
+    quality: Annotated[str | None, Field(description="JMESPath of the quality; absent: good, flag assumed.")] = None
+    quality_format: Annotated[
+        values.QualityFormat,
+        Field(description="text: good, bad, StatusCode names; opcua: StatusCode numbers; classic: 192, 64, 0."),
+    ] = "text"
+    numbers: Annotated[values.Numbers, Field(description="Decimal mark of numbers written as text.")] = "point"
+
+    @field_validator("filter")
+    @classmethod
+    def _filter(cls, text: str) -> str:
+        check_filter(text)
+        if text.startswith("$share/"):
+            raise ValueError("shared subscriptions give no order and are not supported")
+        return text
+
+    @field_validator("time", "quality")
+    @classmethod
+    def _path(cls, text: str | None) -> str | None:
+        return _jmespath(text)
+
+    @model_validator(mode="after")
+    def _plain(self) -> Subscription:
+        if self.decode == "plain" and (self.time or self.quality):
+            raise ValueError("a plain payload has neither time nor quality")
+        return self
+
+
+class MqttOptions(SourceOptions):
+    """Subscribes to topics of one MQTT broker; nothing is ever published."""
+
+    kind: Literal["mqtt"] = "mqtt"
+    broker: Annotated[str, Field(description="mqtt://host:port or mqtts://host:port.")]
+    protocol: Annotated[Literal["5", "3.1.1"], Field(description="Version of MQTT, as text.")] = "5"
+    client_id: Annotated[
+        str | None,
+        Field(min_length=1, max_length=128, description="Fixed name of our session; default one made once and kept."),
+    ] = None
+    user: Annotated[User | None, Field(description="Name and password at the broker.")] = None
+    tls: Annotated[Tls | None, Field(description="Certificates for mqtts://.")] = None
+    insecure_ack: Annotated[
+        str | None, Field(description='"<who> <why> <until YYYY-MM-DD>": accept mqtt:// to another host.')
+    ] = None
+    qos: Annotated[Literal[0, 1], Field(description="1: acknowledged when journalled; 0: best effort.")] = 1
+    session_expiry: Annotated[
+        Duration, Field(gt=0, description="How long the broker keeps our session; longer than planned downtime.")
+    ] = 24 * 3600.0
+    receive_maximum: Annotated[
+        int, Field(ge=1, le=65535, description="Unacknowledged messages at most (MQTT 5); at least rate x 1 s.")
+    ] = 500
+    keepalive: Annotated[Duration, Field(ge=2, le=65535, description="Sign of life at least this often.")] = 30.0
+    retained: Annotated[
+        Literal["uncertain", "ignore"], Field(description="Kept messages: take as uncertain last value, or skip.")
+    ] = "uncertain"
+    subscribe_all: Annotated[bool, Field(description="Allow the filter # and filters that begin with $.")] = False
+    timezone: Annotated[str | None, Field(description="IANA zone of times that name none.")] = None
+    limits: Annotated[Limits, Field(description="Bounds of one message.")] = Limits()
+    subscriptions: Annotated[tuple[Subscription, ...], Field(min_length=1, description="What to subscribe to.")]
+
+    @property
+    def host(self) -> str:
+        """Host name or address of the broker."""
+        return urlsplit(self.broker).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """TCP port of the broker; 1883, or 8883 with TLS, where none is named."""
+        return urlsplit(self.broker).port or (8883 if self.encrypted else 1883)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the connection uses TLS."""
+        return self.broker.startswith("mqtts://")
+
+    @property
+    def insecure_until(self) -> date | None:
+        """Last day of ``insecure_ack``."""
+        match = _ACK.match(self.insecure_ack or "")
+        return None if match is None else date.fromisoformat(match.group(1))
+
+    @field_validator("qos", mode="before")
+    @classmethod
+    def _qos(cls, value: object) -> object:
+        if value == 2:
+            raise ValueError("QoS 2 would be confirmed before the sample is durable; use 1")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, name: str | None) -> str | None:
+        if name is not None:
+            timestamps.zone(name)
+        return name
+
+    @field_validator("broker")
+    @classmethod
+    def _broker(cls, text: str) -> str:
+        url = urlsplit(text)
+        if url.scheme not in ("mqtt", "mqtts") or not url.hostname or url.path.strip("/") or url.query:
+            raise ValueError("write mqtt://host:port or mqtts://host:port")
+        if url.username is not None or url.password is not None:
+            raise ValueError("name and password belong under user, not into the address")
+        return text
+
+    @field_validator("insecure_ack")
+    @classmethod
+    def _ack(cls, text: str | None) -> str | None:
+        match = None if text is None else _ACK.match(text)
+        if text is not None and match is None:
+            raise ValueError('write "<who> <why> <until>", the last as YYYY-MM-DD')
+        if match is not None:
+            date.fromisoformat(match.group(1))
+        return text
+
+    @model_validator(mode="after")
+    def _whole(self) -> MqttOptions:
+        if not self.encrypted and self.tls is not None:
+            raise ValueError("tls needs broker: mqtts://…")
+        if not self.encrypted and not _loopback(self.host) and self.insecure_ack is None:
+            raise ValueError("mqtt:// to another host is readable on the wire: use mqtts:// or state insecure_ack")
+        for item in self.subscriptions:
+            if not self.subscribe_all and (item.filter == "#" or item.filter.startswith("$")):
+                raise ValueError(f"filter {item.filter!r} needs subscribe_all: true")
+        for one, other in combinations([item.filter for item in self.subscriptions], 2):
+            if overlap(one, other):
+                raise ValueError(f"filters {one!r} and {other!r} overlap: the broker may send a message twice")
+        return self
+
+    def subscription_of(self, topic: str) -> Subscription | None:
+        """The subscription whose filter covers a tag's topic."""
+        return next((item for item in self.subscriptions if covers(item.filter, topic)), None)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_tag(options: MqttOptions, tag: Tag) -> str | None:
+    """What is wrong with a tag of this kind, or None."""
+    try:
+        topic, path = parse_address(tag.address)
+        _jmespath(path)
+    except ValueError as error:
+        return str(error)
+    subscription = options.subscription_of(topic)
+    if subscription is None:
+        return f"no filter of the source covers the topic {topic!r}"
+    if subscription.decode == "plain" and path is not None:
+        return f"{subscription.filter!r} is decoded plain: there is no path {path!r} in it"
+    if not values.known_type(tag.type):
+        return f"type {tag.type!r} is not one of bool, int8..uint64, float32, float64, string[n], bytes[n]"
+    if subscription.decode == "json" and (tag.type or "").startswith("bytes"):
+        return "JSON carries no bytes"
+    return None

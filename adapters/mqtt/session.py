@@ -1,0 +1,288 @@
+"""
+One connection to a broker: paho's client, its network thread, and a bounded queue in front of asyncio.
+
+M1 … are the numbers of paho's traps in library-traps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from adapters.base import Clock
+from adapters.mqtt.client import CONNECT_S, Client
+from adapters.mqtt.config import MqttOptions
+from adapters.mqtt.decode import RAW_LIMIT, Message
+from adapters.mqtt.inbox import Inbox
+from adapters.mqtt.login import Login
+from schemas.errors import NotConnected
+
+_ANSWER_S: Final = 10.0
+_TAKEN_OVER: Final = 0x8E
+#: Filters in one SUBSCRIBE.
+_FILTERS: Final = 100
+
+
+class Ticket:
+    """Message ids of one delivery and their QoS, in order, and whether they may be acknowledged."""
+
+    __slots__ = ("mids", "released")
+
+    def __init__(self, mids: list[tuple[int, int]]) -> None:
+        self.mids = mids
+        self.released = False
+
+
+class Session:
+    """
+    A connection, used once: ``open``, ``subscribe``, then in turn ``wait`` and taking from ``inbox``, ``close``.
+
+    Acknowledgements leave in the order in which the messages came, whatever the order in which they are released
+    (MQTT 5.0, 4.6). ``properties`` are what an MQTT 5 broker decided for us.
+    """
+
+    def __init__(self, options: MqttOptions, login: Login, now_ns: Clock, counters: Counter[str]) -> None:
+        self._options = options
+        self._counters = counters
+        self._now_ns = now_ns
+        self._loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._connected: asyncio.Future[tuple[bool, ReasonCode]] = self._loop.create_future()
+        self._client = self._make(login)
+        # More than may be unacknowledged, so that MQTT 5 closes its window before the inbox is full.
+        self.inbox = Inbox(max(2000, 2 * options.receive_maximum), options.keepalive / 2, counters)
+        self.properties: dict[str, int] = {}
+        self._reason = ""
+        self._retry_after_s: float | None = None
+        self._tickets: deque[Ticket] = deque()
+        self._answers: dict[int, asyncio.Future[list[int]]] = {}
+        self._granted: asyncio.Future[list[list[int]]] | None = None
+
+    async def open(self) -> bool:
+        """
+        Connect; return whether the broker still held our session.
+
+        Raises:
+            NotConnected: with the step that failed.
+        """
+        where = f"{self._options.host}:{self._options.port}"
+        opening = self._loop.run_in_executor(None, self._open_socket)
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._abandon)
+            raise
+        except (OSError, ValueError) as error:  # ssl errors are both
+            self._client.release()
+            raise NotConnected(f"no connection to {where}: {error}") from error
+        self._client.loop_start()
+        try:
+            await self._either(self._connected, _ANSWER_S)
+            if not self._connected.done():
+                raise NotConnected(f"no CONNACK within {_ANSWER_S:.0f} s")
+        except NotConnected as error:
+            hint = "" if self._options.protocol == "3.1.1" else '; a broker without MQTT 5 needs protocol: "3.1.1"'
+            raise NotConnected(f"{where}: {error}{hint}") from error
+        present, code = self._connected.result()
+        if code.is_failure:
+            raise NotConnected(f"{where} refuses: {code}")
+        return present
+
+    async def subscribe(self, wanted: Sequence[str], unwanted: Sequence[str]) -> None:
+        """
+        Take filters out of the session, subscribe to others, and wait for the answer: see :meth:`take_granted`.
+
+        A broker sends what it kept before the answer, mosquitto more of it than it may. So the wait ends when the
+        inbox is full, too: the reader must make room, or the answer never comes.
+
+        Raises:
+            NotConnected: the connection ended, or no answer came.
+        """
+        if unwanted:
+            self._client.unsubscribe(list(unwanted))
+        self._granted = asyncio.gather(*(self._request(part) for part in _parts(wanted)))
+        end_s = self._loop.time() + _ANSWER_S
+        while not self._granted.done() and not self.inbox.full:
+            await self._either(self._granted, 0.05)
+            if self._loop.time() > end_s:
+                raise NotConnected(f"no SUBACK within {_ANSWER_S:.0f} s")
+
+    def take_granted(self) -> list[int] | None:
+        """Per filter the granted QoS, or the reason code (128 and up) of its refusal; None until known, then once."""
+        granted = self._granted
+        if granted is None or not granted.done():
+            return None
+        self._granted = None
+        return [code for part in granted.result() for code in part]
+
+    async def wait(self) -> None:
+        """
+        Return when a message waits.
+
+        Raises:
+            NotConnected: the connection is gone and every message that came over it was taken.
+        """
+        while not self.inbox:
+            if self._ended.done():
+                raise NotConnected(self._reason or "the connection ended", retry_after_s=self._retry_after_s)
+            if self.inbox.overrun:
+                raise NotConnected("messages found no room; the broker sends the unacknowledged ones again")
+            self._ready.clear()
+            if not self.inbox and not self._ended.done():
+                await self._ready.wait()
+
+    def hold(self, messages: Sequence[Message]) -> Ticket:
+        """Remember what to acknowledge when the ticket is released."""
+        ticket = Ticket([(message.mid, message.qos) for message in messages if message.qos])
+        self._tickets.append(ticket)
+        return ticket
+
+    def acknowledge(self, ticket: Ticket) -> None:
+        """Release a ticket; its acknowledgements go out once every earlier ticket is released."""
+        ticket.released = True
+        while self._tickets and self._tickets[0].released:
+            for mid, qos in self._tickets.popleft().mids:
+                if not self._ended.done():
+                    self._client.ack(mid, qos)
+
+    async def refuse(self, reason: str) -> None:
+        """Drop the connection and everything unacknowledged, so that the broker delivers it again."""
+        self._reason = reason
+        self.inbox.close()
+        waiting = self.inbox.take(len(self.inbox))
+        self._counters["dropped"] += sum(1 for message in waiting if not message.qos)
+        await self.close()
+
+    async def close(self) -> None:
+        """Disconnect without acknowledging what is held; the session stays at the broker. Never raises."""
+        self.inbox.close()
+        started = self._client._thread is not None
+        self._client.disconnect()
+        if started and not self._ended.done():
+            await asyncio.wait([self._ended], timeout=2.0)
+        self._client.release()
+
+    def _make(self, login: Login) -> Client:
+        five = self._options.protocol == "5"
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            login.client_id,
+            clean_session=None if five else False,
+            protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = CONNECT_S
+        if login.user is not None:
+            client.username_pw_set(login.user, login.password)
+        if login.tls is not None:
+            client.tls_set_context(login.tls)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+        client.on_ended = self._on_ended
+        return client
+
+    def _request(self, filters: Sequence[str]) -> asyncio.Future[list[int]]:
+        if self._options.protocol == "5":
+            # Retained messages come with a new subscription only, not at every reconnect (M11).
+            handling = 1 if self._options.retained == "uncertain" else 2
+            options = SubscribeOptions(qos=self._options.qos, retainHandling=handling)
+            _, mid = self._client.subscribe([(pattern, options) for pattern in filters])
+        else:
+            plain: list[tuple[str, int]] = [(pattern, self._options.qos) for pattern in filters]
+            _, mid = self._client.subscribe(plain)
+        future: asyncio.Future[list[int]] = self._loop.create_future()
+        if mid is not None:  # None when the connection has ended, which the wait for the answer reports
+            self._answers[mid] = future
+        return future
+
+    async def _either(self, future: asyncio.Future[Any], timeout_s: float) -> None:
+        """Wait for the future; raise NotConnected when the connection ends before."""
+        either: set[asyncio.Future[Any]] = {future, self._ended}
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if self._ended.done() and not future.done():
+            raise NotConnected(self._reason or "closed by the broker unanswered", retry_after_s=self._retry_after_s)
+
+    def _abandon(self, opening: asyncio.Future[None]) -> None:
+        """Close a socket that was opened when nobody waited for it any more."""
+        if not opening.cancelled():
+            opening.exception()
+        self._client.release()
+
+    def _resolve(self, future: asyncio.Future[Any] | None, value: Any) -> None:
+        if future is not None and not future.done():
+            future.set_result(value)
+
+    def _finish(self, reason: str) -> None:
+        self._reason = self._reason or reason
+        self._resolve(self._ended, None)
+        self._ready.set()
+
+    # Everything below is called by paho, in its threads.
+
+    def _tell(self, call: Callable[..., object], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *args)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits any more
+
+    def _open_socket(self) -> None:
+        keepalive = math.ceil(self._options.keepalive)
+        properties = None
+        if self._options.protocol == "5":
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = min(math.ceil(self._options.session_expiry), 2**32 - 1)
+            properties.ReceiveMaximum = self._options.receive_maximum
+        clean = False if properties is not None else mqtt.MQTT_CLEAN_START_FIRST_ONLY
+        self._client.connect(
+            self._options.host, self._options.port, keepalive, clean_start=clean, properties=properties
+        )
+
+    def _on_connect(self, _c: Any, _u: Any, flags: Any, code: ReasonCode, properties: Properties | None) -> None:
+        names = ("SessionExpiryInterval", "ServerKeepAlive", "MaximumQoS")
+        self.properties = {name: getattr(properties, name) for name in names if hasattr(properties, name)}
+        self._tell(self._resolve, self._connected, (bool(flags.session_present), code))
+
+    def _on_subscribe(self, _c: Any, _u: Any, mid: int, codes: list[ReasonCode], _p: Any) -> None:
+        self._tell(lambda: self._resolve(self._answers.pop(mid, None), [code.value for code in codes]))
+
+    def _on_disconnect(self, _c: Any, _u: Any, flags: Any, code: ReasonCode, _p: Any) -> None:
+        if code.value == _TAKEN_OVER:
+            # Coming back at once would throw the other one out in turn.
+            self._retry_after_s = 60.0
+            self._reason = "another client took over our client id; each needs its own"
+            return
+        who = "the broker disconnected" if flags.is_disconnect_packet_from_server else "the connection broke"
+        self._reason = self._reason or f"{who}: {code}"
+
+    def _on_ended(self, error: BaseException | None) -> None:
+        reason = "" if error is None else f"the network thread died: {type(error).__name__}: {error}"
+        self._tell(self._finish, reason)
+
+    def _on_message(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
+        payload, size = message.payload, len(message.payload)
+        if size > self._options.limits.payload:
+            payload = payload[:RAW_LIMIT]
+        # message.topic raises for invalid UTF-8 (M1); the decoder refuses such a message instead.
+        item = Message(
+            message._topic, bytes(payload), size, message.qos, message.retain, message.dup, message.mid, self._now_ns()
+        )
+        if self.inbox.put(item):
+            self._tell(self._ready.set)
+
+
+def _parts(filters: Sequence[str]) -> list[Sequence[str]]:
+    return [filters[begin : begin + _FILTERS] for begin in range(0, len(filters), _FILTERS)]
