@@ -1,0 +1,92 @@
+"""Where a model comes from: a file of the site, or the one shipped in this package with its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from llm.prompt import Style
+from schemas.errors import WorkerError
+from schemas.evidence import Evidence
+
+BUILTIN: Final = "builtin:"
+_FOLDER: Final = Path(__file__).parent / "models"
+_BLOCK: Final = 1 << 20
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """
+    What a shipped model is and how well it does; JSON beside the file.
+
+    ``knows`` maps each equipment class to the cause ids it was trained on; other evidence is left to the rules.
+    """
+
+    sha256: str
+    size: int
+    what: str
+    style: Style
+    knows: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """
+    A model that may be loaded.
+
+    ``sha256`` is empty where the site did not name one; ``knows`` is None where the model reads the catalogue itself.
+    """
+
+    path: Path
+    name: str
+    rung: str
+    style: Style
+    sha256: str
+    knows: dict[str, list[str]] | None = None
+
+    def refuses(self, evidence: Evidence) -> str:
+        """Why this model is not asked about some evidence; empty where it is."""
+        if self.knows is None:
+            return ""
+        known = self.knows.get(evidence.equipment_class or "")
+        if known is None:
+            return f"the model was not trained on equipment class {evidence.equipment_class or 'none'}"
+        strange = [option.id for option in evidence.causes if option.id not in known]
+        return f"the model was not trained on cause {strange[0]}" if strange else ""
+
+
+def find(model: str, sha256: str | None, base_dir: Path) -> ModelFile:
+    """
+    The model a configuration names; nothing but a manifest is opened.
+
+    Raises:
+        WorkerError: no such file, or a manifest that cannot be read.
+    """
+    wanted = (sha256 or "").lower()
+    if not model.startswith(BUILTIN):
+        path = (base_dir / model).resolve()
+        if not path.is_file():
+            raise WorkerError(f"no model file {model}")
+        return ModelFile(path, path.name, "open_weights", "instruct", wanted)
+    name = model.removeprefix(BUILTIN)
+    path = _FOLDER / f"{Path(name).name}.gguf"
+    if not path.is_file():
+        raise WorkerError(f"this installation has no built-in model {name}")
+    try:
+        manifest = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError) as error:
+        raise WorkerError(f"the manifest of {name} cannot be read: {error}") from error
+    if wanted and wanted != manifest.sha256:
+        raise WorkerError(f"sha256 of {name} is configured otherwise than its manifest says")
+    return ModelFile(path, name, "builtin", manifest.style, manifest.sha256, manifest.knows)
+
+
+def digest(file: BinaryIO) -> str:
+    """SHA-256 of an open file, 64 hex digits; reads it to its end."""
+    seen = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        seen.update(block)
+    return seen.hexdigest()
