@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from llm.checks import check_model
 from llm.messages import Reply
 from llm.plan import Answer
-from llm.rules import MAX_ACTIONS, MAX_CAUSES, UNKNOWN_ACTION, unknown_cause
+from llm.rules import MAX_ACTIONS, MAX_CAUSES, UNKNOWN_ACTION, contradicted, unknown_cause
 from schemas.annotation import UNKNOWN, Annotation, Cause, Provenance
 from schemas.errors import WorkerError
 from schemas.evidence import Evidence
@@ -25,6 +25,7 @@ _SAID: Final = {
     "text_cites": "the text cites nothing",
     "text_characters": "the text holds a forbidden character",
     "no_direction_claim": "the text claims a direction",
+    "signs_hold": "the evidence speaks against the cause",
 }
 
 
@@ -70,6 +71,8 @@ def compose(
     try:
         causes = _causes(evidence, answer, reply.probabilities)
         checks = check_model(evidence, causes, answer.actions, answer.text)
+        chosen = next((option for option in evidence.causes if option.id == causes[0].id), None)
+        checks["signs_hold"] = chosen is None or not contradicted(chosen, evidence.facts)
         failed = next((name for name, passed in checks.items() if not passed), None)
         if failed is not None:
             raise WorkerError(f"answer refused: {_SAID[failed]}")

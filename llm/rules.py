@@ -111,6 +111,13 @@ def _fit(option: CauseOption, facts: Sequence[Fact]) -> Score:
     return Score(option, weight, tuple(supports), tuple(f for f in against if f not in supports))
 
 
+def contradicted(option: CauseOption, facts: Sequence[Fact]) -> bool:
+    """Whether more of the cause's signs moved the other way, or stood still, than moved as they should."""
+    fit = _fit(option, facts)
+    moved = {f.id for f in facts if f.kind == "deviation"}
+    return len([i for i in fit.against if i in moved]) >= max(1, len([i for i in fit.supports if i in moved]))
+
+
 def score_causes(evidence: Evidence) -> tuple[list[Score], float]:
     """
     Causes with at least one moved tag for them, best first, and the probability of ``unknown``.

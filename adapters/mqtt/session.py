@@ -1,7 +1,7 @@
 """
 One connection to a broker: paho's client, its network thread, and a bounded queue in front of asyncio.
 
-M1 … are the numbers of paho's traps in library-traps.
+M1 … are rows of docs/library-faults.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.rules import UNKNOWN_ACTION, annotate_by_rules, matches, score_causes
+from llm.rules import UNKNOWN_ACTION, annotate_by_rules, contradicted, matches, score_causes
 from llm.wording import plain
 from schemas.annotation import UNKNOWN, citations, render, uncited_digits
 from schemas.evidence import CauseOption, Evidence, Expect, Fact
@@ -151,3 +151,13 @@ def test_plain_text_has_no_digit(text: str) -> None:
     """Whatever the catalogue says, its plain form holds no digit and no bracket."""
     assert not uncited_digits(plain(text, 50))
     assert "[" not in plain(text, 50)
+
+
+def test_cause_is_contradicted_when_its_signs_moved_the_other_way(make_evidence, make_deviation) -> None:
+    """A cause for which one sign speaks and against which one speaks is refused; one that fits is not."""
+    wear = make_evidence(()).causes[0]
+    hot, calm = make_deviation(1, "BearingTemp", "rose", 1), make_deviation(2, "Vibration", "fell", 2)
+
+    assert not contradicted(wear, (hot,))
+    assert contradicted(wear, (hot, calm))
+    assert contradicted(wear, (calm,))
