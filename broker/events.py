@@ -11,18 +11,20 @@ import logging
 import sys
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-REGISTRY = CollectorRegistry()
+#: One registry a process: core must not show acquire's counters at zero beside the real ones.
+ACQUIRE = CollectorRegistry()
+CORE = CollectorRegistry()
 _log = structlog.get_logger()
 
-SAMPLES = Counter("fairlead_samples", "Samples received.", ["source"], registry=REGISTRY)
-REJECTED = Counter("fairlead_rejected", "Payloads that became quarantine rows.", ["source"], registry=REGISTRY)
-JOURNALLED = Counter("fairlead_journalled", "Samples fsynced in the journal.", ["source"], registry=REGISTRY)
-RECONNECTS = Counter("fairlead_source_reconnects", "Connections lost.", ["source"], registry=REGISTRY)
-GAPS = Counter("fairlead_gaps", "Gap rows opened.", ["source", "cause"], registry=REGISTRY)
-SOURCE_UP = Gauge("fairlead_source_up", "1 while data comes.", ["source"], registry=REGISTRY)
-ADAPTER = Gauge("fairlead_adapter_counter", "The adapter's own counters.", ["source", "name"], registry=REGISTRY)
+SAMPLES = Counter("fairlead_samples", "Samples received.", ["source"], registry=ACQUIRE)
+REJECTED = Counter("fairlead_rejected", "Payloads that became quarantine rows.", ["source"], registry=ACQUIRE)
+JOURNALLED = Counter("fairlead_journalled", "Samples fsynced in the journal.", ["source"], registry=ACQUIRE)
+RECONNECTS = Counter("fairlead_source_reconnects", "Connections lost.", ["source"], registry=ACQUIRE)
+GAPS = Counter("fairlead_gaps", "Gap rows opened.", ["source", "cause"], registry=ACQUIRE)
+SOURCE_UP = Gauge("fairlead_source_up", "1 while data comes.", ["source"], registry=ACQUIRE)
+ADAPTER = Gauge("fairlead_adapter_counter", "The adapter's own counters.", ["source", "name"], registry=ACQUIRE)
 
 
 def set_up(level: str = "info") -> None:
@@ -62,8 +64,8 @@ def source_lost(source: str, reason: str, retry_s: float) -> None:
     RECONNECTS.labels(source).inc()
     _log.warning("source_lost", source=source, reason=reason, retry_s=round(retry_s, 3))
 
-IN_SQL = Counter("fairlead_in_sql_entries", "Journal entries committed to SQL.", registry=REGISTRY)
-INGEST_LAG = Gauge("fairlead_ingest_lag_seconds", "Age of the newest committed entry at its commit.", registry=REGISTRY)
+IN_SQL = Counter("fairlead_in_sql_entries", "Journal entries committed to SQL.", registry=CORE)
+INGEST_LAG = Gauge("fairlead_ingest_lag_seconds", "Age of the newest committed entry at its commit.", registry=CORE)
 
 
 def bundle_committed(count: int, lag_s: float) -> None:
@@ -82,6 +84,102 @@ def annotation_not_stored(anomaly_id: str, reason: str) -> None:
     _log.warning("annotation_not_stored", anomaly_id=anomaly_id, reason=reason)
 
 
+def request_failed(method: str, path: str, error: BaseException) -> None:
+    """A handler raised what it must not; the person got a 500 without details."""
+    _log.error("request_failed", method=method, path=path, exc_info=error)
+
+
 def core_part_failed(part: str, reason: str) -> None:
-    """A part of the core ended by itself; the process stops and is started again."""
+    """A part of the core ended by itself: without the API the process stops, without reasoning it goes on."""
     _log.error("core_part_failed", part=part, reason=reason)
+
+
+JOURNAL_BYTES = Gauge("fairlead_journal_bytes", "Size of all segments.", registry=ACQUIRE)
+JOURNAL_COMMIT = Histogram(
+    "fairlead_journal_commit_seconds",
+    "Time of one group commit, fdatasync included.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+    registry=ACQUIRE,
+)
+JOURNAL_REFUSING = Gauge("fairlead_journal_refusing", "1 while samples are not accepted.", registry=ACQUIRE)
+
+
+def journal_opened(epoch: int, next_seq: int, cut_bytes: int) -> None:
+    """The journal can be written; *cut_bytes* of a torn tail were removed."""
+    _log.info("journal_opened", epoch=epoch, next_seq=next_seq, cut_bytes=cut_bytes)
+
+
+def journal_damaged(what: str) -> None:
+    """A file of the journal cannot be read, wholly or in part."""
+    _log.error("journal_damaged", what=what)
+
+
+def journal_committed(seconds: float, used_bytes: int) -> None:
+    """One group is durable, or refused."""
+    JOURNAL_COMMIT.observe(seconds)
+    JOURNAL_BYTES.set(used_bytes)
+
+
+def journal_disk_failed(reason: str) -> None:
+    """A write or fdatasync failed; the file was given up and a new one begun."""
+    _log.critical("journal_disk_failed", reason=reason)
+
+
+def journal_refusing(reason: str, *, full: bool) -> None:
+    """Say once that samples are not accepted, so nothing is acknowledged."""
+    JOURNAL_REFUSING.set(1)
+    _log.error("journal_refusing", reason=reason, kind="full" if full else "failed")
+
+
+def journal_accepting() -> None:
+    """Samples are accepted again."""
+    JOURNAL_REFUSING.set(0)
+    _log.info("journal_accepting")
+
+
+def journal_trimmed(count: int, size: int) -> None:
+    """*count* segments that core has read were removed, *size* bytes together."""
+    _log.info("journal_trimmed", count=count, bytes=size, reason="retention")
+
+
+def adapter_failed(source: str, error: BaseException) -> None:
+    """An adapter raised what it must not; it is built anew."""
+    _log.error("adapter_failed", source=source, exc_info=error)
+
+
+def samples_journalled(source: str, rows: int, rejects: int) -> None:
+    """One delivery is durable."""
+    JOURNALLED.labels(source).inc(rows)
+    if rejects:
+        REJECTED.labels(source).inc(rejects)
+
+
+def samples_received(source: str, rows: int) -> None:
+    """One delivery has come."""
+    SAMPLES.labels(source).inc(rows)
+
+
+def gap_opened(source: str, cause: str) -> None:
+    """A hole in a source's samples has begun, or was reported whole."""
+    GAPS.labels(source, cause).inc()
+    _log.warning("gap_opened", source=source, cause=cause)
+
+
+def clock_jumped(seconds: float) -> None:
+    """The wall clock moved against the monotonic one."""
+    _log.warning("clock_jumped", seconds=round(seconds, 3))
+
+
+def child_started(process: str, pid: int) -> None:
+    """The supervisor has started a process."""
+    _log.info("child_started", process=process, pid=pid)
+
+
+def child_ended(process: str, code: int, retry_s: float | None) -> None:
+    """A process ended by itself; None when it is not started again."""
+    _log.error("child_ended", process=process, code=code, retry_s=retry_s)
+
+
+def child_killed(process: str) -> None:
+    """A process did not end within the grace time."""
+    _log.error("child_killed", process=process)

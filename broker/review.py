@@ -25,8 +25,8 @@ class Ledger(Protocol):
         """The annotation, or None."""
         ...
 
-    def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:
-        """The newest revision, or None."""
+    def anomaly_at(self, anomaly_id: str, revision: int) -> Anomaly | None:
+        """One revision of an anomaly, or None."""
         ...
 
     def evidence_by_id(self, evidence_id: str) -> Evidence | None:
@@ -65,7 +65,8 @@ def decide(ledger: Ledger, review: Review, site: str) -> list[Document]:
     annotation = ledger.annotation_by_id(review.annotation_id)
     if annotation is None:
         raise Refused("this annotation does not exist; reload the page")
-    anomaly = ledger.anomaly_by_id(annotation.anomaly_id)
+    # what stands in a document is the revision that was explained and shown, not what it has grown to since
+    anomaly = ledger.anomaly_at(annotation.anomaly_id, annotation.anomaly_revision)
     evidence = ledger.evidence_by_id(annotation.evidence_id)
     if anomaly is None or evidence is None:
         raise Refused("the anomaly or the evidence of this annotation is no longer kept")
@@ -73,7 +74,7 @@ def decide(ledger: Ledger, review: Review, site: str) -> list[Document]:
     if review.verdict == "rejected" and review.reason is None:
         raise Refused("a rejection needs a reason")
     if review.verdict == "edited":
-        _check_edit(review, evidence)
+        _check_edit(review, annotation, evidence)
     ledger.review(review)
     detail: dict[str, object] = {
         "anomaly_id": annotation.anomaly_id,
@@ -98,16 +99,18 @@ def _check_open(earlier: list[Review], review: Review) -> None:
     for one in earlier:
         if one.annotation_id == review.annotation_id:
             raise Refused(f"{one.person} has {one.verdict} this annotation already")
-        if one.verdict in {"approved", "edited"} and review.verdict != "rejected":
+        if one.verdict in {"approved", "edited"}:
             raise Refused(f"{one.person} has released an annotation of this anomaly already; one request an anomaly")
 
 
-def _check_edit(review: Review, evidence: Evidence) -> None:
+def _check_edit(review: Review, annotation: Annotation, evidence: Evidence) -> None:
     if review.cause_id is None and review.text is None and review.actions is None:
         raise Refused("an edit changes the cause, the text or the actions")
     known = {cause.id for cause in evidence.causes} | {UNKNOWN}
     if review.cause_id is not None and review.cause_id not in known:
         raise Refused(f"cause {review.cause_id!r} is not in the catalogue of this equipment")
+    if review.cause_id not in {None, annotation.causes[0].id} and review.text in {None, annotation.text}:
+        raise Refused("another cause needs a text of its own: the present one argues for the cause that was proposed")
     for fact_id in citations(review.text or ""):
         if evidence.fact(fact_id) is None:
             raise Refused(f"the text cites {fact_id}, which this evidence does not have")

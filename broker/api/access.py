@@ -10,17 +10,19 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Match
 
 from broker.api.accounts import Accounts, Person, Role, Sessions
-from schemas.errors import Refused
+from broker.api.answers import problem, wants_page
+from schemas.errors import FairleadError, Refused
 
 COOKIE: Final = "fairlead_session"
 HEADER: Final = "x-fairlead"
@@ -32,7 +34,7 @@ ENGINEER: Final[frozenset[str]] = frozenset({"engineer"})
 ADMIN: Final[frozenset[str]] = frozenset({"admin"})
 AUDITOR: Final[frozenset[str]] = frozenset({"auditor", "admin"})
 
-#: (method, route path as registered) to the roles that may call it.
+#: (method, route path as registered) to the roles that may call it; docs/api.md has the same table.
 ACCESS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
@@ -59,23 +61,30 @@ ACCESS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("GET", "/api/v1/documents/{document_id}"): READERS,
     ("GET", "/api/v1/users"): ADMIN,
     ("POST", "/api/v1/users"): ADMIN,
+    ("POST", "/api/v1/users/{name}/disable"): ADMIN,
     ("GET", "/api/v1/audit"): AUDITOR,
 }
 
+#: Plain forms of our pages, which cannot set a header; their Origin is checked.
+_FORMS: Final = frozenset({"/login", "/logout"})
+#: Asked for by the open page itself, not by a person: does not keep a session alive.
+_PASSIVE: Final = frozenset({"/ui/anomalies"})
 _CHANGES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_SECURITY_HEADERS: Final = {
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?", re.IGNORECASE)
+SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
-        "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+        "default-src 'none'; connect-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
         "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # with no-referrer a browser sends `Origin: null` with our own forms
+    "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
 
 class Gate:
-    """ASGI-level middleware: host check, identity, role, origin of changes, security headers."""
+    """Middleware: host check, identity, role, origin of changes, security headers."""
 
     def __init__(self, accounts: Accounts, sessions: Sessions, local_token: str, hosts: frozenset[str]) -> None:
         self._accounts = accounts
@@ -84,45 +93,48 @@ class Gate:
         self._hosts = hosts
 
     async def __call__(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Answer the request, or say why not: 400 host, 401 who, 403 may not, 404 no such route."""
-        response = await self._judge(request, call_next)
-        static = request.url.path.startswith("/static/")
-        for key, value in _SECURITY_HEADERS.items():
-            response.headers.setdefault(key, "max-age=3600" if static and key == "Cache-Control" else value)
+        """Answer the request, or say why not: 400 host, 401 who, 403 may not, 404 no such route, 405 method."""
+        try:
+            response = await self._judge(request, call_next)
+        except FairleadError as error:
+            # what handlers raise is answered inside; this is the look-up of the person
+            response = problem(request, 503, f"nobody can sign in now: {error}", {"Retry-After": "5"})
+        for key, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(key, value)
+        if _is_static(request):
+            response.headers["Cache-Control"] = "no-cache"
         return response
 
     async def _judge(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        host = (request.headers.get("host") or "").rsplit(":", 1)[0].strip("[]").lower()
-        if host not in self._hosts:
-            return _problem(400, "this host name is not served; see api.hosts")
-        if request.url.path.startswith("/static/"):
+        host = _HOST.fullmatch(request.headers.get("host", ""))
+        if host is None or (host[1] or host[2]).lower() not in self._hosts:
+            return problem(request, 400, "this host name is not served; see api.hosts")
+        if _is_static(request):
             return await call_next(request)
-        path, methods = _route_of(request)
+        path, known = _route_of(request)
         if path is None:
-            return _problem(404, "no such page") if not methods else _problem(405, "this method is not offered here")
+            return problem(request, 405 if known else 404, _NO_METHOD if known else "there is no such page")
         allowed = ACCESS.get((request.method, path), frozenset())
-        person: Person | None = None
         try:
-            person, by_cookie = await self._identify(request)
+            person, by_cookie = await self._identify(request, path)
         except Refused as error:
-            return _problem(401, str(error), {"WWW-Authenticate": 'Basic realm="Fairlead"'})
+            return _who(request, str(error))
         request.state.person = person
         if "anyone" not in allowed:
             if person is None:
-                if _wants_page(request):
-                    return RedirectResponse("/login", 303)
-                return _problem(401, "sign in first", {"WWW-Authenticate": 'Basic realm="Fairlead"'})
+                return RedirectResponse("/login", 303) if wants_page(request) else _who(request, "sign in first")
             if not person.roles & allowed:
-                return _problem(403, f"this needs one of the roles {', '.join(sorted(allowed)) or 'none'}")
-        if request.method in _CHANGES and (by_cookie or "anyone" in allowed) and not _own_origin(request):
-            return _problem(403, "a change must come from our own pages")
+                return problem(request, 403, f"this needs one of the roles {', '.join(sorted(allowed)) or 'none'}")
+        if request.method in _CHANGES and not _from_our_pages(request, path, by_cookie=by_cookie):
+            return problem(request, 403, "a change must come from our own pages")
         return await call_next(request)
 
-    async def _identify(self, request: Request) -> tuple[Person | None, bool]:
+    async def _identify(self, request: Request, path: str) -> tuple[Person | None, bool]:
+        """Who asks, and whether a cookie says so (or nothing does)."""
         scheme, _, rest = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and hmac.compare_digest(rest.encode(), self._local_token.encode()):
-            everything: frozenset[Role] = frozenset({"admin", "auditor"})
-            return Person("local", everything), False
+            roles: frozenset[Role] = frozenset({"admin", "auditor"})
+            return Person("local", roles), False
         if scheme.lower() == "basic":
             try:
                 name, _, password = base64.b64decode(rest, validate=True).decode().partition(":")
@@ -132,11 +144,22 @@ class Gate:
         if scheme:
             raise Refused("name or password is wrong")
         token = request.cookies.get(COOKIE)
-        return (self._sessions.find(token) if token else None), True
+        if not token:
+            return None, True
+        return self._sessions.find(token, use="passive" if path in _PASSIVE else "active"), True
+
+
+_NO_METHOD: Final = "this method is not offered here"
+
+
+def _is_static(request: Request) -> bool:
+    # the scope's path, because the URL is put together with the Host header
+    path: str = request.scope["path"]
+    return path.startswith("/static/")
 
 
 def _route_of(request: Request) -> tuple[str | None, bool]:
-    """Registered path of the route that will answer, and whether the path exists with another method."""
+    """Registered path of the route that will answer, and whether the path exists, maybe with another method."""
     partial = False
     for route in request.app.routes:
         match, _ = route.matches(request.scope)
@@ -146,17 +169,21 @@ def _route_of(request: Request) -> tuple[str | None, bool]:
     return None, partial
 
 
-def _wants_page(request: Request) -> bool:
-    return request.method == "GET" and not request.url.path.startswith("/api/") and HEADER not in request.headers
+def _from_our_pages(request: Request, path: str, *, by_cookie: bool) -> bool:
+    """
+    Whether a change cannot have been caused by a page of somebody else.
 
-
-def _own_origin(request: Request) -> bool:
+    Browsers send Origin with every change that another page can cause, also when they remember a Basic password.
+    """
     origin = request.headers.get("origin")
-    if origin is None:
-        # a browser sends Origin with every POST that another page could cause; scripts set our header instead
-        return HEADER in request.headers
-    return urlsplit(origin).netloc.lower() == (request.headers.get("host") or "").lower()
+    if origin is not None and urlsplit(origin).netloc.lower() != request.headers["host"].lower():
+        return False
+    if not by_cookie or HEADER in request.headers:
+        return True
+    return path in _FORMS and origin is not None
 
 
-def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status, headers)
+def _who(request: Request, detail: str) -> Response:
+    # a browser that is asked for Basic opens a window of its own and keeps the password
+    browser = HEADER in request.headers or "sec-fetch-mode" in request.headers
+    return problem(request, 401, detail, None if browser else {"WWW-Authenticate": 'Basic realm="Fairlead"'})

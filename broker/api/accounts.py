@@ -49,6 +49,13 @@ def hash_password(password: str) -> str:
     return _hasher.hash(password)
 
 
+def _fits(password_hash: str, password: str) -> bool:
+    try:
+        return _hasher.verify(password_hash, password)
+    except (Argon2Error, InvalidHashError):
+        return False
+
+
 def check_roles(roles: Iterable[str]) -> tuple[Role, ...]:
     """
     The roles, sorted, without repeats.
@@ -66,8 +73,17 @@ def check_roles(roles: Iterable[str]) -> tuple[Role, ...]:
     return tuple(role for role in ROLES if role in wanted)
 
 
+class LockedOut(Refused):
+    """Too many failed attempts for this name; nothing was looked at."""
+
+
 class Accounts:
-    """Signs people in. Thread-safe."""
+    """
+    Signs people in. Thread-safe.
+
+    *noted* is called with a name and ``sign_in_failed`` or ``locked_out`` after each failure, never while a name is
+    locked out, so that a flood of attempts cannot fill the audit.
+    """
 
     def __init__(
         self,
@@ -75,9 +91,11 @@ class Accounts:
         *,
         failures: int,
         pause_s: float,
+        noted: Callable[[str, str], None],
         mono_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find = find
+        self._noted = noted
         self._failures = failures
         self._pause_s = pause_s
         self._mono_s = mono_s
@@ -91,28 +109,31 @@ class Accounts:
         Check a password.
 
         Raises:
-            Refused: unknown name, wrong password or disabled (one text for all), or locked out.
+            LockedOut: this name has failed too often.
+            Refused: unknown name, wrong password or disabled, one text for all.
         """
+        user = self._find(name)
+        self._reserve(name)
+        fits = _fits(user.password_hash if user is not None else _NOBODY, password)
+        if user is None or user.disabled or not fits:
+            with self._lock:
+                locked = len(self._failed.get(name, ())) >= self._failures
+            self._noted(name, "locked_out" if locked else "sign_in_failed")
+            raise Refused("name or password is wrong")
+        with self._lock:
+            self._failed.pop(name, None)
+        return Person(user.name, frozenset(check_roles(user.roles)))
+
+    def _reserve(self, name: str) -> None:
+        """Count the attempt before the password is looked at, so that many at once are not more than allowed."""
         now = self._mono_s()
         with self._lock:
             recent = [t for t in self._failed.get(name, []) if now - t < self._pause_s]
-            self._failed[name] = recent
             if len(recent) >= self._failures:
-                raise Refused(f"too many failed attempts; wait {self._pause_s / 60:.0f} minutes")
-        user = self._find(name)
-        known = user is not None and not user.disabled
-        try:
-            good = _hasher.verify(user.password_hash if user is not None else _NOBODY, password) and known
-        except (Argon2Error, InvalidHashError):
-            good = False
-        with self._lock:
-            if not good or user is None:
-                self._failed[name].append(now)
-                if len(self._failed) > MAX_REMEMBERED:
-                    self._failed.pop(next(iter(self._failed)))
-                raise Refused("name or password is wrong")
-            self._failed.pop(name, None)
-        return Person(user.name, frozenset(check_roles(user.roles)))
+                raise LockedOut(f"too many failed attempts; wait {max(1, round(self._pause_s / 60))} minutes")
+            self._failed[name] = [*recent, now]
+            if len(self._failed) > MAX_REMEMBERED:
+                del self._failed[min(self._failed, key=lambda key: self._failed[key][-1])]
 
     def sign_in_basic(self, name: str, password: str) -> Person:
         """Like :meth:`sign_in`, for machines that send the password with every request."""
@@ -152,8 +173,12 @@ class Sessions:
             self._open[_digest(token)] = (person, now, now)
         return token
 
-    def find(self, token: str) -> Person | None:
-        """Who holds the session, or None when it is unknown, idle too long or too old."""
+    def find(self, token: str, *, use: Literal["active", "passive"] = "active") -> Person | None:
+        """
+        Who holds the session, or None when it is unknown, idle too long or too old.
+
+        A ``passive`` use, such as a page that refreshes itself, does not keep the session alive.
+        """
         now, key = self._mono_s(), _digest(token)
         with self._lock:
             found = self._open.get(key)
@@ -163,7 +188,8 @@ class Sessions:
             if now - used > self.idle_s or now - opened > self.absolute_s:
                 del self._open[key]
                 return None
-            self._open[key] = (person, opened, now)
+            if use == "active":
+                self._open[key] = (person, opened, now)
             return person
 
     def close(self, token: str) -> None:

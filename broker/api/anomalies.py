@@ -9,6 +9,7 @@ from fastapi import FastAPI, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from broker.api.cursor import MAX_PLACE
 from broker.api.services import PersonOf, ReaderOf, ServicesOf
 from broker.documents.shapes import shaped
 from broker.review import decide
@@ -65,11 +66,13 @@ def _row(row: AnomalyRow) -> dict[str, Any]:
 def anomalies(
     reader: ReaderOf,
     state: Literal["open", "closed"] | None = None,
-    review: Literal["waiting", "approved", "rejected", "edited"] | None = None,
+    review: Literal["pending", "approved", "rejected", "edited"] | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    before: Annotated[int | None, Query(ge=0, description="`cursor` of the last row of the page before.")] = None,
+    before: Annotated[
+        int | None, Query(ge=0, le=MAX_PLACE, description="`cursor` of the last row of the page before.")
+    ] = None,
 ) -> dict[str, Any]:
-    """Episodes, newest first, each with its newest annotation and review."""
+    """Episodes, newest first, each with its newest annotation and review; ``pending`` ones have no review yet."""
     return {"anomalies": [_row(r) for r in reader.anomalies(state=state, review=review, limit=limit, before=before)]}
 
 

@@ -7,18 +7,22 @@ commands to the writer thread.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from broker import events
 from broker.api import anomalies, documents, health, people, records
-from broker.api.access import Gate
+from broker.api.access import SECURITY_HEADERS, Gate
 from broker.api.accounts import Accounts, Sessions
+from broker.api.answers import problem
 from broker.api.services import Services
 from broker.version import VERSION
 from broker.web import pages
@@ -34,12 +38,18 @@ def _hosts(config: Config) -> frozenset[str]:
     return frozenset({"localhost", "127.0.0.1", "::1", config.api.host.lower(), *map(str.lower, config.api.hosts)})
 
 
-def build_app(services: Services) -> FastAPI:
-    """Make the application; it starts nothing."""
+def build_app(services: Services, *, mono_s: Callable[[], float] = time.monotonic) -> FastAPI:
+    """Make the application; it starts nothing. *mono_s* is the clock of sessions and lock-outs."""
     api = services.config.api
     reader = services.store.reader()
-    accounts = Accounts(reader.user, failures=api.lockout.failures, pause_s=api.lockout.pause)
-    sessions = Sessions(idle_s=api.session.idle, absolute_s=api.session.absolute)
+
+    def note(name: str, action: str) -> None:
+        services.write(lambda tx: tx.audit(name, action, name, {}))
+
+    accounts = Accounts(
+        reader.user, failures=api.lockout.failures, pause_s=api.lockout.pause, noted=note, mono_s=mono_s
+    )
+    sessions = Sessions(idle_s=api.session.idle, absolute_s=api.session.absolute, mono_s=mono_s)
     # the interactive pages of FastAPI load scripts from another host, so they are off
     app = FastAPI(title="Fairlead", version=VERSION, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.services = services
@@ -51,21 +61,30 @@ def build_app(services: Services) -> FastAPI:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _failed)
     for module in (health, records, anomalies, documents, people, pages):
         module.add_routes(app)
     app.mount("/static", StaticFiles(directory=Path(str(files("broker.web") / "static"))), name="static")
     return app
 
 
-def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the handler's signature
-    return JSONResponse({"detail": str(error)}, 409)
+def _refused(request: Request, error: Exception) -> Response:
+    # what a read refuses lies in the request itself; what a change refuses lies in the state of things
+    return problem(request, 400 if request.method in {"GET", "HEAD"} else 409, str(error))
 
 
-def _store_error(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    return JSONResponse({"detail": f"the store cannot answer now: {error}"}, 503, {"Retry-After": "5"})
+def _store_error(request: Request, error: Exception) -> Response:
+    return problem(request, 503, f"the store cannot answer now: {error}", {"Retry-After": "5"})
 
 
-def _invalid(request: Request, error: Exception) -> Response:  # noqa: ARG001
+def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [{"where": ".".join(str(part) for part in one["loc"]), "message": one["msg"]} for one in error.errors()]
-    return JSONResponse({"detail": problems}, 422)
+    return problem(request, 422, problems)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    route = request.scope.get("route")
+    events.request_failed(request.method, str(getattr(route, "path", "")), error)
+    # runs outside the gate, so it brings the gate's headers itself
+    return problem(request, 500, "something failed here; the log of core says what", SECURITY_HEADERS)

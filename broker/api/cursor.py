@@ -5,8 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
+from typing import Final
+
+from fastapi.responses import JSONResponse, Response
 
 from schemas.errors import Refused
+
+#: Largest place that SQL can hold.
+MAX_PLACE: Final = 2**63 - 1
 
 
 def encode(store_id: str, seq: int) -> str:
@@ -32,8 +38,13 @@ def decode(store_id: str, cursor: str | None) -> int:
         place = int(seq)
     except (ValueError, binascii.Error):
         raise Refused("this cursor is damaged; begin without one") from None
-    if not good or place < 0:
+    if not good or not 0 <= place <= MAX_PLACE:
         raise Refused("this cursor is damaged; begin without one")
     if origin != store_id:
         raise Refused("this cursor is from another store; begin without one")
     return place
+
+
+def gone(why: str, store_id: str, place: int) -> Response:
+    """410: what the cursor would have returned next is not there; ``earliest`` is the cursor to go on with."""
+    return JSONResponse({"detail": why, "earliest": encode(store_id, place)}, 410)

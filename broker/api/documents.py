@@ -25,13 +25,23 @@ def documents(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     type: DocumentType | None = None,  # noqa: A002 - the CloudEvents name
 ) -> Response:
-    """Released documents as CloudEvents; ``next`` is the cursor behind the last one, an empty page repeats it."""
-    place = cursor.decode(reader.store_id, after)
+    """
+    Released documents as CloudEvents, in the order of their release.
+
+    ``next`` is the cursor behind the last one, an empty page repeats it. 410 with ``earliest`` says that retention has
+    removed documents behind the cursor.
+    """
+    store_id = reader.store_id
+    place = cursor.decode(store_id, after)
+    if after:
+        following = reader.documents(after=place, limit=1)
+        if following and following[0][0] > place + 1:
+            return cursor.gone("retention has removed documents behind this cursor", store_id, following[0][0] - 1)
     found = reader.documents(after=place, limit=limit, type=type)
     last = found[-1][0] if found else place
     body: dict[str, Any] = {
-        "documents": [one.model_copy(update={"sequence": str(seq)}).model_dump(mode="json") for seq, one in found],
-        "next": cursor.encode(reader.store_id, last),
+        "documents": [one.model_dump(mode="json") for _, one in found],
+        "next": cursor.encode(store_id, last),
         "has_more": len(found) == limit,
     }
     return JSONResponse(body, headers={"X-Next-Cursor": body["next"]})

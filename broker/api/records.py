@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from broker.api import cursor
@@ -18,7 +20,8 @@ from schemas.documents import rfc3339
 from schemas.errors import Refused
 from schemas.status import Flag, name
 
-_CSV_COLUMNS = ("seq", "path", "source_time", "value", "unit", "quality", "status", "flags", "received_time")
+_INTEGER: Final = re.compile(r"-[0-9]+")
+_CSV_COLUMNS: Final = ("seq", "path", "source_time", "value", "unit", "quality", "status", "flags", "received_time")
 
 Limit = Annotated[int, Query(ge=1, le=10_000, description="Most rows of the page.")]
 Path = Annotated[str | None, Query(max_length=500, description="Tag path, `*` stands for anything.")]
@@ -64,9 +67,10 @@ def record_json(row: RecordRow) -> dict[str, Any]:
 
 
 def _cell(value: object) -> str:
-    """A CSV cell; text that a spreadsheet would run as a formula gets a quote before it."""
+    """A CSV cell; text that a spreadsheet would run as a formula gets a quote before it, a number does not."""
     text = "" if value is None else "|".join(value) if isinstance(value, list) else str(value)
-    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    risky = isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    return f"'{text}" if risky and not _INTEGER.fullmatch(text) else text
 
 
 def records(
@@ -83,14 +87,17 @@ def records(
     Records in the order in which they were stored, late and backfilled ones too.
 
     The header ``X-Next-Cursor`` (and ``next`` in JSON) is the cursor for the next page; an empty page repeats it. 410
-    with ``earliest`` says that retention has removed rows behind the cursor.
+    says that retention has removed rows behind the cursor (or that the store is older than it), and with ``earliest``
+    where to go on.
     """
     store_id = reader.store_id
     place = cursor.decode(store_id, after)
-    first, _ = reader.span()
-    if after is not None and first is not None and place + 1 < first:
-        earliest = cursor.encode(store_id, first - 1)
-        return JSONResponse({"detail": "retention has removed rows behind this cursor", "earliest": earliest}, 410)
+    first, head = reader.span()
+    kept_from = head + 1 if first is None else first
+    if after and place + 1 < kept_from:
+        return cursor.gone("retention has removed records behind this cursor", store_id, kept_from - 1)
+    if place > head:
+        return cursor.gone("the store was restored from an older copy, records come again", store_id, head)
     page = reader.record_page(after=place, limit=min(limit, services.config.store.page_limit), path=path)
     following = cursor.encode(store_id, page.next_after)
     headers = {"X-Next-Cursor": following, "X-Has-More": str(page.has_more).lower()}
@@ -116,10 +123,16 @@ def current(reader: ReaderOf, path: Path = None, limit: Limit = 1000) -> Respons
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
-def tags(reader: ReaderOf) -> Response:
-    """Every tag that has ever been in a map; ``in_map`` says whether it is now."""
-    rows = [{key: value for key, value in row._asdict().items() if key != "tag_id"} for row in reader.tags()]
-    return Response(msgspec.json.encode({"tags": rows}), media_type="application/json")
+def tags(reader: ReaderOf, request: Request, path: Path = None) -> Response:
+    """The tags of the map in force, in order of path; with ``If-None-Match``, 304 while nothing has changed."""
+    rows = [{key: value for key, value in row._asdict().items() if key != "tag_id"} for row in reader.tags(path)]
+    body = msgspec.json.encode({"tags": rows})
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    # no-cache asks a client to keep the answer and to come back with its ETag
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 def trend(
@@ -151,7 +164,7 @@ def trend(
         for point in found.points
     ]
     breaks = {"min": None, "max": None, "last": None, "n": 0, "bad": 0}
-    points.extend({"at_ms": gap.from_ns // 1_000_000 + 1, **breaks} for gap in found.gaps)
+    points.extend({"at_ms": max(gap.from_ns // 1_000_000 + 1, from_ms), **breaks} for gap in found.gaps)
     points.sort(key=lambda point: point["at_ms"] or 0)
     answer = {"path": found.path, "unit": found.unit, "points": points, "gaps": [_gap(gap) for gap in found.gaps]}
     return Response(msgspec.json.encode(answer), media_type="application/json")
@@ -193,24 +206,17 @@ def quarantine(reader: ReaderOf, limit: Limit = 200) -> Response:
 
 def sources(services: ServicesOf, reader: ReaderOf) -> dict[str, Any]:
     """Each source of the configuration: what acquire says of it, and its rows in SQL."""
-    state = services.acquire_state()
+    status = services.acquire_status()
     stored = {row.source: row for row in reader.sources()}
     rows = []
     for source, kind in services.config.kinds.items():
-        live = state.sources.get(source) if state else None
+        live = status.sources.get(source) if status else None
         row = stored.get(source)
         rows.append(
             {
                 "name": source,
                 "kind": kind,
-                "state": live.condition if live else "unknown",
-                "since": rfc3339(live.since_ns) if live else None,
-                "error": live.error if live else "acquire does not run",
-                "samples": live.samples if live else 0,
-                "rejected": live.rejects if live else 0,
-                "reconnects": live.reconnects if live else 0,
-                "counters": live.counters if live else {},
-                "facts": live.facts if live else {},
+                **(msgspec.to_builtins(live) if live else {"state": "unknown", "error": "acquire does not run"}),
                 "records": row.rows if row else 0,
                 "last_received": rfc3339(row.last_received_ns) if row and row.last_received_ns else None,
             }
@@ -218,6 +224,6 @@ def sources(services: ServicesOf, reader: ReaderOf) -> dict[str, Any]:
     reasoner = services.reasoner.state
     return {
         "sources": rows,
-        "journal": msgspec.to_builtins(state.journal) if state else None,
+        "journal": msgspec.to_builtins(status.journal) if status else None,
         "reasoning": f"{reasoner.status}: {reasoner.reason}" if reasoner.reason else reasoner.status,
     }

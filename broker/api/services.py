@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as CommandTimeout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
-import msgspec
 from fastapi import Depends, Request
 
-from broker.acquire.state import AcquireState
 from broker.api.accounts import Person
+from broker.api.status import AcquireStatus, read_status
 from broker.core.writer import Writer
 from broker.store import Reader, Store, Transaction
 from schemas.errors import StoreError
@@ -36,12 +36,9 @@ class Services:
     reasoner: Reasoner
     token: str
 
-    def acquire_state(self) -> AcquireState | None:
-        """What acquire last wrote of itself; None when it does not run or cannot be understood."""
-        try:
-            return msgspec.json.decode((self.config.data_dir / "acquire.json").read_bytes(), type=AcquireState)
-        except (OSError, msgspec.MsgspecError):
-            return None
+    def acquire_status(self) -> AcquireStatus | None:
+        """What acquire says of itself; None when it does not run."""
+        return read_status(self.config.data_dir, time.time_ns())
 
     def write(self, command: Callable[[Transaction], T]) -> T:
         """

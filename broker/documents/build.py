@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from schemas.annotation import Annotation, Cause, Review, phrase, render
+from schemas.annotation import UNKNOWN, Annotation, Cause, Review, citations, phrase, render
 from schemas.anomaly import Anomaly, Severity
 from schemas.documents import (
     AnomalyAnnotationV1,
@@ -53,7 +53,7 @@ def annotation_document(
         text=render(_text(annotation, review), evidence),
         actions=_actions(annotation, review),
         detector_score=anomaly.detector_score,
-        origin="person" if review.verdict == "edited" else annotation.origin,
+        origin=_origin(annotation, review),
         model_sha256=annotation.provenance.model_sha256,
         prompt_sha256=annotation.provenance.prompt_sha256,
         review=ReviewMark(state=review.verdict, by=review.person, at=rfc3339(review.at_ns), comment=review.comment),
@@ -76,7 +76,8 @@ def maintenance_request(
     first = _causes(evidence, annotation, review)[0]
     actions = _actions(annotation, review)
     name = anomaly.equipment.rsplit("/", 1)[-1]
-    namer = "a person" if review.verdict == "edited" else annotation.origin
+    changed_cause = review.verdict == "edited" and review.cause_id not in {None, annotation.causes[0].id}
+    namer = "a person" if changed_cause else annotation.origin
     lines = [
         f"{first.text} ({first.mechanism}), named by {namer}.",
         render(_text(annotation, review), evidence),
@@ -131,13 +132,20 @@ def _envelope(
 
 
 def _causes(evidence: Evidence, annotation: Annotation, review: Review) -> tuple[Cause, ...]:
-    if review.verdict != "edited" or review.cause_id is None:
+    if review.verdict != "edited" or review.cause_id in {None, annotation.causes[0].id}:
         return annotation.causes
-    cites = annotation.causes[0].cites
+    # the old citations argued for another cause; what the person rests on stands in the text
+    cites = tuple(dict.fromkeys(citations(review.text or "")))
     option = next((cause for cause in evidence.causes if cause.id == review.cause_id), None)
     if option is None:
-        return (Cause(id=review.cause_id, text="Unknown", mechanism="unknown", probability=1.0, cites=cites),)
+        return (Cause(id=UNKNOWN, text="Unknown", mechanism="unknown", probability=1.0, cites=cites),)
     return (Cause(id=option.id, text=option.text, mechanism=option.mechanism, probability=1.0, cites=cites),)
+
+
+def _origin(annotation: Annotation, review: Review) -> Literal["model", "rules", "person"]:
+    """Whose cause and text stand in the document; other actions alone do not make them a person's."""
+    changed = review.cause_id not in {None, annotation.causes[0].id} or review.text not in {None, annotation.text}
+    return "person" if review.verdict == "edited" and changed else annotation.origin
 
 
 def _text(annotation: Annotation, review: Review) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from broker.store import views
-from broker.store.tables import facts
+from broker.store.tables import STORE_ID, facts
 
 _FOLDER = Path(__file__).parent / "migrations"
 
@@ -55,4 +56,11 @@ def upgrade(connection: sa.Connection) -> None:
     """Run the missing migrations and make the views anew, all in the caller's transaction."""
     views.drop(connection)
     command.upgrade(config(connection), "head")
+    _give_name(connection)
     views.create(connection)
+
+
+def _give_name(connection: sa.Connection) -> None:
+    """A random name for a new store, so that a cursor of another one is noticed."""
+    if connection.execute(sa.select(facts.c.value).where(facts.c.name == STORE_ID)).first() is None:
+        connection.execute(facts.insert().values(name=STORE_ID, value=secrets.token_hex(6)))

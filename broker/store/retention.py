@@ -46,10 +46,12 @@ def _oldest(connection: sa.Connection, key: sa.Column[int], time: sa.Column[int]
 
 
 def _episodes(connection: sa.Connection, before_ns: int) -> None:
-    heads = tables.anomalies
+    heads, notes = tables.anomalies, tables.annotations
+    # an episode bears the device's times: in a recording of years ago it was found, and explained, only now
+    explained_lately = sa.exists().where(notes.c.anomaly_id == heads.c.anomaly_id, notes.c.created_ns >= before_ns)
     query = (
         sa.select(heads.c.anomaly_id)
-        .where(heads.c.state == "closed", heads.c.updated_ns < before_ns)
+        .where(heads.c.state == "closed", heads.c.updated_ns < before_ns, ~explained_lately)
         .order_by(heads.c.ordinal)
         .limit(EPISODES)
     )

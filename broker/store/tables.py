@@ -45,7 +45,8 @@ def _text_key(name: str) -> sa.Column[str]:
 
 #: Counters and the stream position: ``record_seq``, ``outbox_seq``, ``epoch``, ``seq``, …
 counters = _table("counters", _text_key("name"), _int("value"))
-#: Texts about the store itself (digest of the views).
+#: Texts about the store itself: digest of the views, and the name that cursors carry.
+STORE_ID = "store_id"
 facts = _table("facts", _text_key("name"), _text("value"))
 stages = _table("stages", _text_key("name"), sa.Column("state", Blob, nullable=False))
 

@@ -205,6 +205,10 @@ class Transaction:
         """The newest revision."""
         return read_episodes.anomaly_by_id(self._connection, anomaly_id)
 
+    def anomaly_at(self, anomaly_id: str, revision: int) -> Anomaly | None:
+        """One revision."""
+        return read_episodes.anomaly_at(self._connection, anomaly_id, revision)
+
     def evidence_by_id(self, evidence_id: str) -> Evidence | None:
         """One evidence snapshot."""
         return read_episodes.evidence_by_id(self._connection, evidence_id)

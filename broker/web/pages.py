@@ -3,66 +3,61 @@
 from __future__ import annotations
 
 import time
-from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
 
-from fastapi import FastAPI, Form, Request
+from fastapi import FastAPI, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from starlette.templating import Jinja2Templates
 
 from broker.api.access import COOKIE
 from broker.api.accounts import Accounts, Person, Sessions
 from broker.api.services import PersonOf, ReaderOf, Services, ServicesOf
 from broker.documents.build import document_ids
 from broker.review import decide
-from broker.store import Reader
+from broker.store import Reader, Transaction
+from broker.web.conditions import conditions
+from broker.web.templating import render
 from broker.web.view import detail_view, list_view
 from schemas.annotation import RejectReason, Review, ReviewVerdict
+from schemas.documents import Document
 from schemas.errors import Refused
 
 LIST_ROWS: Final = 100
+MAX_ACTIONS: Final = 10
 
-_templates = Jinja2Templates(directory=Path(str(files("broker.web") / "templates")))
+Show = Annotated[Literal["all", "open", "pending"], Query(description="Which anomalies the list holds.")]
 
 
 def add_routes(app: FastAPI) -> None:
-    """Register the routes of this module."""
-    app.get("/login", response_class=HTMLResponse)(login_page)
-    app.post("/login")(login)
-    app.post("/logout")(logout)
-    app.get("/", response_class=HTMLResponse)(page)
-    app.get("/ui/anomalies", response_class=HTMLResponse)(anomaly_list)
-    app.get("/ui/anomalies/{anomaly_id}", response_class=HTMLResponse)(anomaly_detail)
-    app.post("/ui/annotations/{annotation_id}/review", response_class=HTMLResponse)(review)
-
-
-def _page(request: Request, template: str, context: dict[str, Any], status: int = 200) -> Response:
-    services: Services = request.app.state.services
-    person: Person | None = getattr(request.state, "person", None)
-    base = {"site": services.config.site.path, "person": person}
-    return _templates.TemplateResponse(request, template, base | context, status_code=status)
+    """Register the routes of this module; pages are no part of the documented API."""
+    page: dict[str, Any] = {"response_class": HTMLResponse, "include_in_schema": False}
+    app.get("/login", **page)(login_page)
+    app.post("/login", **page)(login)
+    app.post("/logout", **page)(logout)
+    app.get("/", **page)(whole_page)
+    app.get("/ui/anomalies", **page)(anomaly_list)
+    app.get("/ui/anomalies/{anomaly_id}", **page)(anomaly_detail)
+    app.post("/ui/annotations/{annotation_id}/review", **page)(review)
 
 
 def login_page(request: Request) -> Response:
     """The form to sign in."""
-    return _page(request, "login.html", {"error": ""})
+    return render(request, "login.html", {"error": "", "name": ""})
 
 
 def login(
     request: Request,
-    name: Annotated[str, Form(max_length=200)],
+    services: ServicesOf,
+    name: Annotated[str, Form(max_length=64)],
     password: Annotated[str, Form(max_length=1000)],
 ) -> Response:
     """Sign in and go to the list; the form again, with the reason, when it fails."""
     accounts: Accounts = request.app.state.accounts
     sessions: Sessions = request.app.state.sessions
-    services: Services = request.app.state.services
     try:
         person = accounts.sign_in(name, password)
     except Refused as error:
-        services.write(lambda tx: tx.audit(name, "sign_in_failed", name, {}))
-        return _page(request, "login.html", {"error": str(error)}, 401)
+        return render(request, "login.html", {"error": str(error), "name": name}, 401)
     services.write(lambda tx: tx.audit(person.name, "signed_in", person.name, {}))
     answer = RedirectResponse("/", 303)
     answer.set_cookie(
@@ -76,46 +71,68 @@ def login(
     return answer
 
 
-def logout(request: Request) -> Response:
+def logout(request: Request, services: ServicesOf, person: PersonOf) -> Response:
     """End this browser's session."""
     sessions: Sessions = request.app.state.sessions
     sessions.close(request.cookies.get(COOKIE, ""))
+    services.write(lambda tx: tx.audit(person.name, "signed_out", person.name, {}))
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(COOKIE)
     return answer
 
 
-def _list(reader: Reader) -> dict[str, Any]:
-    return list_view(reader.anomalies(state=None, review=None, limit=LIST_ROWS, before=None))
+def _zone(services: Services) -> ZoneInfo:
+    return ZoneInfo(services.config.site.timezone)
 
 
-def _detail(reader: Reader, anomaly_id: str, person: Person) -> dict[str, Any] | None:
+def _list(services: Services, reader: Reader, show: str) -> dict[str, Any]:
+    rows = reader.anomalies(
+        state="open" if show == "open" else None,
+        review="pending" if show == "pending" else None,
+        limit=LIST_ROWS,
+        before=None,
+    )
+    return list_view(rows, _zone(services)) | {"show": show, "conditions": list(conditions(services))}
+
+
+def _detail(services: Services, reader: Reader, anomaly_id: str, person: Person) -> dict[str, Any] | None:
     found = reader.anomaly(anomaly_id)
     if found is None:
         return None
-    released = {r.annotation_id for r in found.reviews if r.verdict != "rejected"}
+    released = {one.annotation_id for one in found.reviews if one.verdict != "rejected"}
     ids = dict.fromkeys(one for annotation_id in released for one in document_ids(anomaly_id, annotation_id))
     documents = [document for document in map(reader.document, ids) if document is not None]
-    return detail_view(found, documents, person, time.time_ns())
+    return detail_view(found, documents, person, time.time_ns(), _zone(services))
 
 
-def page(request: Request, reader: ReaderOf, person: PersonOf, anomaly: str = "") -> Response:
+def whole_page(
+    request: Request, services: ServicesOf, reader: ReaderOf, person: PersonOf, anomaly: str = "", show: Show = "all"
+) -> Response:
     """The whole page, with one anomaly open when the address names it."""
-    detail = _detail(reader, anomaly, person) if anomaly else None
-    return _page(request, "anomalies.html", _list(reader) | {"detail": detail, "message": ""})
+    detail = _detail(services, reader, anomaly, person) if anomaly else None
+    gone = bool(anomaly) and detail is None
+    context = _list(services, reader, show) | {"detail": detail, "gone": gone, "message": "", "outcome": ""}
+    return render(request, "anomalies.html", context)
 
 
-def anomaly_list(request: Request, reader: ReaderOf) -> Response:
+def anomaly_list(request: Request, services: ServicesOf, reader: ReaderOf, show: Show = "all") -> Response:
     """The list alone; the page asks for it every two seconds."""
-    return _page(request, "_list.html", _list(reader))
+    return render(request, "_list.html", _list(services, reader, show))
 
 
-def anomaly_detail(request: Request, reader: ReaderOf, person: PersonOf, anomaly_id: str) -> Response:
+def anomaly_detail(
+    request: Request, services: ServicesOf, reader: ReaderOf, person: PersonOf, anomaly_id: str
+) -> Response:
     """One anomaly alone."""
-    detail = _detail(reader, anomaly_id, person)
+    return _detail_answer(request, _detail(services, reader, anomaly_id, person), "", "", 200)
+
+
+def _detail_answer(
+    request: Request, detail: dict[str, Any] | None, message: str, outcome: Literal["", "done", "error"], status: int
+) -> Response:
     if detail is None:
-        return HTMLResponse("<p class='empty'>This anomaly is no longer kept.</p>", 404)
-    return _page(request, "_detail.html", {"detail": detail, "message": ""})
+        return render(request, "_gone.html", {}, 404)
+    return render(request, "_detail.html", {"detail": detail, "message": message, "outcome": outcome}, status)
 
 
 def review(
@@ -130,6 +147,7 @@ def review(
     comment: Annotated[str, Form(max_length=2000)] = "",
     cause_id: Annotated[str, Form(max_length=64)] = "",
     text: Annotated[str, Form(max_length=600)] = "",
+    actions: Annotated[str, Form(max_length=4000, description="One a line.")] = "",
 ) -> Response:
     """Take the decision and show the anomaly again, with the result or the reason why not."""
     taken = Review(
@@ -139,17 +157,30 @@ def review(
         at_ns=time.time_ns(),
         reason=reason if verdict == "rejected" else None,
         comment=comment,
-        cause_id=(cause_id or None) if verdict == "edited" else None,
-        text=(text or None) if verdict == "edited" else None,
     )
-    status, css = 200, "done"
+    lines = tuple(line.strip() for line in actions.splitlines() if line.strip())[:MAX_ACTIONS]
+
+    def command(tx: Transaction) -> list[Document]:
+        changed = _edited(tx, taken, cause_id, text.strip(), lines) if verdict == "edited" else taken
+        return decide(tx, changed, services.config.site.name)
+
     try:
-        released = services.write(lambda tx: decide(tx, taken, services.config.site.name))
-        message = f"{verdict.capitalize()}. {len(released)} documents released." if released else "Rejected."
+        released = services.write(command)
     except Refused as error:
-        status, css, message = 409, "error", str(error)
-    detail = _detail(reader, anomaly_id, person)
-    if detail is None:
-        return HTMLResponse("<p class='empty'>This anomaly is no longer kept.</p>", 404)
-    context = {"detail": detail, "message": message, "message_class": css}
-    return _page(request, "_detail.html", context, status)
+        return _detail_answer(request, _detail(services, reader, anomaly_id, person), str(error), "error", 409)
+    message = f"{verdict.capitalize()}; {len(released)} documents released." if released else "Rejected."
+    return _detail_answer(request, _detail(services, reader, anomaly_id, person), message, "done", 200)
+
+
+def _edited(tx: Transaction, taken: Review, cause_id: str, text: str, actions: tuple[str, ...]) -> Review:
+    """The review with what differs from the annotation; the form always sends all three."""
+    before = tx.annotation_by_id(taken.annotation_id)
+    if before is None:
+        return taken
+    return taken.model_copy(
+        update={
+            "cause_id": cause_id if cause_id and cause_id != before.causes[0].id else None,
+            "text": text if text and text != before.text else None,
+            "actions": actions if actions != before.actions else None,
+        }
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final, get_args
+from zoneinfo import ZoneInfo
 
 from broker.api.accounts import Person
-from broker.store.rows import AnomalyDetail, AnomalyRow
-from schemas.annotation import UNKNOWN, Annotation, RejectReason, number, phrase
+from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
+from schemas.annotation import UNKNOWN, Annotation, RejectReason, Review, number, phrase
 from schemas.anomaly import Anomaly, Member
 from schemas.documents import Document, rfc3339
 from schemas.evidence import Evidence, Fact
@@ -21,6 +23,7 @@ _NE107: Final = {
     "M": "maintenance required",
 }
 _CITATION: Final = re.compile(r"\[(E[1-9][0-9]?)\]")
+_DOCUMENTS: Final = {"anomaly.annotation.v1": "Annotation", "maintenance.request.v1": "Maintenance request"}
 MAX_TRENDS: Final = 4
 #: A trend shows at least so much before the onset, and never less than the episode's own length.
 LEAD_NS: Final = 60_000_000_000
@@ -31,51 +34,59 @@ def _name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _clock(ns: int) -> str:
-    return rfc3339(ns)[:19].replace("T", " ") + " UTC"
+def _moment(ns: int, zone: ZoneInfo) -> dict[str, str]:
+    """One time for people: exact in ``iso``, in the site's zone in ``text`` (and ``short``, without the year)."""
+    local = datetime.fromtimestamp(ns // 1_000_000_000, zone)
+    return {"iso": rfc3339(ns), "text": f"{local:%Y-%m-%d %H:%M:%S %Z}", "short": f"{local:%d %b %H:%M:%S}"}
 
 
-def list_view(rows: Sequence[AnomalyRow]) -> dict[str, Any]:
+def version(anomaly: Anomaly, annotation_id: str | None, verdict: str | None) -> str:
+    """A text that differs when a page shows something older than the store has."""
+    return f"{anomaly.revision}.{(annotation_id or '')[:8]}.{verdict or ''}"
+
+
+def list_view(rows: Sequence[AnomalyRow], zone: ZoneInfo) -> dict[str, Any]:
     """Context of the list."""
     items = []
     for row in rows:
-        review = row.verdict or ("waits for review" if row.annotation_id else "being explained")
+        waiting = "to review" if row.annotation_id else "being explained"
         items.append(
             {
                 "anomaly_id": row.anomaly.anomaly_id,
-                "open": row.anomaly.state == "open",
+                "version": version(row.anomaly, row.annotation_id, row.verdict),
+                "state": row.anomaly.state,
                 "severity": int(row.anomaly.severity),
                 "severity_name": _SEVERITY[int(row.anomaly.severity)],
+                "equipment": row.anomaly.equipment,
                 "equipment_name": _name(row.anomaly.equipment),
                 "title": row.anomaly.title,
                 "cause": row.cause or "",
-                "onset_iso": rfc3339(row.anomaly.onset_ns),
-                "onset_text": _clock(row.anomaly.onset_ns),
-                "review": f"{review} by {row.person}" if row.verdict else review,
-                "review_class": "" if row.verdict else "waiting",
+                "onset": _moment(row.anomaly.onset_ns, zone),
+                "review": f"{row.verdict} by {row.person}" if row.verdict else waiting,
+                "waiting": row.verdict is None,
             }
         )
-    return {"rows": items, "open_count": sum(item["open"] for item in items)}
+    return {"rows": items}
 
 
-def detail_view(found: AnomalyDetail, documents: Sequence[Document], person: Person, now_ns: int) -> dict[str, Any]:
+def detail_view(
+    found: AnomalyDetail, documents: Sequence[Document], person: Person, now_ns: int, zone: ZoneInfo
+) -> dict[str, Any]:
     """
     Context of one anomaly.
 
     Shown is the annotation that was released, if one was; else the newest one.
     """
     anomaly = found.anomaly
-    released = [e for e in found.annotations if any(r.verdict != "rejected" for r in e.reviews)]
-    entry = next(iter(released or found.annotations), None)
-    evidence = {item.evidence_id: item for item in found.evidence}
-    seen = evidence.get(entry.annotation.evidence_id) if entry else None
-    newest = found.evidence[-1] if found.evidence else None
-    end_ns = anomaly.closed_ns or now_ns
+    entry = _shown(found)
+    seen = next((e for e in found.evidence if entry and e.evidence_id == entry.annotation.evidence_id), None)
+    newest = found.annotations[0].annotation.annotation_id if found.annotations else None
+    end_ns = anomaly.closed_ns or max(now_ns, anomaly.updated_ns)
     lead = min(max(LEAD_NS, end_ns - anomaly.onset_ns), MAX_LEAD_NS)
     reviews = entry.reviews if entry else []
-    decided = bool(reviews)
     return {
         "anomaly_id": anomaly.anomaly_id,
+        "version": version(anomaly, newest, found.reviews[-1].verdict if found.reviews else None),
         "equipment": anomaly.equipment,
         "equipment_name": _name(anomaly.equipment),
         "title": anomaly.title,
@@ -83,35 +94,45 @@ def detail_view(found: AnomalyDetail, documents: Sequence[Document], person: Per
         "severity_name": _SEVERITY[int(anomaly.severity)],
         "ne107": anomaly.ne107,
         "ne107_text": _NE107[anomaly.ne107],
-        "onset_iso": rfc3339(anomaly.onset_ns),
-        "onset_text": _clock(anomaly.onset_ns),
-        "closed_iso": rfc3339(anomaly.closed_ns) if anomaly.closed_ns else "",
-        "closed_text": _clock(anomaly.closed_ns) if anomaly.closed_ns else "",
+        "state": anomaly.state,
+        "onset": _moment(anomaly.onset_ns, zone),
+        "closed": _moment(anomaly.closed_ns, zone) if anomaly.closed_ns else None,
         "score": number(anomaly.detector_score),
         "onset_ms": anomaly.onset_ns // 1_000_000,
         "end_ms": end_ns // 1_000_000,
-        "trend_from_ms": (anomaly.onset_ns - lead) // 1_000_000,
-        "trend_to_ms": min(end_ns + lead // 4, max(now_ns, end_ns)) // 1_000_000,
+        "from_ms": (anomaly.onset_ns - lead) // 1_000_000,
+        "to_ms": min(end_ns + lead // 4, max(now_ns, end_ns)) // 1_000_000,
         "trends": [_trend(member) for member in _trended(anomaly)],
+        "more_trends": max(0, len({member.path for member in anomaly.members}) - MAX_TRENDS),
         "annotation": _annotation(entry.annotation, seen) if entry else None,
         "facts": [_fact(fact) for fact in seen.facts] if seen else [],
-        "evidence_changed": bool(entry and newest and newest.evidence_id != entry.annotation.evidence_id),
+        "evidence_changed": _evidence_changed(found, entry),
         "reviewed_as": reviews[-1].verdict if reviews else "written",
-        "reviews": [
-            {
-                "person": one.person,
-                "verdict": one.verdict,
-                "reason": (one.reason or "").replace("_", " "),
-                "comment": one.comment,
-                "at_iso": rfc3339(one.at_ns),
-                "at_text": _clock(one.at_ns),
-            }
-            for one in reviews
-        ],
-        "may_review": bool(entry) and not decided and "engineer" in person.roles,
+        "reviews": [_review(one, zone) for one in reviews],
+        "may_review": bool(entry) and not reviews and "engineer" in person.roles,
         "reject_reasons": get_args(RejectReason),
         "cause_options": _options(seen),
-        "documents": [{"id": one.id, "type": one.type} for one in documents],
+        "documents": [{"id": one.id, "type": one.type, "title": _DOCUMENTS[one.type]} for one in documents],
+    }
+
+
+def _shown(found: AnomalyDetail) -> AnnotationEntry | None:
+    released = [entry for entry in found.annotations if any(one.verdict != "rejected" for one in entry.reviews)]
+    return next(iter(released or found.annotations), None)
+
+
+def _evidence_changed(found: AnomalyDetail, entry: AnnotationEntry | None) -> bool:
+    newest = found.evidence[-1].evidence_id if found.evidence else None
+    return entry is not None and newest is not None and newest != entry.annotation.evidence_id
+
+
+def _review(review: Review, zone: ZoneInfo) -> dict[str, Any]:
+    return {
+        "person": review.person,
+        "verdict": review.verdict,
+        "reason": (review.reason or "").replace("_", " "),
+        "comment": review.comment,
+        "at": _moment(review.at_ns, zone),
     }
 
 
@@ -130,7 +151,13 @@ def _trend(member: Member) -> dict[str, Any]:
         "unit": "" if member.unit == "1" else member.unit,
         "low": "" if member.low is None else repr(member.low),
         "high": "" if member.high is None else repr(member.high),
+        "direction": member.direction,
+        "peak": "" if member.peak is None else _quantity(member.peak, member.unit),
     }
+
+
+def _quantity(value: float, unit: str) -> str:
+    return number(value) if unit == "1" else f"{number(value)} {unit}"
 
 
 def _options(evidence: Evidence | None) -> list[dict[str, str]]:
@@ -156,29 +183,27 @@ def _annotation(annotation: Annotation, evidence: Evidence | None) -> dict[str, 
             for cause in annotation.causes
         ],
         "text": annotation.text,
-        "parts": _parts(annotation.text, evidence),
+        "parts": list(_parts(annotation.text, evidence)),
         "actions": annotation.actions,
     }
 
 
-def _parts(text: str, evidence: Evidence | None) -> list[dict[str, str]]:
-    """The text cut at its citations, each followed by the measured fact."""
-    parts: list[dict[str, str]] = []
+def _parts(text: str, evidence: Evidence | None) -> Iterator[dict[str, str]]:
+    """The text cut at its citations; the first of each is followed by the measured fact, later ones only name it."""
+    told: set[str] = set()
     for i, piece in enumerate(_CITATION.split(text)):
-        if i % 2 == 0:
-            if piece:
-                parts.append({"cite": "", "text": piece})
-        else:
+        if i % 2:
             fact = evidence.fact(piece) if evidence else None
-            parts.append({"cite": piece, "text": phrase(fact) if fact else ""})
-    return parts
+            words = phrase(fact) if fact else ""
+            yield {"cite": piece, "fact": words, "text": "" if piece in told else words}
+            told.add(piece)
+        elif piece:
+            yield {"cite": "", "fact": "", "text": piece}
 
 
 def _fact(fact: Fact) -> dict[str, Any]:
-    unit = "" if fact.unit == "1" else f" {fact.unit}"
-
     def shown(value: float | None) -> str:
-        return "" if value is None else f"{number(value)}{unit}"
+        return "" if value is None else _quantity(value, fact.unit)
 
     return {
         "id": fact.id,

@@ -8,7 +8,7 @@ import pytest
 
 from broker.review import decide
 from schemas.annotation import Annotation, Review
-from schemas.anomaly import Anomaly
+from schemas.anomaly import Anomaly, Severity
 from schemas.documents import AnomalyAnnotationV1, Document, MaintenanceRequestV1
 from schemas.errors import Refused
 from schemas.evidence import Evidence
@@ -27,12 +27,14 @@ class MemoryLedger:
     reviews: list[Review] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     actions: list[tuple[str, str, str]] = field(default_factory=list)
+    grown: list[Anomaly] = field(default_factory=list)
 
     def annotation_by_id(self, annotation_id: str) -> Annotation | None:
         return next((a for a in self.annotations if a.annotation_id == annotation_id), None)
 
-    def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:
-        return self.anomaly if anomaly_id == self.anomaly.anomaly_id else None
+    def anomaly_at(self, anomaly_id: str, revision: int) -> Anomaly | None:
+        revisions = (self.anomaly, *self.grown)
+        return next((a for a in revisions if (a.anomaly_id, a.revision) == (anomaly_id, revision)), None)
 
     def evidence_by_id(self, evidence_id: str) -> Evidence | None:
         return self.evidence if evidence_id == self.evidence.evidence_id else None
@@ -94,6 +96,7 @@ def test_second_approval_is_refused(ledger: MemoryLedger, annotation: Annotation
 
 def test_other_annotation_of_a_released_anomaly_is_refused(ledger: MemoryLedger, annotation: Annotation) -> None:
     """A newer annotation of the same anomaly cannot release a second request."""
+    ledger.grown.append(ledger.anomaly.model_copy(update={"revision": 9}))
     newer = annotation.model_copy(update={"anomaly_revision": 9})
     ledger.annotations.append(newer)
     decide(ledger, _review(annotation), "lyon")
@@ -110,6 +113,39 @@ def test_approval_binds_to_what_was_seen(ledger: MemoryLedger, annotation: Annot
     assert changed.annotation_id != annotation.annotation_id
     with pytest.raises(Refused, match="does not exist"):
         decide(ledger, _review(annotation), "lyon")
+
+
+def test_document_states_the_revision_that_was_shown(ledger: MemoryLedger, annotation: Annotation) -> None:
+    """What an episode has grown to since never stands in a document that a person approved."""
+    worse = {"revision": 9, "severity": Severity.CRITICAL, "ne107": "F", "detector_score": 99.0}
+    ledger.grown.append(ledger.anomaly.model_copy(update=worse))
+
+    documents = decide(ledger, _review(annotation), "lyon")
+
+    body = AnomalyAnnotationV1.model_validate(documents[0].data)
+    request = MaintenanceRequestV1.model_validate(documents[1].data)
+    assert (body.anomaly_revision, body.severity, body.detector_score) == (2, 2, 6.5)
+    assert (request.priority, request.breakdown) == ("2", False)
+
+
+def test_nothing_is_decided_after_a_release(ledger: MemoryLedger, annotation: Annotation) -> None:
+    """Once a request is out, rejecting another annotation of the anomaly would only look like taking it back."""
+    ledger.grown.append(ledger.anomaly.model_copy(update={"revision": 9}))
+    newer = annotation.model_copy(update={"anomaly_revision": 9})
+    ledger.annotations.append(newer)
+    decide(ledger, _review(annotation), "lyon")
+
+    with pytest.raises(Refused, match="released"):
+        decide(ledger, _review(newer, verdict="rejected", reason="other"), "lyon")
+
+
+def test_other_actions_alone_leave_the_origin(ledger: MemoryLedger, annotation: Annotation) -> None:
+    """Changed actions do not make cause and text a person's."""
+    edit = _review(annotation, verdict="edited", actions=("Change the bearing now",))
+
+    body = AnomalyAnnotationV1.model_validate(decide(ledger, edit, "lyon")[0].data)
+
+    assert (body.origin, body.actions) == (annotation.origin, ("Change the bearing now",))
 
 
 def test_rejection_needs_a_reason_and_releases_nothing(ledger: MemoryLedger, annotation: Annotation) -> None:
@@ -129,7 +165,7 @@ def test_edit_replaces_cause_and_text(ledger: MemoryLedger, annotation: Annotati
     body = AnomalyAnnotationV1.model_validate(decide(ledger, edit, "lyon")[0].data)
 
     assert body.origin == "person"
-    assert [cause.cause for cause in body.causes] == ["cavitation"]
+    assert [(cause.cause, cause.evidence) for cause in body.causes] == [("cavitation", ("E2",))]
     assert "[E2: Vibration rose to 5.9 mm/s" in body.text
 
 
@@ -139,6 +175,7 @@ def test_edit_replaces_cause_and_text(ledger: MemoryLedger, annotation: Annotati
         ({}, "changes the cause"),
         ({"cause_id": "sabotage"}, "not in the catalogue"),
         ({"text": "as [E9] shows"}, "cites E9"),
+        ({"cause_id": "cavitation"}, "text of its own"),
     ],
 )
 def test_edit_that_cannot_be_is_refused(

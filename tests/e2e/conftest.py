@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import node_opcua
+from tests.libmodbus import compile_server
+from tests.node_opcua import NodeOpcUa
+
 
 @pytest.fixture
-def mosquitto(need: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path) -> Iterator[int]:
+def mosquitto(
+    need: Callable[[str], str],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+    eventually_sync: Callable[..., None],
+) -> Iterator[int]:
     """Port of a mosquitto broker that queues without a limit for clients that are away."""
     port = free_port()
     folder = tmp_path / "mosquitto"
@@ -22,6 +33,51 @@ def mosquitto(need: Callable[[str], str], free_port: Callable[[], int], tmp_path
     )
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen([need("mosquitto"), "-c", str(settings)], stdout=log, stderr=log)
+    eventually_sync(lambda: _listens(port))
     yield port
     server.terminate()
     server.wait(10)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def node_server(
+    shared: Path,
+    need: Callable[[str], str],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+) -> Iterator[NodeOpcUa]:
+    """The node-opcua server with two ticks a second (its own sampling skips ticks when it stalls longer than one)."""
+    node, npm = need("node"), need("npm")
+    cache = os.environ.get("FAIRLEAD_PEER_CACHE") or str(pytestconfig.cache.mkdir("peers"))  # type: ignore[union-attr]
+    folder = node_opcua.install(shared / "peers" / "opcua", npm, Path(cache))
+    server = node_opcua.start(node, folder, tmp_path / "node-pki", free_port(), 500, 2)
+    yield server
+    server.stop()
+    assert server.process.stdout is not None
+    server.process.stdout.close()
+
+
+@pytest.fixture
+def modbus_port(
+    shared: Path, need: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path
+) -> Iterator[int]:
+    """Port of the libmodbus server, one tick a second."""
+    source = shared / "peers" / "modbus" / "server.c"
+    program = compile_server(source, need("cc"), need("pkg-config"), tmp_path / "modbus-line1")
+    port = free_port()
+    server = subprocess.Popen([program, str(port), "170"], stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    assert server.stdout.readline() == f"READY port={port}\n".encode()
+    yield port
+    server.terminate()
+    server.wait(10)
+    server.stdout.close()

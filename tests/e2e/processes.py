@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 
 class Broker:
     """Configuration, folder and child processes of one broker; ``stop`` ends what still runs."""
@@ -94,6 +96,29 @@ class Broker:
             return []
         finally:
             connection.close()
+
+    def source(self, name: str) -> dict[str, Any]:
+        """What acquire last wrote of a source; empty while it has not."""
+        try:
+            status = json.loads((self.home / "var" / "acquire.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        found: dict[str, Any] = status["sources"].get(name, {})
+        return found
+
+    def answer(self, path: str) -> httpx.Response | None:
+        """Answer to a GET with the token that core gives to programs of this machine; None while core is not there."""
+        try:
+            access = json.loads((self.home / "var" / "core.json").read_bytes())
+            return httpx.get(access["url"] + path, headers={"Authorization": f"Bearer {access['token']}"}, timeout=10)
+        except (OSError, ValueError, httpx.TransportError):
+            return None
+
+    def get(self, path: str) -> Any:
+        """JSON of :meth:`answer`, which has to come."""
+        answer = self.answer(path)
+        assert answer is not None, f"core does not answer {path}"
+        return answer.json()
 
     def count(self, query: str = "SELECT count(*) FROM records", *parameters: object) -> int:
         """First number of a SELECT; 0 while there is none."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -65,6 +66,11 @@ class Reader:
 
     def _rows(self, limit: int) -> int:
         return max(1, min(limit, self._page_limit))
+
+    @cached_property
+    def store_id(self) -> str:
+        """Short random name of this store, made with it; a cursor of another store is told by it."""
+        return self._ask(operation.store_id)
 
     # records
 
@@ -134,6 +140,10 @@ class Reader:
     def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:
         """The newest revision."""
         return self._ask(episodes.anomaly_by_id, anomaly_id)
+
+    def anomaly_at(self, anomaly_id: str, revision: int) -> Anomaly | None:
+        """One revision."""
+        return self._ask(episodes.anomaly_at, anomaly_id, revision)
 
     def evidence_by_id(self, evidence_id: str) -> Evidence | None:
         """One evidence snapshot."""

@@ -31,6 +31,13 @@ def anomaly_by_id(connection: sa.Connection, anomaly_id: str) -> Anomaly | None:
     return None if body is None else Anomaly.model_validate_json(body)
 
 
+def anomaly_at(connection: sa.Connection, anomaly_id: str, revision: int) -> Anomaly | None:
+    """The revision that was shown with an annotation; None where it is not in the store."""
+    query = sa.select(_B.c.body).where(_B.c.anomaly_id == anomaly_id, _B.c.revision == revision)
+    body = connection.execute(query).scalar()
+    return None if body is None else Anomaly.model_validate_json(body)
+
+
 def evidence_by_id(connection: sa.Connection, evidence_id: str) -> Evidence | None:
     """One evidence snapshot."""
     body = connection.execute(sa.select(_E.c.body).where(_E.c.evidence_id == evidence_id)).scalar()

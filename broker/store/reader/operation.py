@@ -74,6 +74,12 @@ def list_sources(connection: sa.Connection) -> list[SourceRow]:
     ]
 
 
+def store_id(connection: sa.Connection) -> str:
+    """The name of this store; empty for one that was made before names."""
+    query = sa.select(tables.facts.c.value).where(tables.facts.c.name == tables.STORE_ID)
+    return connection.execute(query).scalar() or ""
+
+
 def counts(connection: sa.Connection) -> Counts:
     """Figures of the whole store."""
     first, last = span(connection)

@@ -1,101 +1,92 @@
-// Local times, trends and keys. Every text comes from the server as text; nothing here builds HTML from data.
+// The page's behaviour: what is chosen, what is newer, errors, keys. Nothing here builds HTML from data.
 "use strict";
 (() => {
-  const PEN = "#3f5f7f", BAND = "rgba(110,110,110,0.18)", LIMIT = "#6e6e6e";
+  const notice = () => document.getElementById("notice");
+  let lastList = "";
+  let wanted = "";  // the anomaly asked for last, whose detail may still be on its way
 
-  function localTimes(root) {
-    for (const el of root.querySelectorAll("time[data-local]")) {
-      const at = new Date(el.getAttribute("datetime"));
-      if (Number.isNaN(at.getTime())) continue;
-      el.textContent = at.toLocaleString(undefined, { hour12: false });
-      el.title = el.getAttribute("datetime");
-    }
+  function say(text) {
+    notice().textContent = text;
+    notice().hidden = !text;
   }
 
-  function shade(plot, from, to) {
-    const x0 = Math.max(plot.valToPos(from, "x", true), plot.bbox.left);
-    const x1 = Math.min(plot.valToPos(to, "x", true), plot.bbox.left + plot.bbox.width);
-    if (x1 <= x0) return;
-    plot.ctx.save();
-    plot.ctx.fillStyle = BAND;
-    plot.ctx.fillRect(x0, plot.bbox.top, x1 - x0, plot.bbox.height);
-    plot.ctx.restore();
-  }
-
-  function limit(plot, value) {
-    if (!Number.isFinite(value)) return;
-    const y = plot.valToPos(value, "y", true);
-    if (y < plot.bbox.top || y > plot.bbox.top + plot.bbox.height) return;
-    plot.ctx.save();
-    plot.ctx.strokeStyle = LIMIT;
-    plot.ctx.setLineDash([6, 4]);
-    plot.ctx.beginPath();
-    plot.ctx.moveTo(plot.bbox.left, y);
-    plot.ctx.lineTo(plot.bbox.left + plot.bbox.width, y);
-    plot.ctx.stroke();
-    plot.ctx.restore();
-  }
-
-  async function drawTrend(figure) {
-    if (figure.dataset.drawn) return;
-    figure.dataset.drawn = "1";
-    const box = figure.querySelector(".plot");
-    const q = new URLSearchParams({ path: figure.dataset.path, from_ms: figure.dataset.from, to_ms: figure.dataset.to, buckets: "300" });
-    const answer = await fetch("/api/v1/trend?" + q, { headers: { "X-Fairlead": "page" } });
-    if (!answer.ok) { box.textContent = "The trend could not be read (" + answer.status + ")."; return; }
-    const data = await answer.json();
-    if (!data.points.length) { box.textContent = "No samples are kept for this time."; return; }
-    const xs = [], low = [], high = [], mid = [];
-    for (const p of data.points) {
-      xs.push(p.at_ms / 1000);
-      low.push(p.min);
-      high.push(p.max);
-      mid.push(p.last);
-    }
-    const limits = [Number.parseFloat(figure.dataset.low), Number.parseFloat(figure.dataset.high)];
-    const episode = [Number(figure.dataset.onset) / 1000, Number(figure.dataset.end) / 1000];
-    new uPlot({
-      width: Math.max(box.clientWidth, 280), height: 170, cursor: { show: true }, legend: { show: false },
-      scales: { x: { range: () => [Number(figure.dataset.from) / 1000, Number(figure.dataset.to) / 1000] } },
-      series: [{}, { stroke: "rgba(63,95,127,0.35)", width: 1, points: { show: false } },
-        { stroke: "rgba(63,95,127,0.35)", width: 1, points: { show: false } },
-        { stroke: PEN, width: 1.5, spanGaps: false, points: { show: false } }],
-      bands: [{ series: [2, 1], fill: "rgba(63,95,127,0.15)" }],
-      axes: [{ space: 70 }, { size: 60 }],
-      hooks: { drawClear: [(u) => shade(u, episode[0], episode[1])], draw: [(u) => limits.forEach((v) => limit(u, v))] },
-    }, [xs, low, high, mid], box);
-    figure.dataset.ready = "1";
-  }
-
-  function refresh(root) {
-    localTimes(root);
-    root.querySelectorAll("[data-trend]").forEach((figure) => { drawTrend(figure); });
+  // mark the open anomaly in the list, and say when the store has more than is shown; the detail itself stays
+  function compare() {
     const shown = document.querySelector("[data-detail]");
     for (const item of document.querySelectorAll(".item")) {
-      item.classList.toggle("chosen", Boolean(shown) && item.dataset.anomaly === shown.dataset.detail);
+      const chosen = Boolean(shown) && item.dataset.anomaly === shown.dataset.detail;
+      item.classList.toggle("chosen", chosen);
+      if (chosen) {
+        item.setAttribute("aria-current", "true");
+        shown.querySelector(".newer").hidden = item.dataset.revision === shown.dataset.revision;
+      } else item.removeAttribute("aria-current");
     }
   }
 
-  document.addEventListener("DOMContentLoaded", () => refresh(document));
-  document.addEventListener("htmx:afterSwap", (event) => refresh(event.detail.target));
-  // a refused review answers 409 with the page fragment that says why
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.xhr.status === 409) { event.detail.shouldSwap = true; event.detail.isError = false; }
-    if (event.detail.xhr.status === 401) { window.location.assign("/login"); }
+  function refresh() {
+    document.querySelectorAll("[data-trend]").forEach((figure) => { window.fairleadTrend.draw(figure); });
+    compare();
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    wanted = document.querySelector("[data-detail]")?.dataset.detail ?? "";
+    refresh();
   });
+  document.addEventListener("click", (event) => {
+    wanted = event.target.closest(".item")?.dataset.anomaly ?? wanted;
+  });
+  document.addEventListener("htmx:afterSwap", refresh);
+  // while it settles, htmx puts the former classes of elements with an id back
+  document.addEventListener("htmx:afterSettle", compare);
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr, target, serverResponse } = event.detail;
+    if (xhr.status === 401) window.location.assign("/login");
+    // a refused review and a removed anomaly come as the fragment that says why
+    if (xhr.status === 409 || (xhr.status === 404 && target.id === "detail")) {
+      event.detail.shouldSwap = true;
+      event.detail.isError = false;
+    }
+    if (target.id === "list" && xhr.status === 200) {
+      say("");
+      if (serverResponse === lastList) event.detail.shouldSwap = false;
+      lastList = serverResponse;
+    }
+  });
+  document.addEventListener("htmx:responseError", (event) => {
+    const status = event.detail.xhr.status;
+    if (status === 401) return;
+    say(status === 503 ? "The store cannot answer now; what you see may be old." : "This did not work (" + status + "). What you see may be old.");
+  });
+  document.addEventListener("htmx:sendError", () => say("Fairlead does not answer; what you see may be old."));
+
+  function step(by) {
+    const items = [...document.querySelectorAll(".item")];
+    if (!items.length) return;
+    const at = items.findIndex((item) => item.dataset.anomaly === wanted);
+    const next = items[at < 0 ? 0 : Math.min(Math.max(at + by, 0), items.length - 1)];
+    next.scrollIntoView({ block: "nearest" });
+    if (next.dataset.anomaly !== wanted) next.click();
+  }
+
+  // a, r and e lead to the decision and never take it: that needs a second, deliberate key
+  function lead(key) {
+    const control = document.querySelector(`.review [data-key="${CSS.escape(key)}"]`);
+    if (!control) return false;
+    const more = control.closest("details");
+    if (more) more.open = true;
+    const field = more ? more.querySelector("select") : control;
+    field.focus();
+    (more || field).scrollIntoView({ block: "nearest" });
+    return true;
+  }
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") { document.activeElement.blur(); return; }
     if (event.target.closest("input, textarea, select")) return;
-    const items = [...document.querySelectorAll(".item")];
-    const at = items.findIndex((item) => item.classList.contains("chosen"));
-    if (event.key === "j" && items.length) items[Math.min(at + 1, items.length - 1)].click();
-    if (event.key === "k" && items.length) items[Math.max(at - 1, 0)].click();
-    const button = document.querySelector(`.review [data-key="${CSS.escape(event.key)}"]`);
-    if (button) {
-      const more = button.closest("details");
-      if (more) more.open = true;
-      button.focus();
-    }
+    if (event.key === "j") step(1);
+    else if (event.key === "k") step(-1);
+    else if (!lead(event.key)) return;
+    event.preventDefault();
   });
 })();

@@ -239,6 +239,20 @@ def test_retention_removes_whole_days_in_slices(store: Store, monkeypatch: pytes
         assert tx.records(batch(MAP, [0], [now + 1], [3.0], received_ns=now)) == 27
 
 
+def test_an_episode_in_an_old_recording_stays(store: Store) -> None:
+    """What was explained lately is kept, however long ago its device's clock says that it happened."""
+    day = retention.DAY_NS
+    now = T0 + 1000 * day
+    for name, created_ns in (("replayed", now), ("gone", T0)):
+        one = anomaly(name, state="closed", onset_ns=T0)
+        with store.transaction() as tx:
+            tx.anomaly(one)
+            tx.evidence(evidence(one))
+            tx.annotation(annotation(evidence(one)).model_copy(update={"created_ns": created_ns}))
+    store.maintain(now)
+    assert [row.anomaly.anomaly_id for row in store.reader().anomalies()] == ["replayed"]
+
+
 def test_a_day_that_is_not_over_stays(store: Store) -> None:
     """The cut lies at the begin of a day, so that a day is there whole or not at all."""
     day = retention.DAY_NS

@@ -1,0 +1,223 @@
+"""The pages as they leave the server."""
+
+from __future__ import annotations
+
+import html
+import re
+import time
+
+import httpx
+import pytest
+
+from broker.store import Transaction
+from llm.rules import annotate_by_rules
+from schemas.annotation import Annotation, Provenance
+from schemas.anomaly import Anomaly
+from schemas.evidence import Evidence
+from tests.broker.api.core import PASSWORD, Core, S, bearing_wear, fill
+
+HOSTILE = "<script>alert(1)</script>"
+HTML = {"Accept": "text/html"}
+Episode = tuple[Anomaly, Evidence, Annotation]
+
+
+@pytest.fixture
+def episode(core: Core) -> Episode:
+    """An open episode with evidence and the rules' annotation."""
+    return bearing_wear(core, (time.time_ns() // S - 250) * S)
+
+
+def _post(client: httpx.Client, annotation_id: str, **form: str) -> httpx.Response:
+    data = {"anomaly_id": "a1" * 16, **form}
+    return client.post(f"/ui/annotations/{annotation_id}/review", data=data)
+
+
+def test_hostile_names_and_texts_appear_as_text(core: Core) -> None:
+    """A tag called <script>, a model's HTML and a comment with a quote are shown, not run."""
+    tag_map = fill(core, 0)
+    anomaly, evidence, note = bearing_wear(core, (time.time_ns() // S - 250) * S)
+    odd = next(tag for tag in tag_map.tags if HOSTILE in tag.path)
+
+    def command(tx: Transaction) -> Annotation:
+        member = anomaly.members[0].model_copy(update={"path": odd.path, "tag_id": odd.id})
+        shouted = anomaly.model_copy(update={"revision": 3, "members": (member, *anomaly.members)})
+        fact = evidence.facts[0].model_copy(update={"path": odd.path})
+        seen = evidence.model_copy(update={"anomaly_revision": 3, "facts": (fact, *evidence.facts[1:])})
+        seen = Evidence.model_validate(seen.model_dump())
+        told = note.model_copy(
+            update={
+                "anomaly_revision": 3,
+                "evidence_id": seen.evidence_id,
+                "origin": "model",
+                "text": '<img src=x onerror="alert(2)"> [E1]',
+                "actions": ("<b>bold</b>",),
+                "provenance": Provenance(engine="e", model_name="<i>model</i>"),
+            }
+        )
+        told = Annotation.model_validate(told.model_dump())
+        tx.anomaly(shouted)
+        tx.evidence(seen)
+        tx.annotation(told)
+        return told
+
+    told = core.write(command)
+    client = core.as_role("engineer", name="a.moreau")
+    _post(client, told.annotation_id, verdict="rejected", reason="other", comment='"><script>alert(3)</script>')
+    page = client.get(f"/?anomaly={anomaly.anomaly_id}", headers=HTML).text
+
+    for text in (HOSTILE, '<img src=x onerror="alert(2)">', "<b>bold</b>", "<i>model</i>", "<script>alert(3)</script>"):
+        assert text not in page
+        assert text in html.unescape(page)
+    assert len(re.findall("<script", page)) == 4
+    assert page.count("AI-generated") == 1
+
+
+def test_detail_shows_evidence_before_the_explanation(core: Core, episode: Episode) -> None:
+    """A person sees the facts first, then who explains them and how."""
+    text = core.as_role("engineer").get(f"/ui/anomalies/{episode[0].anomaly_id}").text
+
+    places = [text.index(part) for part in ("data-trend", "<h2>Evidence", "<h2>Explanation", "<h2>Review")]
+    assert places == sorted(places)
+    assert "origin: rules" in text
+    assert "AI-generated" not in text
+    assert text.count("<figure") == 3
+    assert 'id="fact-E1"' in text
+    assert "BearingTemp rose to" in text
+    assert re.search(r"since <time[^>]*>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d CES?T", text), "the site's zone is shown"
+
+
+@pytest.mark.parametrize("role", ["integrator", "auditor", "admin"])
+def test_only_an_engineer_sees_buttons(core: Core, episode: Episode, role: str) -> None:
+    """Everybody of the plant may read; deciding is for engineers."""
+    address = f"/ui/anomalies/{episode[0].anomaly_id}"
+
+    assert "<form" not in core.as_role(role).get(address).text  # type: ignore[arg-type]
+    assert "A person with the role engineer can decide here." in core.as_role(role).get(address).text  # type: ignore[arg-type]
+    assert core.as_role("engineer").get(address).text.count("<form") == 1
+
+
+def test_consumer_gets_a_page_that_says_why_not(core: Core) -> None:
+    """A machine's account that signs in at the form sees which roles the page is for."""
+    plain = core.new_client()
+    plain.post("/login", data={"name": "mes", "password": PASSWORD}, headers={"Origin": core.url})
+    page = plain.get("/", headers=HTML)
+
+    assert page.status_code == 403
+    assert page.headers["content-type"].startswith("text/html")
+    assert "this needs one of the roles admin, auditor, engineer, integrator" in page.text
+    assert "Sign out" in page.text
+
+
+def test_unknown_page_is_a_page(core: Core) -> None:
+    """A person who mistypes an address gets a page, a program gets JSON."""
+    page = core.client.get("/nothing", headers=HTML)
+    assert (page.status_code, "there is no such page" in page.text) == (404, True)
+    assert core.client.get("/nothing").json() == {"detail": "there is no such page"}
+
+
+@pytest.mark.parametrize(
+    ("show", "text"),
+    [("all", "Nothing abnormal so far"), ("open", "Nothing abnormal goes on"), ("pending", "Nothing waits")],
+)
+def test_empty_list_says_what_is_empty(core: Core, show: str, text: str) -> None:
+    """An empty list is no blank panel."""
+    page = core.as_role("engineer").get("/", params={"show": show}).text
+    assert text in page
+    assert "Choose an anomaly" in page
+
+
+def test_list_says_what_is_wrong_with_fairlead_itself(core: Core) -> None:
+    """Without acquire no data comes: the list says so, above the anomalies."""
+    core.services.writer.error = "disk is full"
+    text = core.as_role("auditor").get("/ui/anomalies").text
+
+    assert "Acquire does not run: no new data comes." in text
+    assert "The store cannot be written: disk is full" in text
+
+
+def test_filters(core: Core, episode: Episode) -> None:
+    """Open and to-review lists hold what their name says, and the page's own refresh keeps the choice."""
+    client = core.as_role("engineer", name="a.moreau")
+    assert episode[0].anomaly_id in client.get("/ui/anomalies", params={"show": "pending"}).text
+    _post(client, episode[2].annotation_id, verdict="rejected", reason="known_work")
+
+    assert episode[0].anomaly_id not in client.get("/ui/anomalies", params={"show": "pending"}).text
+    assert episode[0].anomaly_id in client.get("/ui/anomalies", params={"show": "open"}).text
+    assert 'hx-get="/ui/anomalies?show=open"' in client.get("/?show=open").text
+    assert client.get("/ui/anomalies?show=some").status_code == 422
+
+
+def test_gone_anomaly(core: Core) -> None:
+    """An address of an anomaly that retention has removed says so."""
+    client = core.as_role("engineer")
+    assert client.get("/ui/anomalies/none").status_code == 404
+    assert "is not kept" in client.get("/?anomaly=none").text
+
+
+def test_approval_on_the_page(core: Core, episode: Episode) -> None:
+    """After the approval the page shows who, when, and the released documents; a second one is refused in place."""
+    client = core.as_role("engineer", name="a.moreau")
+
+    first = _post(client, episode[2].annotation_id, verdict="approved", comment="heard it")
+    second = _post(client, episode[2].annotation_id, verdict="approved")
+
+    assert first.status_code == 200
+    assert "Approved; 2 documents released." in first.text
+    assert "<strong>a.moreau</strong> approved" in first.text
+    assert "heard it" in first.text
+    assert first.text.count("Released:") == 2
+    assert "shape=sap" in first.text
+    assert "<form" not in first.text
+    assert second.status_code == 409
+    assert "a.moreau has approved this annotation already" in second.text
+    for link in re.findall(r'href="(/api/v1/documents/[^"]+)"', first.text):
+        assert client.get(html.unescape(link)).status_code == 200
+
+
+def test_edit_sends_only_what_differs(core: Core, episode: Episode) -> None:
+    """The form always sends cause, text and actions; unchanged ones are no edit."""
+    client = core.as_role("engineer", name="a.moreau")
+    note = episode[2]
+    same = {"cause_id": note.causes[0].id, "text": note.text, "actions": "\r\n".join(note.actions)}
+
+    refused = _post(client, note.annotation_id, verdict="edited", **same)
+    assert refused.status_code == 409
+    assert "an edit changes the cause, the text or the actions" in refused.text
+
+    changed = same | {"actions": "Clean the strainer\r\n\r\n  Call the vendor "}
+    assert _post(client, note.annotation_id, verdict="edited", **changed).status_code == 200
+    review = client.get(f"/api/v1/anomalies/{note.anomaly_id}").json()["annotations"][0]["reviews"][0]
+    assert (review["cause_id"], review["text"]) == (None, None)
+    assert review["actions"] == ["Clean the strainer", "Call the vendor"]
+
+
+def test_model_answer_shows_as_a_newer_version(core: Core, episode: Episode) -> None:
+    """List and detail carry one version; when the model has answered since, the list's is another one."""
+    client = core.as_role("engineer")
+    address = f"/ui/anomalies/{episode[0].anomaly_id}"
+
+    def versions() -> tuple[str, str]:
+        both = [re.search(r'data-revision="([^"]+)"', client.get(a).text) for a in ("/ui/anomalies", address)]
+        assert all(both)
+        return both[0][1], both[1][1]  # type: ignore[index]
+
+    before, shown = versions()
+    assert before == shown
+    later = annotate_by_rules(episode[1], detector_score=9.9, created_ns=time.time_ns())
+    core.write(lambda tx: tx.annotation(later))
+    after, reloaded = versions()
+    assert after == reloaded
+    assert after != before
+
+
+def test_evidence_that_changed_is_said(core: Core, episode: Episode) -> None:
+    """Growth after the approval marks the annotation; what was released stays."""
+    client = core.as_role("engineer", name="a.moreau")
+    _post(client, episode[2].annotation_id, verdict="approved")
+    grown = Evidence.model_validate(episode[1].model_dump() | {"anomaly_revision": 7})
+    core.write(lambda tx: tx.evidence(grown))
+
+    text = client.get(f"/ui/anomalies/{episode[0].anomaly_id}").text
+
+    assert "The evidence has changed since this was approved." in text
+    assert text.count("Released:") == 2

@@ -1,0 +1,335 @@
+"""The whole broker against servers of other people: what stands in SQL equals the formulas of their README."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from schemas import status
+from tests.e2e.processes import Broker
+from tests.libmodbus import formula
+from tests.node_opcua import NODES, START_MS, URI, NodeOpcUa, expected, tick_of
+
+Eventually = Callable[..., Awaitable[None]]
+pytestmark = pytest.mark.slow
+
+
+class Row(NamedTuple):
+    """One row of ``v_records``."""
+
+    name: str
+    source_ns: int
+    value: float | None
+    value_int: int | None
+    value_text: str | None
+    status: int
+    flags: int
+    received_ns: int
+
+    @property
+    def reading(self) -> object:
+        """The exact integer, else the text, else the number."""
+        if self.value_int is not None:
+            return self.value_int
+        return self.value if self.value_text is None else self.value_text
+
+
+def records(broker: Broker) -> dict[str, list[Row]]:
+    """All rows by the last part of the path, in order of storing."""
+    columns = "path, source_ns, value, value_int, value_text, status, flags, received_ns"
+    found: dict[str, list[Row]] = {}
+    for path, *rest in broker.rows(f"SELECT {columns} FROM v_records ORDER BY seq"):
+        name = path.rpartition("/")[2]
+        found.setdefault(name, []).append(Row(name, *rest))
+    return found
+
+
+def table(title: str, matched: Counter[str], wrong: list[str]) -> None:
+    """Print what matched, a line a kind of value (``pytest -s``), and fail where something did not."""
+    print(f"\n{title}")
+    for name, count in sorted(matched.items()):
+        print(f"  {name:<28} {count:>6} values match")
+    assert not wrong, f"{len(wrong)} wrong values, first: {wrong[:5]}"
+
+
+@pytest.fixture
+def make_broker(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..., Broker]]:
+    """Start a broker on one source: ``make_broker(source, tags)``; acquire and core are ended behind the test."""
+    made: list[Broker] = []
+
+    def make(source: dict[str, Any], tags: list[dict[str, Any]]) -> Broker:
+        broker = Broker(tmp_path, {"peer": source}, tags, port=free_port())
+        made.append(broker)
+        broker.start("acquire", "core")
+        return broker
+
+    yield make
+    for broker in made:
+        broker.stop()
+
+
+# OPC UA
+
+
+def node_tags() -> list[dict[str, Any]]:
+    """All nodes of the server, with the types it says."""
+    return [
+        {"path": f"Acme/Lyon/Line1/{name}", "source": "peer", "address": f"nsu={URI};s=Line1.{name}", "unit": "1"}
+        for name in NODES
+    ]
+
+
+def stored_form(value: object) -> object:
+    """How SQL shows a value: bytes in base64, arrays as JSON."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value
+
+
+def status_at(name: str, k: int) -> int:
+    """Status of a node at tick *k*."""
+    codes = {8: status.UNCERTAIN_LAST_USABLE, 9: status.BAD_SENSOR_FAILURE}
+    return codes.get(k % 10, status.GOOD) if name == "Sensor" else status.GOOD
+
+
+def is_right(row: Row, k: int) -> bool:
+    """Whether a row says what its node had at tick *k*; a bad value is no value."""
+    if row.status != status_at(row.name, k):
+        return False
+    if row.status == status.BAD_SENSOR_FAILURE:
+        return row.reading is None
+    want = stored_form(expected(row.name, k))
+    if isinstance(row.value_text, str) and isinstance(want, str) and want.startswith("["):
+        return bool(json.loads(row.value_text) == json.loads(want))
+    if isinstance(want, float):
+        return row.reading == pytest.approx(want, rel=1e-12, abs=1e-12)
+    return row.reading == want
+
+
+def changes(name: str, first: int, last: int) -> set[int]:
+    """Ticks at which a server that reports changes must speak of a node; it may say more."""
+    said = {k: (status_at(name, k), repr(expected(name, k))) for k in range(first, last + 1)}
+    return {k for k in said if k == first or said[k] != said[k - 1]}
+
+
+def compare_nodes(broker: Broker, period_ms: int, least: int) -> None:
+    """Every row equals the formula, and no tick at which a node changed is missing in its span or there twice."""
+    found = records(broker)
+    assert set(found) == set(NODES)
+    ticks = {name: [tick_of(row.source_ns, period_ms) for row in rows] for name, rows in found.items()}
+    wrong = [
+        f"{name} at tick {k}: {row.reading!r} {row.status:#x}, want {expected(name, k)!r}"
+        for name, rows in found.items()
+        for row, k in zip(rows, ticks[name], strict=True)
+        if not is_right(row, k)
+    ]
+    # the last publications before the end may hold some nodes of a tick and not others
+    last = min(max(ticks[name]) for name in ("UInt32", "Int32", "Text", "Odd")) - 1
+    holes = {name: changes(name, ticks[name][0], last) - set(ticks[name]) for name in NODES}
+    assert not any(holes.values()), {name: sorted(hole) for name, hole in holes.items() if hole}
+    assert all(seen == sorted(set(seen)) for seen in ticks.values()), "a tick is there twice, or out of order"
+    assert len(ticks["UInt32"]) >= least
+    table("node-opcua", Counter({name: len(rows) for name, rows in found.items()}), wrong)
+
+
+async def test_every_tick_of_every_node_is_in_sql_over_a_kill(
+    node_server: NodeOpcUa, make_broker: Callable[..., Broker], eventually: Eventually
+) -> None:
+    """29 nodes of all types: no value is wrong, no tick missing or doubled, although acquire was killed midway."""
+    fast = {"sampling": "50ms", "publishing": "200ms"}
+    source = {"kind": "opcua", "endpoint": node_server.endpoint, "security": "None", "subscription": fast}
+    broker = make_broker(source, node_tags())
+    ticks = "SELECT count(*) FROM v_records WHERE path LIKE '%/UInt32'"
+    await eventually(lambda: broker.count(ticks) >= 10, 30)
+    broker.kill("acquire")
+    broker.start("acquire")
+    await eventually(lambda: broker.count(ticks) >= 30, 40)
+    assert broker.end("acquire") == 0
+    assert broker.end("core") == 0
+    compare_nodes(broker, node_server.period_ms, 30)
+    assert broker.rows("SELECT DISTINCT cause FROM v_gaps") == [("not_running",)]
+    assert broker.rows("SELECT * FROM v_quarantine") == []
+
+
+async def test_encrypted_with_a_user_once_the_certificate_is_trusted(
+    node_server: NodeOpcUa, make_broker: Callable[..., Broker], eventually: Eventually, tmp_path: Path
+) -> None:
+    """SignAndEncrypt: the source says which file to move, and all values are right once a person has moved it."""
+    (tmp_path / "password").write_text("dev-secret\n")
+    os.chmod(tmp_path / "password", 0o600)
+    source = {
+        "kind": "opcua",
+        "endpoint": node_server.endpoint,
+        "security": "Basic256Sha256/SignAndEncrypt",
+        "user": {"name": "dev", "password": "file:password"},
+        "subscription": {"sampling": "50ms", "publishing": "200ms"},
+    }
+    broker = make_broker(source, node_tags())
+    await eventually(lambda: broker.source("peer").get("state") == "failing", 20)
+    assert "is not trusted; compare the fingerprint at the server, then move" in broker.source("peer")["error"]
+    pki = tmp_path / "var" / "sources" / "peer" / "pki"
+    [refused] = (pki / "rejected").iterdir()
+    refused.rename(pki / "trusted" / refused.name)
+    await eventually(lambda: broker.count("SELECT count(*) FROM v_records WHERE path LIKE '%/UInt32'") >= 10, 30)
+    assert broker.end("acquire") == 0
+    assert broker.end("core") == 0
+    compare_nodes(broker, node_server.period_ms, 10)
+    [(cause, detail, to_ns)] = broker.rows("SELECT cause, detail, to_ns FROM v_gaps")
+    assert cause == "link_down"
+    assert "is not trusted" in detail
+    assert to_ns is not None
+
+
+# Modbus
+
+
+def register_tags() -> tuple[list[dict[str, Any]], dict[str, Callable[[int], float | None]]]:
+    """Every value that the server has, three addresses that it has not, and the formula of each by name."""
+    tags: list[dict[str, Any]] = []
+    want: dict[str, Callable[[int], float | None]] = {}
+
+    def add(address: str, type_: str, value: Callable[[int], float | None], order: str = "ABCD") -> None:
+        name = address.replace(".", "_")
+        want[name] = value
+        path = f"Acme/Lyon/Line1/{name}"
+        tag = {"path": path, "source": "peer", "address": address, "type": type_, "unit": "1", "byte_order": order}
+        tags.append(tag)
+
+    for prefix, ahead in (("HR", 0), ("IR", 1)):
+        for place, (offset, type_, order, _) in enumerate(formula(0)):
+            add(f"{prefix}{offset}", type_, lambda k, p=place, a=ahead: formula(k + a)[p][3], order)
+        add(f"{prefix}0.0", "bool", lambda k, a=ahead: (k + a) & 1)
+        add(f"{prefix}59", "uint16", lambda k: 0)
+        add(f"{prefix}60", "uint16", lambda k: None)
+        add(f"{prefix}200", "float32", lambda k: None)
+    for prefix in ("C", "DI"):
+        for bit in range(16):
+            add(f"{prefix}{bit}", "bool", lambda k, b=bit: k >> b & 1)
+    return tags, want
+
+
+async def test_every_register_equals_the_formula(
+    modbus_port: int, make_broker: Callable[..., Broker], eventually: Eventually
+) -> None:
+    """Four tables, both word orders: no value is wrong, no second is missing, address 60 is bad and it alone."""
+    tags, want = register_tags()
+    source = {
+        "kind": "modbus",
+        "host": "127.0.0.1",
+        "port": modbus_port,
+        "scan": "200ms",
+        "address_style": "zero_based",
+    }
+    broker = make_broker(source, tags)
+    await eventually(lambda: broker.count("SELECT count(*) FROM v_records WHERE path LIKE '%/HR22'") >= 40, 40)
+    assert broker.end("acquire") == 0
+    assert broker.end("core") == 0
+
+    found = records(broker)
+    assert set(found) == set(want)
+    matched: Counter[str] = Counter()
+    wrong = []
+    for name, rows in found.items():
+        for row in rows:
+            # the request was on its way for less than a scan: the tick of the answer, or the one before
+            candidates = {(row.source_ns - at) // 1_000_000_000 - START_MS // 1000 for at in (0, 200_000_000)}
+            values = {want[name](k) for k in candidates}
+            bad = status.quality(row.status) is status.Quality.BAD
+            if row.value not in values or bad != (values == {None}):
+                wrong.append(f"{name}: {row.value!r} {row.status:#x}, want one of {values}")
+            matched[f"{name.rstrip('0123456789_')} {'bad' if bad else 'good'}"] += 1
+    table("libmodbus", matched, wrong)
+    assert {name for name, rows in found.items() if rows[0].value is None} == {"HR60", "HR200", "IR60", "IR200"}
+    counted = sorted({-int(row.value) for row in found["HR22"] if row.value is not None})
+    assert counted == list(range(counted[0], counted[-1] + 1)), "a second is missing"
+    assert len(counted) >= 7
+    # one poll reads HR22 and HR24 in one block: both are of one tick, whatever the clock says
+    pairs = zip(found["HR22"], found["HR24"], strict=True)
+    assert all(a.value is not None and b.value == -3 * a.value % 2**32 for a, b in pairs)
+
+
+# MQTT
+
+TICKS = 12
+
+
+async def _publish(shared: Path, port: int, ticks: int) -> None:
+    script = shared / "peers" / "mqtt" / "publish.sh"
+    publisher = await asyncio.create_subprocess_exec("sh", str(script), str(port), str(ticks))
+    assert await publisher.wait() == 0
+
+
+async def test_every_message_of_mosquitto_pub_is_in_sql(
+    shared: Path,
+    mosquitto: int,
+    need: Callable[[str], str],
+    make_broker: Callable[..., Broker],
+    eventually: Eventually,
+) -> None:
+    """JSON, plain, array and retained topics equal the script; the broken payload is quarantined and costs no other."""
+    need("mosquitto_pub")
+    await _publish(shared, mosquitto, 1)  # leaves the retained recipe R0 behind
+    subscriptions = [
+        {"filter": f"line1/press/{topic}", "decode": "plain" if topic == "temperature" else "json"}
+        for topic in ("json", "temperature", "array", "config")
+    ]
+    source = {"kind": "mqtt", "broker": f"mqtt://127.0.0.1:{mosquitto}", "subscriptions": subscriptions}
+    addresses = {
+        "Seq": ("json#seq", "uint32"),
+        "Temperature": ("json#temperature", "float64"),
+        "Running": ("json#running", "bool"),
+        "Plain": ("temperature", "float64"),
+        "First": ("array#[0]", "int32"),
+        "Second": ("array#[1]", "int32"),
+        "Recipe": ("config#recipe", "string[8]"),
+    }
+    tags = [
+        {
+            "path": f"Acme/Lyon/Line1/{name}",
+            "source": "peer",
+            "address": f"line1/press/{at}",
+            "type": type_,
+            "unit": "1",
+        }
+        for name, (at, type_) in addresses.items()
+    ]
+    broker = make_broker(source, tags)
+    await eventually(lambda: broker.count() == 1, 20)
+    await _publish(shared, mosquitto, TICKS)
+    await eventually(lambda: broker.count() == 1 + 6 * TICKS + 2, 10)
+    assert broker.end("acquire") == 0
+    assert broker.end("core") == 0
+
+    found = records(broker)
+    ticks = range(TICKS)
+    assert [row.value for row in found["Seq"]] == list(ticks)
+    want: dict[str, list[object]] = {
+        "Seq": list(ticks),
+        "Temperature": [60 + k % 10 + 0.5 for k in ticks],
+        "Running": [1.0] * TICKS,
+        "Plain": [60 + k % 10 + 0.5 for k in ticks],
+        "First": list(ticks),
+        "Second": [k + 1 for k in ticks],
+        "Recipe": ["R0", "R0", "R1"],
+    }
+    matched = Counter({name: len(rows) for name, rows in found.items()})
+    wrong = [name for name, rows in found.items() if [row.reading for row in rows] != want[name]]
+    table("mosquitto_pub", matched, wrong)
+    assert all(row.flags & status.Flag.ARRIVAL_TIME for rows in found.values() for row in rows)
+    retained = [bool(row.flags & status.Flag.RETAINED) for row in found["Recipe"]]
+    assert retained == [True, False, False]
+    assert [row.status for row in found["Recipe"]] == [status.UNCERTAIN_LAST_USABLE, status.GOOD, status.GOOD]
+    [(place, raw, reason)] = broker.rows("SELECT place, raw, reason FROM v_quarantine")
+    assert (place, raw) == ("line1/press/json", b'{"seq": ')
+    assert reason
+    # it came between the messages of tick 5 and 6
+    [(refused_ns,)] = broker.rows("SELECT received_ns FROM v_quarantine")
+    assert found["Seq"][5].received_ns <= refused_ns <= found["Seq"][6].received_ns
