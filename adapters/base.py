@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -75,18 +75,29 @@ class AdapterContext:
     base_dir: Path = field(default_factory=Path.cwd)
 
 
+#: ``kept``: the peer held everything since ``covered_ns`` and delivers it, nothing is lost. ``lost``: it did not; the
+#: adapter returns a Gap or the runner's stands. ``unknown``: the protocol cannot say (polling).
+Continuity = Literal["kept", "lost", "unknown"]
+
+
 class Adapter(Protocol):
     """
     Reads batches from one source.
 
     The runner calls ``connect`` until it returns, then ``read`` in a loop. No two calls overlap, so implementations
-    need no locks. ``__init__`` does no I/O. ``counters`` only ever grow; the runner publishes them with the source's
+    need no locks. ``__init__`` does no I/O. Growth of any counter is a sign of life (keep-alives must be counted).
+
+    ``covered_ns`` (UTC) is the time up to which everything the source had to say was handed over and settled, kept
+    current by keep-alives; None where the protocol cannot say. ``continuity`` is what the last ``connect`` found out.
+    ``counters`` only ever grow; the runner publishes them with the source's
     name (``overflow``, ``refused_items``, ``dropped``, …). ``facts`` are texts for the diagnostics page, such as
     requested against revised intervals.
     """
 
     counters: Counter[str]
     facts: dict[str, str]
+    covered_ns: int | None
+    continuity: Continuity
 
     async def connect(self) -> None:
         """
@@ -120,7 +131,7 @@ class AdapterSpec(Generic[C]):
     """
     One registered kind.
 
-    ``check_address(address, type)`` returns what is wrong with an address of this kind, or None.
+    ``check_tag(options, tag)`` returns what is wrong with a tag for a source of this kind, or None.
     """
 
     kind: str

@@ -64,6 +64,7 @@ def source_lost(source: str, reason: str, retry_s: float) -> None:
     RECONNECTS.labels(source).inc()
     _log.warning("source_lost", source=source, reason=reason, retry_s=round(retry_s, 3))
 
+
 IN_SQL = Counter("fairlead_in_sql_entries", "Journal entries committed to SQL.", registry=CORE)
 INGEST_LAG = Gauge("fairlead_ingest_lag_seconds", "Age of the newest committed entry at its commit.", registry=CORE)
 
@@ -77,6 +78,16 @@ def bundle_committed(count: int, lag_s: float) -> None:
 def store_refused(reason: str, retry_s: float) -> None:
     """SQL cannot be written; the same entries are tried again."""
     _log.error("store_refused", reason=reason, retry_s=retry_s)
+
+
+def stage_began_anew(stage: str, reason: str) -> None:
+    """The saved state of a stage could not be read; it starts from nothing."""
+    _log.error("stage_began_anew", stage=stage, reason=reason)
+
+
+def entry_refused(epoch: int, seq: int, reason: str) -> None:
+    """A stage failed at a journal entry; the entry goes to quarantine."""
+    _log.error("entry_refused", epoch=epoch, seq=seq, reason=reason)
 
 
 def annotation_not_stored(anomaly_id: str, reason: str) -> None:

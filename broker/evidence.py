@@ -8,16 +8,18 @@ journal gives the same evidence, however the commits fell.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
 
 from broker.catalogue import catalogue
-from broker.store.rows import Window
+from broker.store.rows import GapRow, RecordRow, Window
+from schemas.annotation import number
 from schemas.anomaly import Anomaly, Direction, Kind, Member
 from schemas.evidence import Evidence, Fact
-from schemas.status import Quality, quality_of
+from schemas.status import Quality, quality, quality_of
 from schemas.tagmap import Tag, TagMap
 
 #: What was normal is taken from this stretch before the onset.
@@ -27,6 +29,7 @@ GUARD_NS: Final = 2_000_000_000
 MAX_DEVIATIONS: Final = 8
 MAX_NEIGHBOURS: Final = 5
 MAX_OTHERS: Final = 3
+MAX_GAPS: Final = 1
 #: A tag of the same equipment that moved by so many sigmas is a deviation although no detector has spoken yet.
 MOVED_SIGMAS: Final = 5.0
 #: Fewer good samples than this say nothing about what is normal.
@@ -38,6 +41,16 @@ class Records(Protocol):
 
     def window(self, path: str, from_ns: int, to_ns: int, *, upto: int, limit: int = 5000) -> Window:
         """Samples of a tag with ``from_ns <= source_ts < to_ns`` and ``seq <= upto``; the latest *limit* of them."""
+        ...
+
+    def last_value(self, path: str, before_ns: int, *, upto: int) -> RecordRow | None:
+        """The newest record of a tag before a time with ``seq <= upto``, or None."""
+        ...
+
+    def gaps_between(
+        self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None
+    ) -> Sequence[GapRow]:
+        """Holes of these tags (and of everything) that touch a span."""
         ...
 
     def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[tuple[Anomaly, str | None, str | None]]:
@@ -89,24 +102,29 @@ def _reach(member: Member) -> int:
     return round(math.log(distance, 4)) if math.isfinite(distance) and distance > 1 else 0
 
 
-def build_evidence(records: Records, tag_map: TagMap, anomaly: Anomaly, record_seq: int) -> Evidence:
+def build_evidence(
+    records: Records, tag_map: TagMap, anomaly: Anomaly, record_seq: int, elsewhere: Collection[str] = ()
+) -> Evidence:
     """
     Compute the numbered facts of one anomaly revision.
 
-    At most 16 facts: deviations in order of onset, then equipment state and set-point changes, similar past
-    episodes, and neighbours that stayed normal.
+    *elsewhere* are paths that belong to other open episodes; nothing is said of them here. At most 18 facts:
+    deviations in order of onset, then gaps, equipment state and set-point changes, a similar past episode, and
+    neighbours that stayed normal.
     """
     tags = [tag for tag in tag_map.tags if tag.equipment == anomaly.equipment]
     by_path = {tag.path: tag for tag in tags}
     equipment = tag_map.equipment_by_path.get(anomaly.equipment)
     now_ns = anomaly.updated_ns + 1
     deviations = _member_facts(records, anomaly, by_path, record_seq, now_ns)
-    moved, neighbours = _other_tags(records, anomaly, tags, record_seq, now_ns)
+    others = [tag for tag in tags if tag.path not in elsewhere]
+    moved, neighbours = _other_tags(records, anomaly, others, record_seq, now_ns)
     context = _context(records, anomaly, tags, equipment.state if equipment else None, record_seq, now_ns)
     ordered = sorted(deviations + moved, key=lambda fact: (fact.from_ns or 0, fact.path or ""))[:MAX_DEVIATIONS]
     ranked = [fact.model_copy(update={"rank": rank}) for rank, fact in enumerate(ordered, 1)]
     history = _history(records, anomaly)
-    facts = [*ranked, *context[:MAX_OTHERS], *history, *neighbours[:MAX_NEIGHBOURS]]
+    gaps = _gaps(records, anomaly, tags, now_ns)
+    facts = [*ranked, *gaps, *context[:MAX_OTHERS], *history, *neighbours[:MAX_NEIGHBOURS]]
     options = catalogue(equipment.equipment_class if equipment else None)
     return Evidence(
         anomaly_id=anomaly.anomaly_id,
@@ -141,7 +159,7 @@ def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], u
     facts = []
     for member in _strongest(anomaly.members):
         tag = by_path.get(member.path)
-        before = _baseline(records, member.path, member.onset_ns, upto)
+        before = _baseline(records, member.path, tag.deadband if tag else 0.0, member.onset_ns, upto)
         during = records.window(member.path, member.onset_ns, now_ns, upto=upto)
         value = _extreme(during, member, before)
         sigmas = None
@@ -175,16 +193,24 @@ def _extreme(during: Window, member: Member, before: _Level | None) -> float | N
     numbers = during.value[np.isfinite(during.value)]
     if not len(numbers) or member.direction in {"flat", "silent"}:
         return told
+    # the window is cut to its latest rows; the detector has seen all of them
     if member.direction == "rose":
-        return float(numbers.max())
+        return max(float(numbers.max()), told if told is not None else -math.inf)
     if member.direction == "fell":
-        return float(numbers.min())
+        return min(float(numbers.min()), told if told is not None else math.inf)
     middle = before.mean if before is not None else float(np.median(numbers))
     return float(numbers[np.argmax(np.abs(numbers - middle))])
 
 
-def _baseline(records: Records, path: str, onset_ns: int, upto: int) -> _Level | None:
-    return _level(records.window(path, onset_ns - BASELINE_NS, onset_ns - GUARD_NS, upto=upto))
+def _baseline(records: Records, path: str, deadband: float, onset_ns: int, upto: int) -> _Level | None:
+    """What was normal before the onset; of a tag that reports changes only, the last value it reported."""
+    found = _level(records.window(path, onset_ns - BASELINE_NS, onset_ns - GUARD_NS, upto=upto))
+    if found is not None or deadband <= 0:
+        return found
+    last = records.last_value(path, onset_ns - GUARD_NS, upto=upto)
+    if last is None or last.value is None or quality(last.status) != Quality.GOOD:
+        return None
+    return _Level(last.value, deadband, last.value - deadband, last.value + deadband)
 
 
 def _other_tags(
@@ -197,10 +223,12 @@ def _other_tags(
     for tag in tags:
         if tag.path in named or tag.role in {"state", "sp", "good_count", "reject_count", "order", "lot"} or tag.enum:
             continue
-        before = _baseline(records, tag.path, anomaly.onset_ns, upto)
-        since = records.window(tag.path, anomaly.onset_ns - GUARD_NS, now_ns, upto=upto)
+        before = _baseline(records, tag.path, tag.deadband, anomaly.onset_ns, upto)
+        since = records.window(tag.path, anomaly.onset_ns, now_ns, upto=upto)
         ok = (quality_of(since.status) == Quality.GOOD) & np.isfinite(since.value)
-        if before is None or not ok.any():
+        # without a good sample in the later half of the episode nothing can be said of the tag
+        half_ns = anomaly.onset_ns + (now_ns - anomaly.onset_ns) // 2
+        if before is None or not ok.any() or since.source_ns[ok][-1] < half_ns:
             continue
         recent, when = since.value[ok][-3:], since.source_ns[ok]
         level = float(np.median(recent))
@@ -230,31 +258,46 @@ def _other_tags(
 def _context(
     records: Records, anomaly: Anomaly, tags: list[Tag], state_path: str | None, upto: int, now_ns: int
 ) -> list[Fact]:
+    """State of the equipment, and set points that were changed shortly before."""
     facts: list[Fact] = []
     for tag in tags:
+        now = _number(records.last_value(tag.path, now_ns, upto=upto)) if tag.role in {"state", "sp"} else None
+        if now is None:
+            continue
         if tag.path == state_path or tag.role == "state":
-            window = records.window(tag.path, anomaly.onset_ns - 10 * BASELINE_NS, now_ns, upto=upto, limit=1)
-            if len(window.value) and np.isfinite(window.value[-1]):
-                number = int(window.value[-1])
-                text = (tag.enum or {}).get(number, str(number))
-                facts.append(Fact(id="E1", kind="state", path=tag.path, role="state", value=float(number), text=text))
-        elif tag.role == "sp":
-            window = records.window(tag.path, anomaly.onset_ns - BASELINE_NS, now_ns, upto=upto)
-            values = window.value[np.isfinite(window.value)]
-            if len(values) > 1 and values[0] != values[-1]:
-                facts.append(
-                    Fact(
-                        id="E1",
-                        kind="setpoint",
-                        path=tag.path,
-                        role="sp",
-                        unit=tag.unit,
-                        baseline=float(values[0]),
-                        value=float(values[-1]),
-                        samples=len(values),
-                    )
-                )
+            text = (tag.enum or {}).get(int(now), number(now))
+            facts.append(Fact(id="E1", kind="state", path=tag.path, role="state", value=now, text=text))
+            continue
+        before = _number(records.last_value(tag.path, anomaly.onset_ns - BASELINE_NS, upto=upto))
+        if before is None:
+            earliest = records.window(tag.path, anomaly.onset_ns - BASELINE_NS, now_ns, upto=upto).value
+            before = float(earliest[0]) if len(earliest) and np.isfinite(earliest[0]) else None
+        if before is not None and before != now:
+            facts.append(
+                Fact(id="E1", kind="setpoint", path=tag.path, role="sp", unit=tag.unit, baseline=before, value=now)
+            )
     return facts
+
+
+def _number(row: RecordRow | None) -> float | None:
+    return None if row is None or row.value is None or not math.isfinite(row.value) else row.value
+
+
+def _gaps(records: Records, anomaly: Anomaly, tags: list[Tag], now_ns: int) -> list[Fact]:
+    """Holes in the data of this equipment around the episode, the latest first."""
+    found = records.gaps_between([tag.path for tag in tags], anomaly.onset_ns - GUARD_NS, now_ns)
+    latest = sorted(found, key=lambda gap: (-gap.from_ns, gap.path or "", gap.cause))[:MAX_GAPS]
+    return [
+        Fact(
+            id="E1",
+            kind="gap",
+            path=gap.path,
+            from_ns=gap.from_ns,
+            to_ns=gap.to_ns,
+            text=gap.cause.replace("_", " "),
+        )
+        for gap in latest
+    ]
 
 
 def _history(records: Records, anomaly: Anomaly) -> list[Fact]:
@@ -262,6 +305,10 @@ def _history(records: Records, anomaly: Anomaly) -> list[Fact]:
     first = anomaly.members[0].path
     for past, cause, verdict in records.past_episodes(anomaly.equipment, anomaly.onset_ns, 10):
         if past.kind == anomaly.kind and past.members[0].path == first and past.anomaly_id != anomaly.anomaly_id:
-            said = f"{verdict} as {cause}" if verdict and cause else "not reviewed"
-            return [Fact(id="E1", kind="history", from_ns=past.onset_ns, text=f"a similar episode was {said}")]
+            text = "a similar episode was not reviewed"
+            if verdict == "rejected":
+                text = f"a similar episode: {cause or 'the explanation'} was proposed, and rejected"
+            elif verdict is not None:
+                text = f"a similar episode was {cause or 'unknown'}, {verdict} by a person"
+            return [Fact(id="E1", kind="history", from_ns=past.onset_ns, text=text)]
     return []

@@ -120,9 +120,34 @@ def number(value: float) -> str:
     return f"{value:.3e}"
 
 
+#: UCUM to what people write in a plant; anything else is shown as UCUM.
+_SYMBOLS = {
+    "1": "",
+    "Cel": "°C",
+    "[degF]": "°F",
+    "m3/h": "m³/h",
+    "m3": "m³",
+    "kW.h": "kWh",
+    "kV.A": "kVA",
+    "{rev}/min": "rpm",
+    "bar{gauge}": "barg",
+    "m3{normal}/h": "Nm³/h",
+    "{pcs}": "pcs",
+}
+
+
+def symbol(unit: str) -> str:
+    """A UCUM unit as people write it; empty for a number without unit."""
+    return _SYMBOLS.get(unit, unit)
+
+
+def with_unit(value: float, unit: str) -> str:
+    """A number with its unit as people read it."""
+    return f"{number(value)} {symbol(unit)}".rstrip()
+
+
 def phrase(fact: Fact) -> str:
     """One fact as a clause, written by code: tag, value and unit are the measured ones."""
-    unit = "" if fact.unit == "1" else f" {fact.unit}"
     if fact.kind == "neighbour":
         return f"{fact.name} stayed normal"
     if fact.kind == "state":
@@ -130,18 +155,18 @@ def phrase(fact: Fact) -> str:
     if fact.kind == "gap":
         return f"samples of {fact.name or 'the source'} are missing ({fact.text})"
     if fact.kind == "setpoint" and fact.value is not None and fact.baseline is not None:
-        return f"{fact.name} was set from {number(fact.baseline)} to {number(fact.value)}{unit}"
+        return f"{fact.name} was set from {number(fact.baseline)} to {with_unit(fact.value, fact.unit)}"
     if fact.kind == "history":
         return fact.text
     if fact.direction == "silent":
         return f"{fact.name} sends no samples"
     if fact.direction == "flat" and fact.value is not None:
-        return f"{fact.name} does not move from {number(fact.value)}{unit}"
+        return f"{fact.name} does not move from {with_unit(fact.value, fact.unit)}"
     if fact.value is None:
         return f"{fact.name} deviates"
-    text = f"{fact.name} {fact.direction or 'moved'} to {number(fact.value)}{unit}"
+    text = f"{fact.name} {fact.direction or 'moved'} to {with_unit(fact.value, fact.unit)}"
     if fact.baseline is not None:
-        text += f" (before: {number(fact.baseline)}{unit})"
+        text += f" (before: {with_unit(fact.baseline, fact.unit)})"
     return text
 
 

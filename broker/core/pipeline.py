@@ -2,7 +2,7 @@
 From the journal into SQL: the deterministic half of Fairlead, and its only writer.
 
 One bundle of entries is one transaction: records, gaps, rejects, anomalies, evidence, rules' annotations and the
-position commit together. Stage state is saved at least every ten seconds of journal time; after a restart the stages
+position commit together. Stage state is saved every ten seconds of journal time; after a restart the stages
 are loaded, run on from there, and their outputs up to the committed position are thrown away.
 """
 
@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
+import detectors.base
+import normalizers.base
 from broker import events
 from broker.evidence import build_evidence, signature
 from broker.store import Store, Transaction
 from detectors.detection import Detection
 from llm.rules import annotate_by_rules
-from normalizers.base import UnknownMap
 from normalizers.normalizer import Normalizer
 from schemas.anomaly import Anomaly
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Position, Tick
@@ -27,7 +29,9 @@ from schemas.samples import Gap, GapCause, Reject, SampleBatch
 from schemas.tagmap import TagMap
 
 #: Stage state is saved when so much journal time has passed since the last save.
-SAVE_EVERY_NS: Final = 5_000_000_000
+SAVE_EVERY_NS: Final = 10_000_000_000
+#: Refused entries that are remembered; their journal segments are gone long before there are so many.
+MAX_REFUSED: Final = 1000
 #: Maps that stages keep, so that the saved state can be read again.
 KEPT_MAPS: Final = 4
 #: Entries in one transaction at most.
@@ -56,6 +60,10 @@ class Pipeline:
         self._detection = detection
         self._maps: list[TagMap] = [TagMap(site="", tags=())]
         self._explained: dict[str, tuple[str, ...]] = {}
+        self._open_paths: dict[str, tuple[str, ...]] = {}
+        self._unmapped: dict[str, Gap] = {}
+        self._refused: dict[Position, str] = {}
+        self.at: Entry | None = None
         self._read_to = Position(0, 0)
         self._saved_ns = 0
 
@@ -63,6 +71,11 @@ class Pipeline:
     def position(self) -> Position:
         """Last entry that the stages have seen."""
         return self._read_to
+
+    @property
+    def wall_ns(self) -> int:
+        """Wall time of the last entry that the stages have seen; 0 before the first."""
+        return self.at.wall_ns if self.at is not None else 0
 
     def restore(self) -> None:
         """
@@ -72,12 +85,20 @@ class Pipeline:
             StoreError: the store cannot be read.
         """
         committed = self._store.position()
+        refused = self._store.stage("refused")
+        if refused is not None:
+            self._refused = {Position(epoch, seq): why for epoch, seq, why in msgspec.msgpack.decode(refused)}
         saved = self._store.stage("pipeline")
         if saved is not None:
             state = msgspec.msgpack.decode(saved)
             self._read_to = Position(*state["position"])
             self._saved_ns = state["saved_ns"]
             self._explained = {key: tuple(value) for key, value in state["explained"].items()}
+            self._open_paths = {key: tuple(value) for key, value in state["open_paths"].items()}
+            self._unmapped = {
+                source: Gap(source, (), from_ns, None, GapCause.UNKNOWN_MAP, detail=detail)
+                for source, from_ns, detail in state["unmapped"]
+            }
             for body in state["maps"]:
                 self._use_map(body, None)
             self._restore_stage("normalizer", self._normalizer)
@@ -96,8 +117,24 @@ class Pipeline:
 
     def _restore_stage(self, name: str, stage: Normalizer | Detection) -> None:
         state = self._store.stage(name)
-        if state is not None:
+        if state is None:
+            return
+        try:
             stage.restore(state)
+        except (normalizers.base.BadState, detectors.base.BadState) as error:
+            # an older or damaged state: the stage learns anew, the records go on
+            events.stage_began_anew(name, str(error))
+
+    def refuse(self, entry: Entry, reason: str) -> None:
+        """
+        Never process this entry: it becomes a quarantine row, and everything behind it goes on.
+
+        For an entry at which a stage failed; call on a fresh, restored pipeline.
+        """
+        self._refused[entry.position] = reason
+        with self._store.transaction() as tx:
+            kept = sorted(self._refused.items())[-MAX_REFUSED:]
+            tx.save_stage("refused", msgspec.msgpack.encode([[*place, why] for place, why in kept]))
 
     def run_once(self) -> int:
         """
@@ -135,6 +172,8 @@ class Pipeline:
             "position": list(self._read_to),
             "saved_ns": self._saved_ns,
             "explained": {key: list(value) for key, value in self._explained.items()},
+            "open_paths": {key: list(value) for key, value in self._open_paths.items()},
+            "unmapped": [[gap.source, gap.from_ns, gap.detail] for gap in self._unmapped.values()],
             "maps": [tag_map.body for tag_map in self._maps if tag_map.tags],
         }
         tx.save_stage("pipeline", msgspec.msgpack.encode(state))
@@ -152,7 +191,14 @@ class Pipeline:
 
     def _step(self, entry: Entry, tx: Transaction | None) -> None:
         body = entry.body
-        if isinstance(body, SampleBatch):
+        self.at = entry
+        if entry.position in self._refused:
+            if tx is not None:
+                source = getattr(body, "source", "")
+                place = f"journal entry {entry.epoch}/{entry.seq}"
+                reject = Reject(source, place, self._refused[entry.position], repr(body)[:4096].encode(), entry.wall_ns)
+                tx.reject(reject, entry.position)
+        elif isinstance(body, SampleBatch):
             self._samples(entry, body, tx)
         elif isinstance(body, Tick):
             self._anomalies(self._detection.tick(entry.wall_ns), tx, entry)
@@ -172,16 +218,19 @@ class Pipeline:
     def _samples(self, entry: Entry, batch: SampleBatch, tx: Transaction | None) -> None:
         try:
             records = self._normalizer.step(batch, entry.position)
-        except UnknownMap:
-            # halting the source without a word would hide the loss: the hole is a gap row
-            if tx is not None:
-                times = batch.source_ns
-                start = int(times.min()) if len(times) else entry.wall_ns
-                end = int(times.max()) if len(times) else entry.wall_ns
-                gap = Gap(batch.source, (), start, end, GapCause.UNKNOWN_MAP, map_revision=batch.map_revision)
-                tx.gap(gap, entry.position)
+        except normalizers.base.UnknownMap:
+            # the source is halted until its map comes: one open gap says so
+            if batch.source not in self._unmapped:
+                detail = f"map {batch.map_revision.hex()}"
+                gap = Gap(batch.source, (), batch.received_ns, None, GapCause.UNKNOWN_MAP, detail=detail)
+                self._unmapped[batch.source] = gap
+                if tx is not None:
+                    tx.gap(gap, entry.position)
             return
+        halted = self._unmapped.pop(batch.source, None)
         if tx is not None:
+            if halted is not None:
+                tx.gap(replace(halted, to_ns=batch.received_ns), entry.position)
             tx.records(records)
         self._anomalies(self._detection.records(records), tx, entry)
 
@@ -189,6 +238,7 @@ class Pipeline:
         for anomaly in anomalies:
             if tx is not None:
                 tx.anomaly(anomaly)
+            self._open_paths[anomaly.anomaly_id] = tuple(member.path for member in anomaly.members)
             seen = signature(anomaly)
             if self._explained.get(anomaly.anomaly_id) != seen:
                 self._explained[anomaly.anomaly_id] = seen
@@ -196,8 +246,10 @@ class Pipeline:
                     self._explain(tx, anomaly, entry)
             if anomaly.state == "closed":
                 self._explained.pop(anomaly.anomaly_id, None)
+                self._open_paths.pop(anomaly.anomaly_id, None)
 
     def _explain(self, tx: Transaction, anomaly: Anomaly, entry: Entry) -> None:
-        evidence = build_evidence(tx, self._maps[-1], anomaly, tx.next_seq - 1)
+        others = {path for key, paths in self._open_paths.items() if key != anomaly.anomaly_id for path in paths}
+        evidence = build_evidence(tx, self._maps[-1], anomaly, tx.next_seq - 1, others)
         tx.evidence(evidence)
         tx.annotation(annotate_by_rules(evidence, detector_score=anomaly.detector_score, created_ns=entry.wall_ns))

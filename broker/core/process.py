@@ -72,7 +72,6 @@ async def _serve(config: Config, store: Store) -> int:
     writer = Writer(
         store,
         lambda: Pipeline(store, journal, Normalizer(config.normalize), Detection(config.detection)),
-        time.time_ns,
     )
     reasoner = Reasoner(config.llm, base_dir=config.base_dir, now_ns=time.time_ns)
     reasoning = ReasoningService(store.reader(), writer, reasoner, time.time_ns)

@@ -42,7 +42,12 @@ class ReasoningService:
         await self._reasoner.start()
         while True:
             self._wake.clear()
-            if self._reasoner.state.status == "ready" and await self._work():
+            try:
+                worked = self._reasoner.state.status == "ready" and await self._work()
+            except Exception as error:  # noqa: BLE001 - one evidence must not end the service; rules stand for it
+                events.annotation_not_stored("", repr(error))
+                worked = False
+            if worked:
                 continue
             try:
                 await asyncio.wait_for(self._wake.wait(), POLL_S)

@@ -25,6 +25,9 @@ RETRY_S: Final = 0.5
 RETRY_MAX_S: Final = 10.0
 MAINTAIN_EVERY_S: Final = 30.0
 MAX_COMMANDS: Final = 1000
+ALIVE_S: Final = 30.0
+#: Entries at which a stage may fail before the process gives up: a fault of the program, not of the data.
+MAX_FAILURES: Final = 20
 
 
 class Writer:
@@ -34,10 +37,9 @@ class Writer:
     A bundle that the store refuses is tried again for ever, from the last saved stages: nothing is skipped.
     """
 
-    def __init__(self, store: Store, pipeline: Callable[[], Pipeline], now_ns: Callable[[], int]) -> None:
+    def __init__(self, store: Store, pipeline: Callable[[], Pipeline]) -> None:
         self._store = store
         self._make_pipeline = pipeline
-        self._now_ns = now_ns
         self._commands: queue.Queue[tuple[Command, Future[Any]]] = queue.Queue(MAX_COMMANDS)
         self._stop = threading.Event()
         self._drained = threading.Event()
@@ -79,8 +81,8 @@ class Writer:
             self._thread.join(timeout_s)
 
     def alive(self) -> bool:
-        """Whether the thread has gone round within the last ten seconds."""
-        return self._thread.is_alive() and time.monotonic() - self.beat_s < 10.0
+        """Whether the thread has gone round lately; waiting for a store that refuses is going round too."""
+        return self._thread.is_alive() and time.monotonic() - self.beat_s < ALIVE_S
 
     def _run(self) -> None:
         try:
@@ -94,11 +96,15 @@ class Writer:
                 self._on_end()
 
     def _repeat(self) -> None:
-        wait_s = RETRY_S
+        wait_s, failed, poison = RETRY_S, 0, None
         while True:
+            self.beat_s = time.monotonic()
+            pipeline = self._make_pipeline()
             try:
-                pipeline = self._make_pipeline()
                 pipeline.restore()
+                if poison is not None:
+                    pipeline.refuse(*poison)
+                    poison = None
                 self._loop(pipeline)
             except StoreError as error:
                 # the stages are ahead of SQL now; they are made anew from what was saved
@@ -107,6 +113,12 @@ class Writer:
                 if self._stop.wait(wait_s):
                     return
                 wait_s = min(wait_s * 2, RETRY_MAX_S)
+            except Exception as error:
+                failed += 1
+                if pipeline.at is None or failed > MAX_FAILURES:
+                    raise
+                poison = (pipeline.at, repr(error))
+                events.entry_refused(*pipeline.at.position, repr(error))
             else:
                 return
 
@@ -116,19 +128,20 @@ class Writer:
             self.beat_s = time.monotonic()
             self._run_commands(block=False)
             done = pipeline.run_once()
+            self.error = ""
+            if self.beat_s >= maintain_at and pipeline.wall_ns:
+                # retention follows the journal's time; this host's clock may be set to anything
+                self._store.maintain(pipeline.wall_ns)
+                maintain_at = time.monotonic() + MAINTAIN_EVERY_S
             if done:
-                self.error = ""
                 self.position = pipeline.position
                 if self._on_commit is not None:
                     self._on_commit()
-                continue
-            if self._stop.is_set():
+            elif self._stop.is_set():
                 pipeline.save()
                 return
-            if self.beat_s >= maintain_at:
-                self._store.maintain(self._now_ns())
-                maintain_at = time.monotonic() + MAINTAIN_EVERY_S
-            self._run_commands(block=True)
+            else:
+                self._run_commands(block=True)
 
     def _run_commands(self, *, block: bool) -> None:
         timeout = POLL_S if block else 0.0

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from broker.api.accounts import Person
 from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
-from schemas.annotation import UNKNOWN, Annotation, RejectReason, Review, number, phrase
+from schemas.annotation import UNKNOWN, Annotation, RejectReason, Review, number, phrase, symbol, with_unit
 from schemas.anomaly import Anomaly, Member
 from schemas.documents import Document, rfc3339
 from schemas.evidence import Evidence, Fact
@@ -148,16 +148,12 @@ def _trend(member: Member) -> dict[str, Any]:
     return {
         "path": member.path,
         "name": _name(member.path),
-        "unit": "" if member.unit == "1" else member.unit,
+        "unit": symbol(member.unit),
         "low": "" if member.low is None else repr(member.low),
         "high": "" if member.high is None else repr(member.high),
         "direction": member.direction,
-        "peak": "" if member.peak is None else _quantity(member.peak, member.unit),
+        "peak": "" if member.peak is None else with_unit(member.peak, member.unit),
     }
-
-
-def _quantity(value: float, unit: str) -> str:
-    return number(value) if unit == "1" else f"{number(value)} {unit}"
 
 
 def _options(evidence: Evidence | None) -> list[dict[str, str]]:
@@ -203,7 +199,7 @@ def _parts(text: str, evidence: Evidence | None) -> Iterator[dict[str, str]]:
 
 def _fact(fact: Fact) -> dict[str, Any]:
     def shown(value: float | None) -> str:
-        return "" if value is None else _quantity(value, fact.unit)
+        return "" if value is None else with_unit(value, fact.unit)
 
     return {
         "id": fact.id,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from broker.evidence import build_evidence, signature
-from broker.store.rows import Window
+from broker.store.rows import GapRow, RecordRow, Window
 from schemas.anomaly import Anomaly
 from schemas.evidence import Fact
 from schemas.status import BAD, GOOD
@@ -25,6 +26,7 @@ class MemoryRecords:
 
     rows: list[tuple[str, int, float, int, int]] = field(default_factory=list)
     past: list[tuple[Anomaly, str | None, str | None]] = field(default_factory=list)
+    gaps: list[GapRow] = field(default_factory=list)
 
     def add(self, name: str, from_s: int, to_s: int, level: float, *, noise: float = 0.1, status: int = GOOD) -> None:
         rng = np.random.default_rng(len(self.rows))
@@ -40,6 +42,18 @@ class MemoryRecords:
             np.array([r[2] for r in found], np.float64),
             np.array([r[3] for r in found], np.uint32),
         )
+
+    def last_value(self, path: str, before_ns: int, *, upto: int) -> RecordRow | None:
+        found = [r for r in self.rows if r[0] == path and r[1] < before_ns and r[4] <= upto]
+        if not found:
+            return None
+        _, at, value, status, seq = max(found, key=lambda row: row[1])
+        return RecordRow(seq, path, "1", at, None, at, value, None, None, status, 0, 0)
+
+    def gaps_between(
+        self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None
+    ) -> list[GapRow]:
+        return [gap for gap in self.gaps if gap.from_ns < to_ns and (gap.to_ns is None or gap.to_ns >= from_ns)]
 
     def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[tuple[Anomaly, str | None, str | None]]:
         return self.past[:limit]
@@ -143,7 +157,9 @@ def test_past_episode_with_its_verdict_is_a_fact(records: MemoryRecords, anomaly
 
     facts = build_evidence(records, TAGS, anomaly, len(records.rows)).facts
 
-    assert [f.text for f in facts if f.kind == "history"] == ["a similar episode was approved as Bearing wear"]
+    assert [f.text for f in facts if f.kind == "history"] == [
+        "a similar episode was Bearing wear, approved by a person"
+    ]
 
 
 def test_ids_are_consecutive_and_bounded(records: MemoryRecords, anomaly: Anomaly) -> None:
@@ -152,7 +168,7 @@ def test_ids_are_consecutive_and_bounded(records: MemoryRecords, anomaly: Anomal
     evidence = build_evidence(records, TAGS, anomaly.model_copy(update={"members": many}), len(records.rows))
 
     assert [fact.id for fact in evidence.facts] == [f"E{i}" for i in range(1, len(evidence.facts) + 1)]
-    assert len(evidence.facts) <= 17
+    assert len(evidence.facts) <= 18
 
 
 def test_growth_of_a_peak_is_no_new_evidence(anomaly: Anomaly) -> None:
@@ -165,3 +181,62 @@ def test_growth_of_a_peak_is_no_new_evidence(anomaly: Anomaly) -> None:
     assert signature(grown) == signature(anomaly)
     assert signature(anomaly.model_copy(update={"members": (far, *anomaly.members[1:])})) != signature(anomaly)
     assert signature(joined) != signature(anomaly)
+
+
+def test_rejected_cause_is_not_stated_as_if_it_were_true(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """A cause that a person rejected is told as rejected."""
+    earlier = anomaly.model_copy(update={"anomaly_id": "b2" * 8, "onset_ns": T0 - 10**15, "state": "closed"})
+    records.past = [(earlier, "Bearing wear", "rejected")]
+
+    facts = build_evidence(records, TAGS, anomaly, len(records.rows)).facts
+
+    assert [f.text for f in facts if f.kind == "history"] == [
+        "a similar episode: Bearing wear was proposed, and rejected"
+    ]
+
+
+def test_silent_neighbour_is_not_called_normal(anomaly: Anomaly) -> None:
+    """A tag without a good sample since the onset is not mentioned: nothing is known of it."""
+    memory = MemoryRecords()
+    memory.add("BearingTemp", -120, 6, 47.4)
+    memory.add("Flow", -120, 0, 38.0)
+
+    assert "Flow" not in _by_name(build_evidence(memory, TAGS, anomaly, len(memory.rows)).facts)
+
+
+def test_tag_of_another_open_episode_is_not_called_normal(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """What another open episode is about is left to that episode."""
+    other = [f"{P101}/Flow"]
+
+    assert "Flow" not in _by_name(build_evidence(records, TAGS, anomaly, len(records.rows), other).facts)
+
+
+def test_peak_beyond_the_window_is_kept(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """The window holds the latest rows of a long episode; the peak the detector saw before them counts."""
+    hot = anomaly.members[0].model_copy(update={"peak": 180.0})
+    evidence = build_evidence(
+        records, TAGS, anomaly.model_copy(update={"members": (hot, anomaly.members[1])}), len(records.rows)
+    )
+
+    assert _by_name(evidence.facts)["BearingTemp"].value == 180.0
+
+
+def test_set_point_reported_once_is_seen(anomaly: Anomaly) -> None:
+    """A set point that is reported by exception has one row in the window; the one before it lies outside."""
+    memory = MemoryRecords()
+    memory.add("Setpoint", -4000, -3999, 70.0, noise=0.0)
+    memory.add("Setpoint", -5, -4, 72.0, noise=0.0)
+    memory.add("BearingTemp", -120, 6, 47.4)
+
+    fact = _by_name(build_evidence(memory, TAGS, anomaly, len(memory.rows)).facts)["Setpoint"]
+
+    assert (fact.kind, fact.baseline, fact.value) == ("setpoint", 70.0, 72.0)
+
+
+def test_gap_during_the_episode_is_a_fact(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """A hole in the data of the equipment is stated with its cause."""
+    records.gaps = [GapRow(1, "plc", None, "link_down", T0 + SECOND, T0 + 3 * SECOND, False, "")]
+
+    facts = build_evidence(records, TAGS, anomaly, len(records.rows)).facts
+
+    assert [(f.kind, f.text) for f in facts if f.kind == "gap"] == [("gap", "link down")]

@@ -77,7 +77,7 @@ def test_approval_releases_one_annotation_and_one_request(ledger: MemoryLedger, 
     assert body.annotation_id == annotation.annotation_id
     assert request.requested_by == "a.moreau"
     assert request.sap_object == "10002345"
-    assert "74.2 Cel" in request.long_text
+    assert "74.2 °C" in request.long_text
     assert [action for _, action, _ in ledger.actions] == [
         "annotation_approved",
         "document_released",

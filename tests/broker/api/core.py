@@ -174,7 +174,6 @@ def running_core(folder: Path, *, more: str = "") -> Iterator[Core]:
         writer = Writer(
             store,
             lambda: Pipeline(store, journal, Normalizer(config.normalize), Detection(config.detection)),
-            time.time_ns,
         )
         writer.start()
         reasoner = Reasoner(config.llm, base_dir=config.base_dir, now_ns=time.time_ns)

@@ -55,14 +55,16 @@ class Clock:
         return self.now_ns
 
 
-def write_journal(folder: Path, seconds: int = 120, fault_at_s: float = 60.0) -> int:
+def write_journal(folder: Path, seconds: int = 120, fault_at_s: float = 60.0, *, mapped: bool = True) -> int:
     """Write the stream and return its number of samples."""
     plant = Plant(11, [Fault("bearing_wear", fault_at_s, ramp_s=4.0)])
     clock = Clock()
     writer = JournalWriter(folder, JournalOptions(), now_ns=clock, mono_ns=clock)
     writer.open()
-    mapped = tag_map()
-    futures = [writer.append(MapInForce(mapped.revision, mapped.body)), writer.append(Link("plc", True))]
+    site = tag_map()
+    futures = [writer.append(Link("plc", True))]
+    if mapped:
+        futures.append(writer.append(MapInForce(site.revision, site.body)))
     samples = 0
     for step in range(int(seconds * SECOND / PERIOD_NS)):
         clock.now_ns = T0 + step * PERIOD_NS
@@ -70,7 +72,7 @@ def write_journal(folder: Path, seconds: int = 120, fault_at_s: float = 60.0) ->
         now = plant.signals()
         batch = SampleBatch.build(
             "plc",
-            mapped.revision,
+            site.revision,
             clock.now_ns,
             tag=range(len(SIGNALS)),
             source_ns=[clock.now_ns + i for i in range(len(SIGNALS))],

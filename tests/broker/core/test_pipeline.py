@@ -84,15 +84,16 @@ def test_without_restore_rows_differ(journal_dir: Path, tmp_path: Path) -> None:
 
 
 class Poisoned(stream.Bundled):
-    """Hands out bundles whose last batch has columns of different lengths."""
+    """A journal in which one batch has columns of different lengths."""
+
+    BAD_SEQ = 141
 
     def read(self, after: Position, limit: int = 1000) -> list[stream.Entry]:
-        entries = super().read(after, limit)
-        places = [i for i, entry in enumerate(entries) if isinstance(entry.body, SampleBatch)]
-        bad = entries[places[-1]]
-        assert isinstance(bad.body, SampleBatch)
-        entries[places[-1]] = replace(bad, body=replace(bad.body, value=bad.body.value[:1]))
-        return entries
+        return [self._poison(entry) if entry.seq == self.BAD_SEQ else entry for entry in super().read(after, limit)]
+
+    def _poison(self, entry: stream.Entry) -> stream.Entry:
+        assert isinstance(entry.body, SampleBatch)
+        return replace(entry, body=replace(entry.body, value=entry.body.value[:1]))
 
 
 def test_position_commits_with_the_rows(journal_dir: Path, tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_position_commits_with_the_rows(journal_dir: Path, tmp_path: Path) -> No
         pipeline.restore()
         pipeline.run_once()
         before = store.position()
-        poisoned = stream.make_pipeline(store, Poisoned(files, [50]))
+        poisoned = stream.make_pipeline(store, Poisoned(files, [90]))
         poisoned.restore()
         with pytest.raises((IndexError, ValueError)):
             poisoned.run_once()
@@ -110,3 +111,63 @@ def test_position_commits_with_the_rows(journal_dir: Path, tmp_path: Path) -> No
 
     assert after == before
     assert before > Position(0, 0)
+
+
+def test_entry_that_cannot_be_processed_is_quarantined(journal_dir: Path, tmp_path: Path) -> None:
+    """One poisoned entry becomes a quarantine row; everything behind it is stored, also after a restart."""
+    with closing(stream.open_store(tmp_path)) as store, closing(JournalFiles(journal_dir)) as files:
+        journal = Poisoned(files, [50, 200])
+        pipeline = stream.make_pipeline(store, journal)
+        pipeline.restore()
+        failures = 0
+        while True:
+            try:
+                if not pipeline.run_once():
+                    break
+            except (IndexError, ValueError) as error:
+                failures += 1
+                failed = pipeline.at
+                assert failed is not None
+                pipeline = stream.make_pipeline(store, journal)
+                pipeline.restore()
+                pipeline.refuse(failed, repr(error))
+        again = stream.make_pipeline(store, journal)
+        again.restore()
+
+        assert again.position == store.position()
+    rows = stream.dump(tmp_path)
+    samples = 120 * 5 * len(stream.SIGNALS)
+    assert failures == 1
+    assert len(rows["quarantine"]) == 2
+    assert len(rows["records"]) == samples - len(stream.SIGNALS)
+
+
+def test_unknown_map_is_one_gap(tmp_path: Path) -> None:
+    """Batches of a map that the journal does not hold are one open gap of their source, not one each."""
+    folder = tmp_path / "journal"
+    stream.write_journal(folder, seconds=4, mapped=False)
+    with closing(stream.open_store(tmp_path / "s")) as store, closing(JournalFiles(folder)) as files:
+        pipeline = stream.make_pipeline(store, files)
+        pipeline.restore()
+        while pipeline.run_once():
+            pass
+    rows = stream.dump(tmp_path / "s")
+    assert rows["records"] == []
+    assert sorted(str(row) for row in rows["gaps"] if "unknown_map" in str(row)) != []
+    assert len(rows["gaps"]) == 2
+
+
+def test_damaged_stage_state_does_not_stop_the_core(journal_dir: Path, tmp_path: Path) -> None:
+    """A stage whose saved state cannot be read begins anew; records go on."""
+    with closing(stream.open_store(tmp_path)) as store, closing(JournalFiles(journal_dir)) as files:
+        pipeline = stream.make_pipeline(store, stream.Bundled(files, [300]))
+        pipeline.restore()
+        pipeline.run_once()
+        pipeline.save()
+        with store.transaction() as tx:
+            tx.save_stage("detection", b"\xc1")
+        fresh = stream.make_pipeline(store, files)
+        fresh.restore()
+        while fresh.run_once():
+            pass
+    assert len(stream.dump(tmp_path)["records"]) == 120 * 5 * len(stream.SIGNALS)
