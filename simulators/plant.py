@@ -168,8 +168,8 @@ class Plant:
         conductance = 9.5 * (1 - 0.62 * fouling)
         ntu = conductance / max(1.0, self._values["flow"] * 0.32)
         effectiveness = ntu / (1 + ntu)
-        hot_in = 96.0 + self._slow("hot", 6, 0.2)
-        feed = 18.0 + self._slow("feed", 6, 0.15)
+        hot_in = 96.0 + self._slow("hot", 6, 0.08)
+        feed = 18.0 + self._slow("feed", 6, 0.06)
         gain = effectiveness * (hot_in - feed) * (0.55 + steam / 9.0)
         product = self._lag("product", min(hot_in, feed + gain), 5.0)
         self._values["hot_in"], self._values["feed"] = hot_in, feed
@@ -213,7 +213,7 @@ class Plant:
             "P101.BearingTemp": self._sensed("bearing", v["bearing"], 0.08),
             "P101.Vibration": abs(self._sensed("vibration", v["vibration"], 0.04)),
             "P101.State": running,
-            "E201.ProductTemp": self._sensed("product", v["product"], 0.05),
+            "E201.ProductTemp": self._sensed("product", v["product"], 0.12),
             "E201.ProductSetpoint": self._loop.setpoint,
             "E201.ValvePosition": v["valve"],
             "E201.HotInletTemp": self._sensed("hot_in", v["hot_in"], 0.05),

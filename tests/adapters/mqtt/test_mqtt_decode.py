@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from adapters.base import AdapterContext
 from adapters.mqtt import MqttOptions
-from adapters.mqtt.decode import Decoder, Message, getter, too_deep
+from adapters.mqtt.decode import Decoder, Message, getter
+from adapters.values import too_deep
 from schemas import status
 from schemas.samples import Origin, Reject, Sample
 from schemas.status import Flag

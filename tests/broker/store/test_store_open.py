@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from pydantic import ValidationError
 
-from broker.store import Store, StoreOptions, engines
+from broker.store import Store, StoreOptions, engines, views
 from broker.store.tables import METADATA
 from broker.store.views import definitions
 from schemas.entries import Position
@@ -104,8 +105,8 @@ def test_tables_are_strict(open_store: Opener) -> None:
         )
 
 
-def test_changed_views_are_noticed_and_made_anew(store: Store) -> None:
-    """A view of an older program is replaced without a migration; data stays."""
+def test_changed_views_are_noticed_and_made_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view of an older program is replaced or removed without a migration; data and views of others stay."""
     with store.transaction() as tx:
         tx.use_map(MAP.revision, MAP)
         tx.records(batch(MAP, [0], [T0], [1]))
@@ -113,13 +114,81 @@ def test_changed_views_are_noticed_and_made_anew(store: Store) -> None:
         connection.exec_driver_sql("DROP VIEW v_records")
         connection.exec_driver_sql("CREATE VIEW v_records AS SELECT 1 AS old")
         connection.exec_driver_sql("CREATE VIEW v_gone AS SELECT 1 AS old")
-        connection.exec_driver_sql("UPDATE facts SET value = 'old'")
+        connection.exec_driver_sql("CREATE VIEW v_my_report AS SELECT source, cause FROM v_gaps")
+        connection.exec_driver_sql("UPDATE facts SET value = 'old' WHERE name = 'views'")
+    monkeypatch.setattr(views, "FORMER", ("v_gone",))
     assert not store.is_current()
     store.upgrade()
     assert store.is_current()
     assert rows_of(store, "SELECT value, quality, status_name FROM v_records") == [(1.0, "good", "Good")]
+    assert rows_of(store, "SELECT * FROM v_my_report") == []
     with pytest.raises(Exception, match="v_gone"):
         rows_of(store, "SELECT * FROM v_gone")
+
+
+def test_grants_and_views_of_others_outlive_a_new_column(
+    open_store: Opener, new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL: a view that only grows is replaced in place."""
+    store = open_store(new_database())
+    with store._writing() as connection:
+        connection.exec_driver_sql("CREATE VIEW v_my_report AS SELECT source FROM v_gaps")
+        connection.exec_driver_sql("GRANT SELECT ON v_gaps TO PUBLIC")
+    grown = {
+        name: body.replace("g.detail\n", "g.detail, 1 AS fresh\n") for name, body in definitions("postgresql").items()
+    }
+    monkeypatch.setattr(views, "definitions", lambda _dialect: grown)
+    store.upgrade()
+    assert rows_of(store, "SELECT fresh FROM v_gaps") == []
+    assert rows_of(store, "SELECT * FROM v_my_report") == []
+    grant = "SELECT privilege_type FROM information_schema.role_table_grants WHERE grantee = 'PUBLIC' AND table_name = 'v_gaps'"
+    assert rows_of(store, grant) == [("SELECT",)]
+
+
+@pytest.mark.parametrize("change", ["of its columns", "to no view at all"])
+def test_a_view_that_has_to_go_names_what_is_in_the_way(
+    open_store: Opener, new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """PostgreSQL: the error says which view of whom, nothing is changed, and without that view the upgrade runs."""
+    store = open_store(new_database())
+    with store._writing() as connection:
+        connection.exec_driver_sql("CREATE VIEW v_old AS SELECT 1 AS one")
+        connection.exec_driver_sql("CREATE VIEW plant_report AS SELECT source, one FROM v_gaps, v_old")
+    made = {**definitions("postgresql")}
+    if change == "of its columns":
+        made["v_gaps"] = "SELECT 1 AS other"
+    else:
+        made["v_new"] = "SELECT 1 AS one"
+        monkeypatch.setattr(views, "FORMER", ("v_old",))
+    monkeypatch.setattr(views, "definitions", lambda _dialect: made)
+    with pytest.raises(StoreError, match=r"view plant_report depends on view v_\w+\); save the definition"):
+        store.upgrade()
+    assert not store.is_current()
+    assert rows_of(store, "SELECT source FROM v_gaps") == []
+    with store._writing() as connection:
+        connection.exec_driver_sql("DROP VIEW plant_report")
+    store.upgrade()
+    assert store.is_current()
+
+
+def test_a_migration_renames_tables_under_views_of_others(open_store: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite: a batch of Alembic works although a view is built on one of ours that is gone for the moment."""
+    store = open_store()
+    with store._writing() as connection:
+        connection.exec_driver_sql("CREATE VIEW v_my_report AS SELECT source FROM v_gaps")
+        connection.exec_driver_sql("UPDATE facts SET value = 'old' WHERE name = 'views'")
+    renamed: list[str] = []
+
+    def migrate_gaps(config: Config, _target: str) -> None:
+        connection = config.attributes["connection"]
+        for old, new in (("gaps", "_alembic_tmp_gaps"), ("_alembic_tmp_gaps", "gaps")):
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+            renamed.append(new)
+
+    monkeypatch.setattr("broker.store.migrate.command.upgrade", migrate_gaps)
+    store.upgrade()
+    assert renamed == ["_alembic_tmp_gaps", "gaps"]
+    assert rows_of(store, "SELECT source FROM v_my_report") == []
 
 
 def test_a_newer_store_is_left_alone(store: Store) -> None:

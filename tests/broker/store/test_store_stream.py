@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 
 from broker.store import Store, Transaction
 from broker.store.episodes import parse_time
-from schemas.annotation import Review
+from schemas.annotation import Review, ReviewVerdict
+from schemas.anomaly import Anomaly
 from schemas.entries import Link, Position
 from schemas.errors import StoreError
+from schemas.evidence import CauseOption
 from schemas.samples import Gap, GapCause, Reject
 from tests.broker.store.conftest import Opener
 from tests.broker.store.plant import (
@@ -55,6 +58,25 @@ def test_a_gap_opens_closes_and_never_opens_again(store: Store) -> None:
     assert [row.path for row in reader.gaps_between([f"{PUMP}/Tag1"], T0 + 2 * S, T0 + 3 * S)] == [f"{PUMP}/Tag1"]
     assert [row.path for row in reader.gaps_between([f"{PUMP}/Tag3"], T0, T0 + 9 * S)] == [None]
     assert reader.gaps_between([f"{PUMP}/Tag1"], T0 + 5 * S, T0 + 9 * S) == []
+
+
+def test_a_gap_of_every_source_is_everybodys(store: Store) -> None:
+    """A damaged journal is a hole in each tag's line; the control, a gap of another source, is not."""
+    with store.transaction() as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.records(batch(MAP, [0], [T0], [1]))
+        tx.gap(Gap("", (), T0, T0 + 5 * S, GapCause.JOURNAL_DAMAGED), HERE)
+        tx.gap(Gap("other", (), T0, T0 + 5 * S, GapCause.LINK_DOWN), HERE)
+        found = [tx.gaps_between([f"{PUMP}/Tag1"], T0, T0 + S), tx.gaps_between([], T0, T0 + S)]
+    reader = store.reader()
+    found.append(reader.gaps_between([f"{PUMP}/Tag1"], T0, T0 + S))
+    found.append(reader.gaps(source="plc"))
+    trend = reader.trend(f"{PUMP}/Tag0", T0, T0 + 9 * S, 9)
+    assert trend is not None
+    found.append(trend.gaps)
+    for rows in found:
+        assert [(row.source, row.path, row.cause) for row in rows] == [("", None, "journal_damaged")]
+    assert [row.source for row in reader.gaps(source="other")] == ["other", ""]
 
 
 def test_a_gap_of_an_unknown_map_is_the_whole_source(store: Store) -> None:
@@ -171,6 +193,8 @@ def test_the_life_of_an_episode(store: Store) -> None:
             assert tx.document(document("d2")) == 2
             assert tx.reviews_of("a1") == [review]
             assert tx.anomaly_by_id("a1") == second
+            assert tx.anomaly_at("a1", 1) == first
+            assert tx.anomaly_at("a1", 3) is None
             assert tx.evidence_by_id(fact.evidence_id) == fact
             assert tx.annotation_by_id(model.annotation_id) == model
             assert tx.equipment_by_path(PUMP) == MAP.equipment[0]
@@ -193,6 +217,8 @@ def test_the_life_of_an_episode(store: Store) -> None:
     assert detail.annotations[0].reviews == [review]
     assert not detail.evidence_changed
     assert reader.anomaly("nobody") is None
+    assert (reader.anomaly_at("a1", 1), reader.anomaly_at("a1", 2)) == (first, second)
+    assert reader.anomaly_at("nobody", 1) is None
     assert [(seq, one.id, one.sequence) for seq, one in reader.documents(after=1)] == [(2, "d2", "2")]
     assert reader.documents(after=0, type="anomaly.annotation.v1") == []
     found = reader.document("d1")
@@ -226,6 +252,37 @@ def test_lists_of_episodes_filter_and_page(store: Store) -> None:
     assert len(reader.anomalies(review="pending")) == 4
     counts = reader.counts()
     assert (counts.anomalies_open, counts.pending_review) == (2, 4)
+    with store.transaction() as tx:
+        tx.anomaly(anomaly("unexplained"))
+        tx.anomaly(anomaly("a1", 2, state="closed"))
+        tx.annotation(annotation(evidence(anomaly("a3"), 9)))
+    counts = reader.counts()
+    assert (counts.anomalies_open, counts.pending_review) == (2, 4)
+
+
+def test_figures_cost_no_search(open_store: Opener) -> None:
+    """No query of ``counts`` walks through a table that grows with the data; the control shows that it would be seen."""
+    store = open_store()
+    asked: list[str] = []
+
+    def note(_c: object, _k: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    sa.event.listen(store._read, "before_cursor_execute", note)
+    store.reader().counts()
+    sa.event.remove(store._read, "before_cursor_execute", note)
+    small = ("counters", "sources")
+
+    def searched(statement: str) -> list[str]:
+        plan = store.reader()._ask(
+            lambda c: list(c.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (0,) * statement.count("?")))
+        )
+        return [row[3] for row in plan if row[3].startswith("SCAN") and not row[3].endswith(small)]
+
+    queries = [text for text in asked if text.startswith("SELECT")]
+    assert len(queries) >= 6
+    assert [searched(text) for text in queries] == [[] for _ in queries]
+    assert searched("SELECT count(*) FROM quarantine") != []
 
 
 def test_only_new_evidence_waits_for_the_model(store: Store) -> None:
@@ -249,6 +306,81 @@ def test_only_new_evidence_waits_for_the_model(store: Store) -> None:
         tx.annotation_attempt(new.evidence_id, T0 + 1, "deadline")
     assert [item.anomaly_id for item, _ in reader.annotations_pending(9)] == ["a3"]
     assert rows_of(store, "SELECT attempts, last_ns FROM annotation_attempts") == [(2, T0 + 1)]
+
+
+def test_a_passing_hindrance_is_tried_again(store: Store) -> None:
+    """Three attempts in all, fewer when an attempt says that another one is of no use."""
+    one, two = anomaly("a1"), anomaly("a2")
+    with store.transaction() as tx:
+        for each in (one, two):
+            tx.anomaly(each)
+            tx.evidence(evidence(each))
+    reader = store.reader()
+
+    def attempt(of: Anomaly, final: bool) -> list[str]:
+        with store.transaction() as tx:
+            tx.annotation_attempt(evidence(of).evidence_id, T0, "deadline", final=final)
+        return sorted(item.anomaly_id for item, _ in reader.annotations_pending(9))
+
+    assert attempt(one, False) == ["a1", "a2"]
+    assert attempt(one, False) == ["a1", "a2"]
+    assert attempt(one, False) == ["a2"]
+    assert attempt(two, False) == ["a2"]
+    assert attempt(two, True) == []
+
+
+def test_an_annotation_says_why_no_model_speaks(store: Store) -> None:
+    """The reason of the last attempt at that evidence, until a model's answer is there."""
+    one = anomaly()
+    asked, unasked = evidence(one, 1), evidence(one, 2)
+    with store.transaction() as tx:
+        tx.anomaly(one)
+        for each in (asked, unasked):
+            tx.evidence(each)
+            tx.annotation(annotation(each))
+        tx.annotation_attempt(asked.evidence_id, T0, "starting", final=False)
+        tx.annotation_attempt(asked.evidence_id, T0, "deadline", final=False)
+
+    def reasons() -> list[tuple[str, int, str]]:
+        found = store.reader().anomaly("a1")
+        assert found is not None
+        seqs = {each.evidence_id: each.record_seq for each in found.evidence}
+        return [(e.annotation.origin, seqs[e.annotation.evidence_id], e.reason) for e in found.annotations]
+
+    assert reasons() == [("rules", 2, ""), ("rules", 1, "deadline")]
+    with store.transaction() as tx:
+        tx.annotation(annotation(asked, "model"))
+    assert reasons() == [("model", 1, ""), ("rules", 2, ""), ("rules", 1, "")]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "cause_id", "cause"),
+    [
+        ("approved", None, "worn bearing"),
+        ("rejected", None, "worn bearing"),
+        ("rejected", "seal", "worn bearing"),
+        ("edited", "seal", "leaking seal"),
+        ("edited", "unknown", "unknown"),
+        ("edited", None, "worn bearing"),
+    ],
+)
+def test_a_past_episode_tells_cause_and_verdict_apart(
+    store: Store, verdict: ReviewVerdict, cause_id: str | None, cause: str
+) -> None:
+    """What was proposed where a person approved or rejected it, the person's own where it was edited."""
+    one = anomaly(state="closed")
+    options = (
+        *evidence(one).causes,
+        CauseOption(id="seal", text="leaking seal", mechanism="wear", signs=(), actions=()),
+    )
+    seen = evidence(one).model_copy(update={"causes": options})
+    note = annotation(seen)
+    with store.transaction() as tx:
+        tx.anomaly(one)
+        tx.evidence(seen)
+        tx.annotation(note)
+        tx.review(Review(annotation_id=note.annotation_id, verdict=verdict, person="Ada", at_ns=T0, cause_id=cause_id))
+        assert tx.past_episodes(PUMP, T0 + 1, 5) == [(one, cause, verdict)]
 
 
 def test_a_review_of_nothing_is_an_error(store: Store) -> None:

@@ -150,13 +150,13 @@ templates:
       - {name: P, address: "HR{base}", type: uint16, unit: bar, range: [0, "{max}"]}
       - {name: Count, address: "HR{base+2*10}", type: uint32, unit: "{pcs}"}
 tags:
-  - {use: pump, at: Acme/Lyon/A/P1, with: {base: 100, max: 16}, keep: A, scan: 2s}
+  - {use: pump, at: Acme/Lyon/A/P1, with: {base: 100, max: 16}, scan: 2s}
 """
     flat = """\
 version: 1
 tags:
-  - {path: Acme/Lyon/A/P1/P, source: plc1, address: HR100, type: uint16, unit: bar, range: [0, 16], keep: A, scan: 2s}
-  - {path: Acme/Lyon/A/P1/Count, source: plc1, address: HR120, type: uint32, unit: pcs, keep: A, scan: 2s}
+  - {path: Acme/Lyon/A/P1/P, source: plc1, address: HR100, type: uint16, unit: bar, range: [0, 16], scan: 2s}
+  - {path: Acme/Lyon/A/P1/Count, source: plc1, address: HR120, type: uint32, unit: pcs, scan: 2s}
 """
     assert tagmap.load(site(a__yaml=template)) == tagmap.load(site(a__yaml=flat))
 
@@ -178,7 +178,6 @@ tags:
     deadband: 1%
     description: Druck, Pumpe
     scale: {mode: linear, raw: [0, 27648], eu: [0, 10], clamp: high}
-    keep: A
     sentinels: [-1, 65535]
   - path: Acme/Lyon/A/W
     source: plc1
@@ -192,7 +191,7 @@ tags:
     detect: health
 """
 CSV_ENUMS = "version: 1\nenums:\n  packml: {0: Stopped, 6: Execute}\n"
-COLUMNS = [*BASE, "factor", "offset", "source_unit", "stale_after", "byte_order", "sentinels", "keep", "detect"]
+COLUMNS = [*BASE, "factor", "offset", "source_unit", "stale_after", "byte_order", "sentinels", "detect"]
 CSV_ROWS = [
     {
         "id": "t-1",
@@ -224,7 +223,6 @@ CSV_ROWS = [
         "eu_low": "0",
         "eu_high": "10",
         "clamp": "high",
-        "keep": "A",
         "sentinels": "-1 65535",
     },
     {

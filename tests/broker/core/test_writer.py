@@ -1,0 +1,119 @@
+"""The writer thread: bundles, commands in between, refusals and poisoned entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from broker.core.pipeline import Pipeline
+from broker.core.writer import Writer
+from broker.journal import JournalFiles
+from broker.store import Store, Transaction
+from schemas.errors import Refused, StoreError
+from tests.broker.core import stream
+from tests.broker.core.test_pipeline import Poisoned
+
+Eventually = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def journal_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("journal")
+    stream.write_journal(folder, seconds=20)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(stream.open_store(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def files(journal_dir: Path) -> Iterator[JournalFiles]:
+    with closing(JournalFiles(journal_dir)) as opened:
+        yield opened
+
+
+SAMPLES = 20 * 5 * len(stream.SIGNALS)
+
+
+def _stored(store: Store) -> int:
+    return store.reader().counts().records
+
+
+def test_journal_is_drained_and_state_saved(store: Store, files: JournalFiles, eventually_sync: Eventually) -> None:
+    """The thread stores what the journal holds, tells of commits, and saves its stages at the end."""
+    commits: list[int] = []
+    writer = Writer(store, lambda: stream.make_pipeline(store, files))
+    writer.start(lambda: commits.append(1))
+    eventually_sync(lambda: _stored(store) == SAMPLES)
+    writer.stop()
+
+    assert commits
+    assert store.stage("pipeline") is not None
+    assert writer.error == ""
+
+
+def test_command_runs_between_bundles(store: Store, files: JournalFiles) -> None:
+    """A command's result comes back; what it raises comes back too, and nothing of it is written."""
+    writer = Writer(store, lambda: stream.make_pipeline(store, files))
+    writer.start()
+
+    def fail(tx: Transaction) -> None:
+        tx.put_user("b.petit", ("engineer",), "x")
+        raise Refused("no")
+
+    assert writer.submit(lambda tx: tx.put_user("a.moreau", ("engineer",), "x")).result(10) is None
+    with pytest.raises(Refused, match="no"):
+        writer.submit(fail).result(10)
+    writer.stop()
+
+    assert [user.name for user in store.reader().users()] == ["a.moreau"]
+
+
+def test_nothing_is_taken_after_stop(store: Store, files: JournalFiles) -> None:
+    """A request that comes too late is refused at once and does not wait for ever."""
+    writer = Writer(store, lambda: stream.make_pipeline(store, files))
+    writer.start()
+    writer.stop()
+
+    with pytest.raises(Refused, match="stopping"):
+        writer.submit(lambda tx: None)
+
+
+def test_store_that_refuses_is_tried_again(store: Store, files: JournalFiles, eventually_sync: Eventually) -> None:
+    """A bundle that SQL refuses is repeated from the saved stages: nothing lost, nothing doubled."""
+    refusals = iter([True, True])
+
+    class Full(Pipeline):
+        def run_once(self) -> int:
+            if self.position.seq > 100 and next(refusals, False):
+                raise StoreError("database or disk is full")
+            return super().run_once()
+
+    def make() -> Pipeline:
+        made = stream.make_pipeline(store, stream.Bundled(files, [90]))
+        made.__class__ = Full
+        return made
+
+    writer = Writer(store, make)
+    writer.start()
+    eventually_sync(lambda: "full" in writer.error)
+    eventually_sync(lambda: _stored(store) == SAMPLES)
+    writer.stop()
+
+    assert writer.error == ""
+
+
+def test_poisoned_entry_costs_only_itself(store: Store, files: JournalFiles, eventually_sync: Eventually) -> None:
+    """An entry at which a stage fails goes to quarantine; the thread lives and stores everything else."""
+    writer = Writer(store, lambda: stream.make_pipeline(store, Poisoned(files, [64])))
+    writer.start()
+    eventually_sync(lambda: _stored(store) == SAMPLES - len(stream.SIGNALS))
+    writer.stop()
+
+    assert any("journal entry" in row.place for row in store.reader().quarantine())
