@@ -22,7 +22,7 @@ Eventually = Callable[..., None]
 @pytest.fixture(scope="module")
 def journal_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("journal")
-    stream.write_journal(folder, seconds=20)
+    stream.write_journal(folder, seconds=40)
     return folder
 
 
@@ -38,7 +38,7 @@ def files(journal_dir: Path) -> Iterator[JournalFiles]:
         yield opened
 
 
-SAMPLES = 20 * 5 * len(stream.SIGNALS)
+SAMPLES = 40 * 5 * len(stream.SIGNALS)
 
 
 def _stored(store: Store) -> int:
