@@ -143,16 +143,21 @@ def build_evidence(
 
 
 def _strongest(members: tuple[Member, ...]) -> list[Member]:
-    """One member a tag: the one with the highest score, at the tag's earliest onset."""
-    best: dict[str, Member] = {}
+    """
+    One member a tag: of those that are active now the one with the highest score, else of all.
+
+    Its onset is the earliest of the members that say the same direction: a tag that rose first and fell later is told
+    as fallen, since then.
+    """
+    by_path: dict[str, list[Member]] = {}
     for member in members:
-        known = best.get(member.path)
-        if known is None:
-            best[member.path] = member
-        else:
-            stronger = member if member.score > known.score else known
-            best[member.path] = stronger.model_copy(update={"onset_ns": min(member.onset_ns, known.onset_ns)})
-    return list(best.values())
+        by_path.setdefault(member.path, []).append(member)
+    chosen = []
+    for same in by_path.values():
+        best = max([m for m in same if m.active] or same, key=lambda m: m.score)
+        onset_ns = min(m.onset_ns for m in same if m.direction == best.direction)
+        chosen.append(best.model_copy(update={"onset_ns": onset_ns}))
+    return chosen
 
 
 def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], upto: int, now_ns: int) -> list[Fact]:

@@ -32,7 +32,8 @@ class Rows:
     """
     Rows of one round, no tag twice: what row detectors are fed. All of length n.
 
-    ``time_ns`` is the device's, or the time of arrival where ``suspect``. ``running``: the equipment runs;
+    ``time_ns`` is the device's, or the time of arrival where ``suspect``. ``cut``: the value was outside its range
+    and a clamp has cut it. ``running``: the equipment runs;
     ``steady``: it also has been left alone for the hold-off.
     """
 
@@ -40,6 +41,7 @@ class Rows:
     time_ns: NDArray[np.int64]
     value: NDArray[np.float64]
     suspect: NDArray[np.bool_]
+    cut: NDArray[np.bool_]
     running: NDArray[np.bool_]
     steady: NDArray[np.bool_]
 
@@ -52,6 +54,7 @@ class Rows:
             self.time_ns[mask],
             self.value[mask],
             self.suspect[mask],
+            self.cut[mask],
             self.running[mask],
             self.steady[mask],
         )
@@ -73,7 +76,7 @@ class Judgement:
     What a detector says of n rows, each column of length n.
 
     A condition begins where ``outside``, and is over where ``inside``; between the two (hysteresis) it stays as it
-    is. ``onset_ns`` counts where it begins.
+    is. One that is ``outside`` the other way is another one, and begins anew. ``onset_ns`` counts where it begins.
     """
 
     outside: NDArray[np.bool_]
@@ -106,7 +109,7 @@ class Conditions(Columns):
         active = self.active[slot]
         if not active.any() and not said.outside.any():
             return NOTHING
-        began = said.outside & ~active
+        began = said.outside & (~active | (said.direction != self.direction[slot]))
         over = active & said.inside & ~said.outside
         on = began | (active & ~over)
         fresh, live = slot[began], slot[on]
@@ -119,7 +122,6 @@ class Conditions(Columns):
         score = np.minimum(np.nan_to_num(said.score, nan=0.0, posinf=HIGHEST_SCORE), HIGHEST_SCORE)
         top = on & (score > self.score[slot])
         worse = slot[top]
-        turned = on & top & (said.direction != self.direction[slot])
         self.score[worse] = score[top]
         self.low[worse] = said.low[top]
         self.high[worse] = said.high[top]
@@ -127,7 +129,7 @@ class Conditions(Columns):
         # scores saturate: the peak is the value furthest the way it went, not the one of the highest score
         peak, way = self.peak[slot], self.direction[slot]
         further = ((way == ROSE) & (said.value > peak)) | ((way == FELL) & (said.value < peak))
-        reached = on & (turned | further | ~np.isfinite(peak) | (top & (way != ROSE) & (way != FELL)))
+        reached = on & (further | ~np.isfinite(peak) | (top & (way != ROSE) & (way != FELL)))
         self.peak[slot[reached]] = said.value[reached]
         self.active[slot[over]] = False
         return Changes(np.flatnonzero(began), np.flatnonzero(over))

@@ -89,7 +89,7 @@ class Context:
         self._last.value[slot] = value
         touched: list[str] = []
         for path in self._states.get(slot, []):
-            self.known.setdefault(path, EquipmentState()).state = int(value)
+            self.known.setdefault(path, EquipmentState()).state = _state(value)
             touched.append(path)
         moved = [self._set_points[slot]] if slot in self._set_points and not first else []
         touched += [path for path in moved if path not in touched]
@@ -120,3 +120,8 @@ class Context:
         if len(running) == 0:
             return np.zeros(len(parameters.fed), np.bool_), np.zeros(len(parameters.fed), np.bool_)
         return running[parameters.equipment], steady[parameters.equipment]
+
+
+def _state(value: float) -> int | None:
+    """The state number, None (unknown) where the value is no integer of 64 bits."""
+    return int(value) if value.is_integer() and -(2.0**63) <= value < 2.0**63 else None

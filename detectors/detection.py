@@ -37,6 +37,7 @@ _MAPS_KEPT: Final = 4
 _VERSION: Final = 1
 _LONGEST_TICK_NS: Final = 10_000_000_000
 _NOT_FED: Final = np.uint32(Flag.LATE | Flag.CORNER | Flag.RETAINED)
+_CUT: Final = np.uint32(Flag.CLAMPED | Flag.OUT_OF_RANGE)
 _NOT_ARRIVED: Final = np.uint32(Flag.CORNER | Flag.RETAINED | Flag.BACKFILL)
 
 
@@ -44,6 +45,8 @@ class _Common(Columns):
     form: NDArray[np.int64] = column(np.int64)
     joined_ns: NDArray[np.int64] = column(np.int64)
     fed_ns: NDArray[np.int64] = column(np.int64)
+    row_ns: NDArray[np.int64] = column(np.int64, np.iinfo(np.int64).min)  #: device time of the last row fed
+    row_value: NDArray[np.float64] = column(np.float64, np.nan)
 
 
 class _Saved(msgspec.Struct):
@@ -93,6 +96,9 @@ class Detection:
         position in the map.
         """
         if not self._options.enabled:
+            if self._pending is not None and self._pending.revision != revision:
+                # Nobody would know the state's map any more when detection is switched on again.
+                self._pending = None
             return
         view = self._maps.pop(revision, None) or MapView(tag_map)
         self._maps[revision] = view
@@ -103,6 +109,10 @@ class Detection:
             return
         if len(self._maps) > _MAPS_KEPT:
             self._forget(next(iter(self._maps)))
+        self._enforce(revision)
+
+    def _enforce(self, revision: bytes) -> None:
+        """Bind a known map; tags that mean something else than before begin anew."""
         self._bind(revision)
         form = self._panel.parameters.form
         other = np.flatnonzero(form != self._common.form)
@@ -170,12 +180,6 @@ class Detection:
             self._take(self._panel.link_down(link.source, wall_ns))
         return []
 
-    def learned(self) -> frozenset[str]:
-        """Ids of the tags whose normal is learned; the others are watched by the health checks only."""
-        if self._panel.ewma is None:
-            return frozenset()
-        return frozenset(self._slots.ids[place] for place in np.flatnonzero(self._panel.ewma.learned).tolist())
-
     def state(self) -> bytes:
         """Everything that the next output depends on, but the maps: msgpack, up to 1 KiB a tag while it learns."""
         if self._pending is not None:
@@ -198,8 +202,11 @@ class Detection:
         """
         Go on from a saved state; what follows is bit-identical. Detectors switched on since then begin anew.
 
-        Where the state's map is not known yet, the state takes effect with the :meth:`use_map` that names it.
-        Raises BadState when the state is of another version or damaged.
+        Where the state's map is not known yet, the state takes effect with the :meth:`use_map` that names it; where
+        newer maps are known, or it was saved without one, the newest is in force. While detection is switched off the
+        state is kept as it is, until another map than its own comes into force.
+
+        Raises BadState when the state is of another version or damaged; the stage then begins anew, or goes on.
         """
         try:
             saved = msgspec.msgpack.decode(state, type=_Saved)
@@ -226,11 +233,20 @@ class Detection:
                 self._panel.ewma.load_points(saved.points)
             self._episodes.load(saved.episodes)
         except (msgspec.MsgspecError, ValueError) as e:
+            self._begin()
+            self._enforce_newest(b"")
             raise BadState(f"detection state cannot be read: {e}") from e
         self._now_ns, self._wall_ns = saved.now_ns, saved.wall_ns
         self._panel.missing.links, self._context.known = saved.links, saved.equipment
         if saved.revision:
             self._bind(saved.revision)
+        self._enforce_newest(saved.revision)
+
+    def _enforce_newest(self, bound: bytes) -> None:
+        """Bind the newest known map where a state was saved under none, or under an older one."""
+        newest = next(reversed(self._maps), bound)
+        if newest != bound:
+            self._enforce(newest)
 
     def _memory(self) -> dict[str, Columns]:
         context = {f"context.{i}": columns for i, columns in enumerate(self._context.memory)}
@@ -286,12 +302,19 @@ class Detection:
         if self._gates is None:
             self._gates = self._context.gates(self._panel.parameters, self._now_ns)
         running, steady = self._gates
-        self._common.fed_ns[slot[at]] = self._now_ns
+        common = self._common
         suspect = (batch.flags & np.uint32(Flag.CLOCK_SUSPECT)) != 0
+        cut = (batch.flags & _CUT) == _CUT
         for turn in rounds(slot[at]):
             rows = at[turn]
             place = slot[rows]
-            piece = Rows(place, batch.source_ns[rows], batch.value[rows], suspect[rows], running[place], steady[place])
+            # The same value at the same time is the same row, delivered twice: it says nothing new.
+            again = (batch.source_ns[rows] == common.row_ns[place]) & (batch.value[rows] == common.row_value[place])
+            if again.any():
+                rows, place = rows[~again], place[~again]
+            time_ns, value = batch.source_ns[rows], batch.value[rows]
+            common.fed_ns[place], common.row_ns[place], common.row_value[place] = self._now_ns, time_ns, value
+            piece = Rows(place, time_ns, value, suspect[rows], cut[rows], running[place], steady[place])
             self._panel.feed(piece, rows, said)
 
     def _change(self, slot: int, value: float, row: int, time_ns: int, said: list[Said]) -> None:

@@ -3,6 +3,8 @@ Episodes: findings close in time on one piece of equipment become one anomaly.
 
 * A finding joins the episode whose last beginning or end of a member lies within the group window; a member that
   comes back joins its own episode as long as that is open, so that a flapping condition does not open another.
+* What rose and what fell are two members, also of one tag and detector, in one episode: each has its own onset, peak
+  and band.
 * An episode closes when no member was active for ``close_after``.
 * Revisions are made at ticks only: at once for the first one, a graver severity and the closing, every 10 s for new
   members, every 30 s for new peaks and members that ended. So a storm is a handful of revisions.
@@ -25,6 +27,8 @@ from schemas.tagmap import Tag
 _GROWTH_EVERY_NS: Final = 10_000_000_000
 _PEAK_EVERY_NS: Final = 30_000_000_000
 _NEW_PEAK: Final = 1.05
+#: A peak is told again when its distance has grown by so much.
+_FURTHER: Final = 1.5
 #: Above so many active members they are looked at only when a revision may be due.
 _FEW: Final = 50
 #: The interval of peak revisions doubles with every so many revisions, at most so often.
@@ -32,6 +36,7 @@ _SLOWER_EVERY: Final = 16
 _SLOWEST: Final = 6
 #: More episodes than this on one piece of equipment at once are no help to anyone; the newest takes what comes.
 _MOST_OPEN: Final = 8
+_OPPOSITE: Final[dict[Direction, Direction]] = {"rose": "fell", "fell": "rose"}
 
 
 class Seen(NamedTuple):
@@ -43,6 +48,10 @@ class Seen(NamedTuple):
 
 #: The condition of a tag under a detector: ``observe(tag_id, detector)``, None when there is none.
 Observe = Callable[[str, str], Seen | None]
+
+
+#: Equipment, tag id, detector and direction.
+_Key = tuple[str, str, str, Direction]
 
 
 class _Member(msgspec.Struct):
@@ -62,26 +71,40 @@ class _Member(msgspec.Struct):
     score: float
 
     def take(self, seen: Seen) -> bool:
-        """Bring up to date; whether the condition came, went or reached a new peak."""
+        """
+        Bring up to date; whether the condition came, went or reached a new peak.
+
+        Score, band and peak stay those of the worst of several conditions. Another band is another normal, to which
+        nothing before is compared.
+        """
         finding = seen.finding
         told = self.active is not finding.active
         self.active = finding.active
         self.last_ns = max(self.last_ns, finding.at_ns)
         self.value = finding.value
-        if finding.score > self.score:
-            told |= finding.score > self.score * _NEW_PEAK
-            self.score = finding.score
-            self.low, self.high, self.direction = finding.low, finding.high, finding.direction
-        told |= self._further(seen.peak)
-        self.peak = seen.peak
+        moves = self.direction in _OPPOSITE
+        anew = moves and (finding.low, finding.high) != (self.low, self.high)
+        worse = finding.score > self.score
+        further = self._further(seen.peak)
+        told |= anew or further >= _FURTHER or finding.score > self.score * _NEW_PEAK
+        if anew or (moves and further > 1) or (worse and not moves) or self.peak is None:
+            self.peak = seen.peak
+        if anew or worse:
+            self.score, self.low, self.high = finding.score, finding.low, finding.high
         return told
 
-    def _further(self, peak: float | None) -> bool:
-        """Whether the peak has moved by half of its distance from the middle of the band, or more."""
-        if peak is None or self.peak is None or self.low is None or self.high is None:
-            return peak is not self.peak
-        middle = (self.low + self.high) / 2
-        return abs(peak - middle) > 1.5 * abs(self.peak - middle)
+    def end(self, at_ns: int) -> None:
+        """The condition is over at this time, because its opposite has begun."""
+        self.active, self.last_ns = False, max(self.last_ns, at_ns)
+
+    def _further(self, peak: float | None) -> float:
+        """Distance of a peak from the middle of the band (its only end), in multiples of that of the peak so far."""
+        ends = [end for end in (self.low, self.high) if end is not None]
+        if peak is None or self.peak is None or not ends:
+            return 1.0
+        middle = sum(ends) / len(ends)
+        far = abs(self.peak - middle)
+        return abs(peak - middle) / far if far > 0 else _FURTHER
 
     def frozen(self) -> Member:
         return Member.model_construct(**{name: getattr(self, name) for name in self.__struct_fields__})
@@ -114,24 +137,28 @@ class Episodes:
         self._group_window_ns = round(group_window_s * 1e9)
         self._close_after_ns = round(close_after_s * 1e9)
         self._open: dict[str, list[_Episode]] = {}
-        self._places: dict[tuple[str, str, str], tuple[_Episode, _Member]] = {}
+        self._places: dict[_Key, tuple[_Episode, _Member]] = {}
 
     def take(self, seen: Seen, tag: Tag, equipment: str, now_ns: int) -> None:
         """Put a finding that began, or is over, where it belongs. *now_ns* is the tick clock."""
         finding = seen.finding
-        key = (equipment, tag.id, finding.detector)
+        key: _Key = (equipment, tag.id, finding.detector, finding.direction)
         place = self._places.get(key)
+        other = self._places.get((*key[:3], _OPPOSITE.get(finding.direction, finding.direction)))
         if place is not None:
             episode, member = place
             episode.changed |= member.take(seen)
         elif finding.active:
-            episode = self._join(finding, tag, equipment, now_ns)
+            episode = self._join(finding, tag, equipment, now_ns) if other is None else other[0]
             member = _new_member(seen, tag)
             episode.members.append(member)
             episode.grown = True
             self._places[key] = (episode, member)
         else:
             return
+        if finding.active and other is not None and other[1] is not member and other[1].active:
+            other[1].end(finding.onset_ns)
+            other[0].changed = True
         episode.touched_ns = episode.active_ns = now_ns
 
     def tick(self, now_ns: int, observe: Observe) -> list[Anomaly]:
@@ -148,7 +175,7 @@ class Episodes:
         """Inverse of :meth:`dump`. Raises msgspec.MsgspecError."""
         self._open = msgspec.msgpack.decode(saved, type=dict[str, list[_Episode]])
         self._places = {
-            (episode.equipment, member.tag_id, member.detector): (episode, member)
+            (episode.equipment, member.tag_id, member.detector, member.direction): (episode, member)
             for episodes in self._open.values()
             for episode in episodes
             for member in episode.members
@@ -223,7 +250,7 @@ class Episodes:
         if not episodes:
             del self._open[episode.equipment]
         for member in episode.members:
-            self._places.pop((episode.equipment, member.tag_id, member.detector), None)
+            self._places.pop((episode.equipment, member.tag_id, member.detector, member.direction), None)
 
 
 def _new_member(seen: Seen, tag: Tag) -> _Member:

@@ -5,6 +5,10 @@ While it learns, a tag keeps at most 128 subgroup means: when they are full, pai
 doubles; beyond 16 samples a subgroup, every second point is dropped instead. A window that gives no usable baseline
 (constant, drifting, too slow) is continued from its newer half. The chart then runs on subgroups of the same size and
 spacing, so that its points are what the limit was learned on.
+
+A shift that lasts becomes normal: where a second chart, about the mean since the shift and with the learned limit, has
+seen nothing but that level for ``relearn_after`` of the tag's time, the condition ends and the tag is learned anew. A
+level that goes on drifting begins that time again.
 """
 
 from __future__ import annotations
@@ -61,6 +65,11 @@ class _Chart(Columns):
     gap_ns: NDArray[np.int64] = column(np.int64)
     closed_ns: NDArray[np.int64] = column(np.int64)
     quiet_ns: NDArray[np.int64] = column(np.int64)
+    # a new level, while shifted
+    anchor: NDArray[np.float64] = column(np.float64)  #: mean of its points
+    anchored: NDArray[np.int64] = column(np.int64)  #: number of its points
+    wander: NDArray[np.float64] = column(np.float64)  #: chart about the anchor
+    steady_ns: NDArray[np.int64] = column(np.int64)  #: how long it has stayed there
 
     def dump(self) -> dict[str, bytes]:
         """Bytes of each column; rows of points are numbered in the order of slots, as they are saved."""
@@ -76,14 +85,16 @@ class Ewma:
     Args:
         clean_window_s: how much steady time a baseline needs.
         alarms_per_s: false-alarm budget of one tag.
+        relearn_after_s: steady time at a new level after which it is normal.
     """
 
     name = "ewma"
     kind = Kind.MEAN_SHIFT
     gate = "steady"
 
-    def __init__(self, clean_window_s: float, alarms_per_s: float) -> None:
+    def __init__(self, clean_window_s: float, alarms_per_s: float, relearn_after_s: float) -> None:
         self._window_ns = round(clean_window_s * 1e9)
+        self._relearn_ns = round(relearn_after_s * 1e9)
         self._alarms_per_s = alarms_per_s
         self.conditions = Conditions()
         self._chart = _Chart()
@@ -94,11 +105,6 @@ class Ewma:
     def memory(self) -> tuple[Columns, ...]:
         """Conditions and charts; the points of learning tags are apart, see :meth:`points`."""
         return (self.conditions, self._chart)
-
-    @property
-    def learned(self) -> NDArray[np.bool_]:
-        """Tags that have a baseline, by slot."""
-        return self._chart.learned
 
     def points(self) -> bytes:
         """Points of the tags that are learning, in the order of their slots, float32 little endian."""
@@ -167,6 +173,7 @@ class Ewma:
         samples = chart.count[slot].astype(np.int64)
         mean = np.clip(chart.sum[slot] / samples, -_CUT * limit, _CUT * limit)
         shown = chart.shown[slot] / samples
+        passed = np.clip(time_ns - chart.closed_ns[slot], 0, chart.gap_ns[slot])
         chart.sum[slot], chart.shown[slot], chart.count[slot], chart.closed_ns[slot] = 0.0, 0.0, 0, time_ns
         level = chart.level[slot] + LAMBDA * (mean - chart.level[slot])
         quiet = (np.abs(level) < _QUIET * limit) | (np.sign(level) != np.sign(chart.level[slot]))
@@ -184,7 +191,39 @@ class Ewma:
             direction=np.where(level > 0, ROSE, FELL).astype(np.int8),
             samples=samples,
         )
-        return slot, self.conditions.update(slot, time_ns, said)
+        began, over = self.conditions.update(slot, time_ns, said)
+        settled = self._settled(slot, passed, mean, shown)
+        if len(settled):
+            settled = np.setdiff1d(settled, began)
+            self.conditions.end(slot[settled])
+            self.relearn(slot[settled])
+            over = np.union1d(over, settled)
+        return slot, Changes(began, over)
+
+    def _settled(
+        self, slot: Index, passed: NDArray[np.int64], mean: NDArray[np.float64], shown: NDArray[np.float64]
+    ) -> Index:
+        """
+        Follow the level of shifted tags by one point each; the numbers of those that have stayed long enough.
+
+        A closed gate interrupts that time, a point near the centre while nothing is wrong ends it.
+        """
+        chart, shifted = self._chart, self.conditions.active[slot]
+        normal = ~shifted & (np.abs(mean) < _BACK * chart.limit[slot])
+        chart.anchored[slot[normal]] = 0
+        at = np.flatnonzero(shifted)
+        if len(at) == 0:
+            return at
+        slot, passed, shown = slot[at], passed[at], shown[at]
+        limit, count = chart.limit[slot], chart.anchored[slot] + 1
+        step = np.clip(shown - chart.anchor[slot], -_CUT * limit, _CUT * limit)
+        wander = chart.wander[slot] + LAMBDA * (step - chart.wander[slot])
+        leaves = (count == 1) | (np.abs(wander) > limit)
+        chart.anchor[slot] = np.where(leaves, shown, chart.anchor[slot] + step / count)
+        chart.anchored[slot] = np.where(leaves, 1, count)
+        chart.wander[slot] = np.where(leaves, 0.0, wander)
+        chart.steady_ns[slot] = np.where(leaves, 0, chart.steady_ns[slot] + passed)
+        return at[chart.steady_ns[slot] >= self._relearn_ns]
 
     def _learn(
         self, slot: Index, time_ns: NDArray[np.int64], value: NDArray[np.float64], parameters: Parameters

@@ -42,7 +42,11 @@ _NO_ROWS: Final[tuple[Index, Changes]] = (np.empty(0, np.intp), NOTHING)
 
 
 class Range:
-    """Outside the range that the tag map declares; back with one per cent hysteresis."""
+    """
+    Outside the range that the tag map declares; back with one per cent hysteresis.
+
+    A value that a clamp has cut was outside on the side of the nearer end.
+    """
 
     name = "range"
     kind = Kind.OUT_OF_RANGE
@@ -61,7 +65,7 @@ class Range:
         at = np.flatnonzero(parameters.has_range[rows.slot] & rows.running)
         slot, value = rows.slot[at], rows.value[at]
         low, high = parameters.low[slot], parameters.high[slot]
-        outside = (value < low) | (value > high)
+        outside = (value < low) | (value > high) | rows.cut[at]
         if not outside.any() and not self.conditions.active[slot].any():
             return _NO_ROWS
         ends = np.maximum(np.abs(np.where(np.isfinite(low), low, 0)), np.abs(np.where(np.isfinite(high), high, 0)))
@@ -69,16 +73,16 @@ class Range:
         half = np.maximum(half, np.finfo(np.float64).tiny)
         back = 2 * half * _RANGE_HYSTERESIS
         with np.errstate(over="ignore", invalid="ignore"):
-            excess = np.maximum(value - high, low - value)
+            excess = np.maximum(np.maximum(value - high, low - value), 0.0)
             said = Judgement(
                 outside=outside,
-                inside=(value >= low + back) & (value <= high - back),
+                inside=(value >= low + back) & (value <= high - back) & ~outside,
                 onset_ns=rows.time_ns[at],
                 value=value,
                 score=1 + excess / half,
                 low=low,
                 high=high,
-                direction=np.where(value > high, ROSE, FELL).astype(np.int8),
+                direction=np.where(value - low >= high - value, ROSE, FELL).astype(np.int8),
                 samples=np.ones(len(at), np.int64),
             )
         return slot, self.conditions.update(slot, rows.time_ns[at], said)

@@ -2,8 +2,8 @@
 Missing: a tag that should send does not, although its source is up.
 
 A source that is down is a gap with its cause, not an anomaly of each tag; a source that is up and silent as a whole
-gives one finding on each piece of equipment, on its first tag. Ages are counted in ticks (see ``clock`` in
-``detection``), so a jump of the host's clock makes nothing stale.
+gives one finding on each piece of equipment, on its first tag that had none before. Ages are counted in ticks (see
+``clock`` in ``detection``), so a jump of the host's clock makes nothing stale.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class SourceLink(msgspec.Struct):
 
 class _Seen(Columns):
     at_ns: NDArray[np.int64] = column(np.int64, _NEVER)
+    #: when the silent source was last heard for which the tag's finding speaks; never, where for the tag alone
+    silence_ns: NDArray[np.int64] = column(np.int64, _NEVER)
 
 
 class Missing:
@@ -90,9 +92,14 @@ class Missing:
             return np.empty(0, np.intp)
         begins = stale & ~active
         silent = begins & (now_ns - heard[source] > allowed)
+        self._seen.silence_ns[watched[begins]] = _NEVER
         if silent.any():
             begins &= ~silent
-            begins[self._speakers(watched, silent, active, parameters)] = True
+            # A finding from before the silence speaks for its own tag only.
+            spoken = active & (self._seen.silence_ns[watched] == heard[source])
+            speakers = self._speakers(watched, silent, spoken, parameters)
+            begins[speakers] = True
+            self._seen.silence_ns[watched[speakers]] = heard[source[speakers]]
         look = np.flatnonzero(begins | active)
         said = Judgement(
             outside=begins[look],
@@ -109,10 +116,10 @@ class Missing:
         return slot[self.conditions.update(slot, np.full(len(look), wall_ns, np.int64), said).began]
 
     def _speakers(
-        self, watched: Index, silent: NDArray[np.bool_], active: NDArray[np.bool_], parameters: Parameters
+        self, watched: Index, silent: NDArray[np.bool_], spoken: NDArray[np.bool_], parameters: Parameters
     ) -> Index:
-        """Of the tags of silent sources, the first of each source and equipment that has no finding yet."""
+        """Of the tags of silent sources, the first of each source and equipment for which none has spoken yet."""
         place = parameters.source[watched] * len(parameters.equipments) + parameters.equipment[watched]
-        waiting = np.flatnonzero(silent & ~np.isin(place, place[active]))
+        waiting = np.flatnonzero(silent & ~np.isin(place, place[spoken]))
         waiting = waiting[np.argsort(parameters.number[watched[waiting]], kind="stable")]
         return waiting[np.unique(place[waiting], return_index=True)[1]]

@@ -39,6 +39,10 @@ class DetectionOptions(BaseModel):
     clean_window: Annotated[
         Duration, Field(gt=0, description="Steady time from which a tag's normal is learned; until then health only.")
     ] = 600.0
+    relearn_after: Annotated[
+        Duration,
+        Field(gt=0, description="A mean that has shifted and stayed at one level for so long is learned as normal."),
+    ] = 28_800.0
     hold_off: Annotated[
         Duration, Field(ge=0, description="Quiet time after a change of state or set point; equipment may differ.")
     ] = 120.0

@@ -39,7 +39,9 @@ class Panel:
         self._ages = "missing" in options.health
         health: dict[str, RowDetector] = {"out_of_range": Range(), "rate": Rate(), "flatline": Flatline()}
         self._health = [detector for title, detector in health.items() if title in options.health]
-        self.ewma = Ewma(options.clean_window, options.alarms_per_s()) if "ewma" in options.spc else None
+        self.ewma = None
+        if "ewma" in options.spc:
+            self.ewma = Ewma(options.clean_window, options.alarms_per_s(), options.relearn_after)
         self._gated: list[RowDetector | Ewma] = [*self._health, *([self.ewma] if self.ewma else [])]
         self._kinds: dict[str, tuple[Kind, Conditions]] = {
             detector.name: (detector.kind, detector.conditions) for detector in (self.missing, *self._gated)

@@ -61,6 +61,7 @@ class TagColumns:
         if any(tag.number != i for i, tag in enumerate(tags)):
             raise ValueError("tag numbers are not the positions in the map")
         self.ids = [tag.id for tag in tags]
+        self.source: NDArray[np.object_] = np.array([tag.source for tag in tags], np.object_)
         self.slot: Index = np.zeros(len(tags), np.intp)
         self.form = np.array([form(tag) for tag in tags], np.int64)
         self.factor = _floats(tag.factor for tag in tags)

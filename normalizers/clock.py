@@ -1,11 +1,16 @@
 """
 Source time: which device clock is believed, which row is late, how far each source's clock is off.
 
+A device clock that was set back makes all rows of its source late. When that has lasted for ``STEP_ROWS`` rows and
+``STEP_NS`` of received time, the new time base is accepted: last times of the source's tags begin anew, and each tag's
+first row on the new base is flagged.
+
 Source of the rules: W8 (1601, 1970, 9999 and the far future are no times), W10, W11.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +25,11 @@ from schemas.status import Flag
 #: 2001-01-01T00:00:00Z: a device that has lost its clock starts before this (1601, 1970, 1980, 2000).
 EARLIEST_NS: Final = 978_307_200_000_000_000
 NEVER_NS: Final = np.iinfo(np.int64).min
+#: A source's rows, all late: so many in a row over so much received time are a clock set back, not a redelivery.
+STEP_ROWS: Final = 5
+STEP_NS: Final = 60_000_000_000
+#: Last time of a tag whose source's clock was set back, until its first row on the new time base.
+_RESTARTED_NS: Final = NEVER_NS + 1
 _SKEW_WINDOW_NS: Final = 60_000_000_000
 
 
@@ -31,6 +41,25 @@ class Skew:
     beyond_limit: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """
+    Source times of a batch, all of length n.
+
+    ``suspect``: at the time of arrival, see :meth:`SourceClock.believe`. ``live``: neither history nor retained, so
+    that a late one says something about the clock.
+    """
+
+    slot: Index
+    source_ns: NDArray[np.int64]
+    suspect: NDArray[np.bool_]
+    live: NDArray[np.bool_]
+
+    def part(self, rows: slice) -> Times:
+        """Some of the rows."""
+        return Times(self.slot[rows], self.source_ns[rows], self.suspect[rows], self.live[rows])
+
+
 class SourceClock(msgspec.Struct):
     """What is remembered of one source's clock; all times in ns."""
 
@@ -38,6 +67,8 @@ class SourceClock(msgspec.Struct):
     window: int = -1  #: number of the current minute of reception
     ahead_ns: int | None = None  #: largest source minus received within it
     before_ns: int | None = None  #: the same of the window before
+    late_rows: int = 0  #: rows since the last that was not late
+    late_since_ns: int = 0  #: reception of the first of them
 
     def believe(self, batch: SampleBatch, future_limit_ns: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """
@@ -57,6 +88,47 @@ class SourceClock(msgspec.Struct):
             source_ns[suspect] = first + np.arange(count)
             self.arrival_ns = first + count - 1
         return source_ns, suspect
+
+    def judge(
+        self, times: Times, received_ns: int, last_ns: NDArray[np.int64], of_source: Callable[[], Index]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """
+        Late rows, and first rows on a time base that was set back; *last_ns* (per slot) is moved on in place.
+
+        *of_source* gives the slots of all tags of this source.
+        """
+        self.late_since_ns = min(self.late_since_ns, received_ns)
+        if self.late_rows == 0 or received_ns - self.late_since_ns < STEP_NS:
+            late, first = late_rows(times, last_ns)
+            self._count(late[times.live & ~times.suspect], received_ns)
+            return late, first
+        tried = last_ns.copy()
+        late, first = late_rows(times, tried)
+        step = self._step(late, np.flatnonzero(times.live & ~times.suspect))
+        if step is None:
+            last_ns[:] = tried
+            self._count(late[times.live & ~times.suspect], received_ns)
+            return late, first
+        late_rows(times.part(slice(step)), last_ns)
+        last_ns[of_source()] = _RESTARTED_NS
+        self.late_rows = 0
+        rest = times.part(slice(step, None))
+        late[step:], first[step:] = late_rows(rest, last_ns)
+        self._count(late[step:][rest.live & ~rest.suspect], received_ns)
+        return late, first
+
+    def _step(self, late: NDArray[np.bool_], told: Index) -> int | None:
+        """Row that completes a run of late rows; *told* are the rows that say something about the clock."""
+        need = max(STEP_ROWS - self.late_rows, 1)
+        return int(told[need - 1]) if len(told) >= need and late[told[:need]].all() else None
+
+    def _count(self, late: NDArray[np.bool_], received_ns: int) -> None:
+        run = len(late) if late.all() else int(np.argmin(late[::-1]))
+        if run < len(late):
+            self.late_rows = 0
+        if self.late_rows == 0:
+            self.late_since_ns = received_ns
+        self.late_rows += run
 
     def _estimate(self, batch: SampleBatch, own: NDArray[np.bool_]) -> None:
         # The largest difference of a window has the least transport delay in it, as in NTP's clock filter.
@@ -78,22 +150,23 @@ class SourceClock(msgspec.Struct):
         return Skew(ahead, abs(ahead) > limit_ns)
 
 
-def late_rows(
-    slot: Index, source_ns: NDArray[np.int64], suspect: NDArray[np.bool_], last_ns: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def late_rows(times: Times, last_ns: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """
-    Rows older than a row of the same tag before them; *last_ns* (per slot) is moved on in place.
+    Rows older than a row of the same tag before them, and first rows of a tag whose source's clock was set back.
 
-    Rows at the time of arrival neither are late nor move the tag's time: the next believed time may lie behind.
+    *last_ns* (per slot) is moved on in place. Rows at the time of arrival neither are late nor move the tag's time:
+    the next believed time may lie behind.
     """
-    time_ns = np.where(suspect, NEVER_NS, source_ns) if suspect.any() else source_ns
+    slot, suspect = times.slot, times.suspect
+    time_ns = np.where(suspect, NEVER_NS, times.source_ns) if suspect.any() else times.source_ns
     before = last_ns[slot]
     first = occurrence(slot) == 0
     if not first.all():
         before = np.maximum(before, _highest_before(slot, time_ns, first))
     np.maximum.at(last_ns, slot, time_ns)
-    late: NDArray[np.bool_] = (source_ns < before) & ~suspect
-    return late
+    late: NDArray[np.bool_] = (times.source_ns < before) & ~suspect
+    restarts: NDArray[np.bool_] = (before == _RESTARTED_NS) & ~suspect
+    return late, restarts
 
 
 def _highest_before(slot: Index, time_ns: NDArray[np.int64], first: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -4,6 +4,10 @@ last held one is stored before the next that is not.
 
 First values, status changes, NaN, bad and text rows always pass. Source of the rule: AVEVA's adapters, which send
 both the current and the last suppressed value when the band is exceeded.
+
+A late row is held back as well where it lies inside the band of the value that was the stored one at its time (the
+last two are remembered): most such rows are redeliveries of what was held back before, and the stored value speaks for
+the others. Other late rows pass and change nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from schemas.status import Flag
 
 #: Tags that come more often in one batch are followed row by row: a round for a handful of rows costs more.
 _MOST_ROUNDS: Final = 8
+_NEVER_SENT_NS: Final = np.iinfo(np.int64).max
 
 
 class BandState(Columns):
@@ -28,6 +33,10 @@ class BandState(Columns):
     form: NDArray[np.int64] = column(np.int64)
     sent_value: NDArray[np.float64] = column(np.float64, np.nan)
     sent_status: NDArray[np.uint32] = column(np.uint32)
+    sent_ns: NDArray[np.int64] = column(np.int64, _NEVER_SENT_NS)
+    before_value: NDArray[np.float64] = column(np.float64, np.nan)  #: the stored value before that one
+    before_status: NDArray[np.uint32] = column(np.uint32)
+    before_ns: NDArray[np.int64] = column(np.int64, _NEVER_SENT_NS)
     held: NDArray[np.bool_] = column(np.bool_)
     held_ns: NDArray[np.int64] = column(np.int64)
     held_server_ns: NDArray[np.int64] = column(np.int64)
@@ -38,7 +47,12 @@ class BandState(Columns):
 
 @dataclass(slots=True)
 class Rows:
-    """The normalized columns a band looks at, all of length n; ``exempt`` rows (late ones) neither wait nor count."""
+    """
+    The normalized columns a band looks at, all of length n.
+
+    ``same`` is the status by which a change is judged. ``late`` rows never move the band; ``exempt`` ones (late from
+    history) are not held back either.
+    """
 
     tag: NDArray[np.int32]
     slot: Index
@@ -46,7 +60,9 @@ class Rows:
     server_ns: NDArray[np.int64] | None
     value: NDArray[np.float64]
     status: NDArray[np.uint32]
+    same: NDArray[np.uint32]
     flags: NDArray[np.uint32]
+    late: NDArray[np.bool_]
     exempt: NDArray[np.bool_]
 
 
@@ -101,7 +117,11 @@ _Held = tuple[int, int, float, int, int]
 
 def _round(at: Index, rows: Rows, columns: TagColumns, state: BandState, found: list[tuple[int, _Held]]) -> None:
     """Take one row of each tag."""
-    slot, value, status = rows.slot[at], rows.value[at], rows.status[at]
+    late = rows.late[at]
+    if late.any():
+        _hold_again(at[late], rows, columns, state)
+        at = at[~late]
+    slot, value, status = rows.slot[at], rows.value[at], rows.same[at]
     with np.errstate(invalid="ignore", over="ignore"):
         distance = np.abs(value - state.sent_value[slot])
     # NaN on either side compares false, so that it passes.
@@ -121,8 +141,24 @@ def _round(at: Index, rows: Rows, columns: TagColumns, state: BandState, found: 
     release = np.flatnonzero(state.held[pass_])
     found.extend((int(pass_at[k]), _held(state, int(pass_[k]))) for k in release)
     state.held[pass_] = False
+    state.before_value[pass_] = state.sent_value[pass_]
+    state.before_status[pass_] = state.sent_status[pass_]
+    state.before_ns[pass_] = state.sent_ns[pass_]
     state.sent_value[pass_] = rows.value[pass_at]
-    state.sent_status[pass_] = rows.status[pass_at]
+    state.sent_status[pass_] = rows.same[pass_at]
+    state.sent_ns[pass_] = rows.source_ns[pass_at]
+
+
+def _hold_again(at: Index, rows: Rows, columns: TagColumns, state: BandState) -> None:
+    """Hold back late rows inside the band of the value that was the stored one at their time."""
+    slot, time_ns = rows.slot[at], rows.source_ns[at]
+    earlier = time_ns < state.sent_ns[slot]
+    with np.errstate(invalid="ignore", over="ignore"):
+        distance = np.abs(rows.value[at] - np.where(earlier, state.before_value[slot], state.sent_value[slot]))
+    inside = distance <= columns.band[rows.tag[at]]
+    inside &= ~earlier | (time_ns >= state.before_ns[slot])
+    inside &= rows.same[at] == np.where(earlier, state.before_status[slot], state.sent_status[slot])
+    rows.flags[at[inside]] |= np.uint32(Flag.DEADBAND)
 
 
 def _held(state: BandState, slot: int) -> _Held:
@@ -140,11 +176,14 @@ def _follow(
 ) -> None:
     """Take all rows of one tag, one after the other."""
     band = float(columns.band[rows.tag[at[0]]])
-    sent_value, sent_status = float(state.sent_value[slot]), int(state.sent_status[slot])
+    sent = (int(state.sent_ns[slot]), float(state.sent_value[slot]), int(state.sent_status[slot]))
+    before = (int(state.before_ns[slot]), float(state.before_value[slot]), int(state.before_status[slot]))
     held = _held(state, slot) if state.held[slot] else None
     server = [0] * len(at) if rows.server_ns is None else rows.server_ns[at].tolist()
     columns_of = zip(
         at.tolist(),
+        rows.late[at].tolist(),
+        rows.same[at].tolist(),
         rows.source_ns[at].tolist(),
         server,
         rows.value[at].tolist(),
@@ -153,17 +192,23 @@ def _follow(
         strict=True,
     )
     waiting = []
-    for row, source_ns, server_ns, value, status, flags in columns_of:
-        if abs(value - sent_value) <= band and status == sent_status:
+    for row, late, same, source_ns, server_ns, value, status, flags in columns_of:
+        if late:
+            then = before if source_ns < sent[0] else sent
+            if source_ns >= then[0] and abs(value - then[1]) <= band and same == then[2]:
+                waiting.append(row)
+            continue
+        if abs(value - sent[1]) <= band and same == sent[2]:
             held = (source_ns, server_ns, value, status, flags)
             waiting.append(row)
             continue
         if held is not None:
             found.append((row, held))
             held = None
-        sent_value, sent_status = value, status
+        before, sent = sent, (source_ns, value, same)
     rows.flags[waiting] |= np.uint32(Flag.DEADBAND)
-    state.sent_value[slot], state.sent_status[slot] = sent_value, sent_status
+    state.sent_ns[slot], state.sent_value[slot], state.sent_status[slot] = sent
+    state.before_ns[slot], state.before_value[slot], state.before_status[slot] = before
     state.held[slot] = held is not None
     if held is not None:
         state.held_ns[slot], state.held_server_ns[slot], state.held_value[slot] = held[:3]

@@ -1,7 +1,7 @@
 """
 The normalizer: SampleBatch in, RecordBatch out, in journal order.
 
-Order of the steps: clock, sentinels and NaN, scale, clamp, range, late, deadband. The output is a function of the
+Order of the steps: clock, sentinels and NaN, scale, range, clamp, late, deadband. The output is a function of the
 entries alone: the same rows come out however the stream is cut into batches.
 """
 
@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normalizers import quality
 from normalizers.base import BadState, TagColumns, UnknownMap
-from normalizers.clock import NEVER_NS, Skew, SourceClock, late_rows
+from normalizers.clock import NEVER_NS, Skew, SourceClock, Times
 from normalizers.deadband import BandState, Corners, Rows, hold_back
 from normalizers.exact import TooDeep, as_number, encodable, repair
-from normalizers.scale import scale
+from normalizers.scale import clamp, scale
 from schemas.columns import Columns, Slots, column
 from schemas.entries import Position
 from schemas.quantities import Duration
@@ -31,6 +31,8 @@ from schemas.tagmap import TagMap
 #: Batches of an older map may still be in the journal behind a newer one; beyond these it is forgotten.
 _MAPS_KEPT: Final = 4
 _VERSION: Final = 1
+_LIVE: Final = (Origin.LIVE, Origin.REPLAY)
+_NOT_LIVE: Final = np.uint32(Flag.RETAINED | Flag.BACKFILL)
 
 
 class NormalizerOptions(BaseModel):
@@ -106,11 +108,20 @@ class Normalizer:
         clock = self._clocks.setdefault(batch.source, SourceClock())
         source_ns, suspect = clock.believe(batch, self._future_limit_ns)
         value, status, flags, exact = _values(batch, columns)
-        flags[suspect] |= np.uint32(Flag.CLOCK_SUSPECT)
-        late = late_rows(slot, source_ns, suspect, self._time.last_ns)
+        # The time of arrival is another one at each delivery: the key cannot tell that it is the same row.
+        flags[suspect] |= np.uint32(Flag.CLOCK_SUSPECT | Flag.DUP_POSSIBLE)
+        live = (batch.flags & _NOT_LIVE) == 0 if batch.origin in _LIVE else np.zeros(len(tag), np.bool_)
+        late, restarts = clock.judge(
+            Times(slot, source_ns, suspect, live),
+            batch.received_ns,
+            self._time.last_ns,
+            lambda: columns.slot[columns.source == batch.source],
+        )
         flags[late] |= np.uint32(Flag.LATE)
+        flags[restarts] |= np.uint32(Flag.CLOCK_SUSPECT)
         # A text row has no number: it passes like NaN, and so does the number after it.
-        rows = Rows(tag, slot, source_ns, batch.server_ns, _without(value, exact), status, flags, late)
+        number, same = _without(value, exact), quality.uncut(status)
+        rows = Rows(tag, slot, source_ns, batch.server_ns, number, status, same, flags, late, late & ~live)
         corners = hold_back(rows, columns, self._band)
         record = RecordBatch(
             source=batch.source,
@@ -133,9 +144,13 @@ class Normalizer:
         return record
 
     def skews(self) -> dict[str, Skew]:
-        """How far each source's clock is ahead of ours, by source name; sources without device time are left out."""
+        """
+        How far each source's clock is ahead of ours, by source name; sources without device time are left out.
+
+        A few numbers a source, read without touching any tag; another thread than that of :meth:`step` may ask.
+        """
         limit_ns = round(self._options.skew_warn * 1e9)
-        found = {source: clock.skew(limit_ns) for source, clock in self._clocks.items()}
+        found = {source: clock.skew(limit_ns) for source, clock in list(self._clocks.items())}
         return {source: skew for source, skew in found.items() if skew is not None}
 
     def state(self) -> bytes:
@@ -196,11 +211,15 @@ def _values(
     value, cut = scale(raw, batch.tag, columns)
     no_number = bad | mark | text
     value[no_number] = np.nan
-    flags |= np.where(no_number, np.uint32(0), cut)
     status = batch.status
     if columns.any_range:
+        # Before the clamp, which would hide what is outside.
         status, outside = quality.judge_range(value, batch.tag, status, columns)
         flags[outside] |= np.uint32(Flag.OUT_OF_RANGE)
+    cut |= clamp(value, batch.tag, columns)
+    cut &= ~no_number
+    flags[cut] |= np.uint32(Flag.CLAMPED)
+    status = quality.clamped(batch.status, status, cut)
     return value, status, flags, exact
 
 

@@ -1,7 +1,8 @@
 """
-Quality: what is no number becomes NaN with a flag, what is outside its range becomes uncertain.
+Quality: what is no number becomes NaN with a flag, what is outside its range uncertain, what was cut GoodClamped.
 
-Source of the codes: OPC UA Part 8, 6.3.2 (EngineeringUnitsExceeded); of the rules: W4, W7, W14.
+Source of the codes: OPC UA Part 8, 6.3.2 (EngineeringUnitsExceeded), Part 4, 7.39 (GoodClamped); of the rules: W4,
+W7, W14.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normalizers.base import TagColumns
-from schemas.status import BAD, GOOD, OVERFLOW_MASK, UNCERTAIN_EU_EXCEEDED, Flag
+from schemas.status import BAD, GOOD, GOOD_CLAMPED, OVERFLOW_MASK, UNCERTAIN_EU_EXCEEDED, Flag
 
 _BAD = np.uint32(BAD)
 _SEVERITY = np.uint32(0xC0000000)
+_CODE = np.uint32(0xFFFF0000)
 _INFO_BITS = np.uint32(0x0000FFFF)
 
 
@@ -52,6 +54,24 @@ def judge_range(
     was_good = (status & _SEVERITY) == np.uint32(GOOD)
     exceeded = np.uint32(UNCERTAIN_EU_EXCEEDED) | (status & _INFO_BITS)
     return np.where(outside & was_good, exceeded, status), outside
+
+
+def clamped(came: NDArray[np.uint32], judged: NDArray[np.uint32], cut: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """
+    Status of rows that were *cut*: what *came* as plain Good is GoodClamped, info bits kept, whatever its range said.
+
+    Any other status stays as it was *judged*.
+    """
+    if not cut.any():
+        return judged
+    plain = cut & ((came & _CODE) == np.uint32(GOOD))
+    return np.where(plain, np.uint32(GOOD_CLAMPED) | (came & _INFO_BITS), judged)
+
+
+def uncut(status: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Status with GoodClamped as Good: a signal that plays around its clamp has not changed its status."""
+    cut = (status & _CODE) == np.uint32(GOOD_CLAMPED)
+    return np.where(cut, status & _INFO_BITS, status) if cut.any() else status
 
 
 def number_flags(raw: NDArray[np.float64], numeric: NDArray[np.bool_]) -> NDArray[np.uint32]:

@@ -99,10 +99,19 @@ class Columns:
         return {title: c.astype(c.dtype.newbyteorder("<"), copy=False).tobytes() for title, c in columns.items()}
 
     def load(self, saved: dict[str, bytes], size: int) -> None:
-        """Inverse of :meth:`dump`. Raises ValueError where a column is missing or of another length."""
+        """
+        Inverse of :meth:`dump`; a column that was not saved, because it is newer than the state, gets its fill value.
+
+        Raises ValueError where a saved column is of another length, or is none of these.
+        """
+        if unknown := saved.keys() - self._declared.keys():
+            raise ValueError(f"column {min(unknown)}: not known")
         loaded: dict[str, NDArray[Any]] = {}
         for title, item in self._declared.items():
-            values = np.frombuffer(saved.get(title, b""), item.dtype.newbyteorder("<")).astype(item.dtype)
+            if title not in saved:
+                loaded[title] = np.full(size, item.fill, item.dtype)
+                continue
+            values = np.frombuffer(saved[title], item.dtype.newbyteorder("<")).astype(item.dtype)
             if len(values) != size:
                 raise ValueError(f"column {title}: want {size} values, got {len(values)}")
             loaded[title] = values

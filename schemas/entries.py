@@ -29,6 +29,10 @@ class Tick:
     """A second has passed; the wall time is the entry's."""
 
 
+#: How the reason of a source's last link begins, when nothing will ever come from it again.
+END_OF_INPUT = "end of input"
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A source's connection came up or went down, and why."""
@@ -36,6 +40,11 @@ class Link:
     source: str
     up: bool
     reason: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source's input is over: it is not down, it has nothing more to say."""
+        return not self.up and self.reason.startswith(END_OF_INPUT)
 
 
 @dataclass(frozen=True, slots=True)

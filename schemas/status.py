@@ -89,9 +89,9 @@ class Flag(IntFlag):
     NAN = 1 << 1  #: the device said NaN; stored as NULL
     INF = 1 << 2  #: the device said +Inf or -Inf
     SENTINEL = 1 << 3  #: the raw value was a declared "not available" mark; stored as NULL
-    OUT_OF_RANGE = 1 << 4  #: outside the tag's range; status uncertain
+    OUT_OF_RANGE = 1 << 4  #: outside the tag's range before any clamp; status uncertain, GoodClamped where it was cut
     LATE = 1 << 5  #: older than the tag's last time; stored, never fed to a detector
-    CLOCK_SUSPECT = 1 << 6  #: the device clock was not believed; source time is the time of arrival
+    CLOCK_SUSPECT = 1 << 6  #: device clock not believed, source time is that of arrival; or the first after a step back
     ARRIVAL_TIME = 1 << 7  #: the protocol or payload carries no time; source time is the time of arrival
     DUP_POSSIBLE = 1 << 8  #: may be a redelivery that nothing in payload or protocol can tell apart
     RETAINED = 1 << 9  #: the broker's last known value, not a fresh one

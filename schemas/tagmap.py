@@ -64,7 +64,6 @@ class Tag(_Frozen):
     sentinels: tuple[float, ...] = ()
     equipment: str = Field("", description="Path of the equipment the tag belongs to.")
     detect: Literal["all", "health", "none"] = "all"
-    keep: Literal["A", "B", "C"] = "B"
     description: str = ""
 
     @property

@@ -44,8 +44,10 @@ def readyz(services: ServicesOf) -> Response:
     except FairleadError as error:
         problems.append(f"store: {error}")
     notes = list(services.store.warnings)
-    if services.reasoner.state.status != "ready":
-        notes.append(f"reasoning is {services.reasoner.state.status}: rules explain")
+    reasoner = services.reasoner.state
+    if reasoner.status != "ready":
+        why = f" ({reasoner.reason})" if reasoner.reason else ""
+        notes.append(f"reasoning is {reasoner.status}{why}: rules explain")
     body: dict[str, Any] = {"ready": not problems, "problems": problems, "notes": notes}
     return JSONResponse(body, 200 if not problems else 503)
 

@@ -21,6 +21,8 @@ from schemas.evidence import Evidence
 #: Evidence that nobody woke us for is looked for so often.
 POLL_S: Final = 2.0
 BATCH: Final = 20
+#: How :mod:`llm.compose` begins the reason when a check has failed.
+REFUSED: Final = "answer refused"
 
 
 class ReasoningService:
@@ -55,28 +57,32 @@ class ReasoningService:
                 continue
 
     async def _work(self) -> bool:
-        """Explain what is pending; whether there was anything."""
+        """Explain what is pending; whether the model answered any of it."""
         try:
             pending = await asyncio.to_thread(self._reader.annotations_pending, BATCH)
         except FairleadError as error:
             events.annotation_not_stored("", str(error))
             return False
-        for evidence, score in pending:
-            await self._explain(evidence, score)
-        return bool(pending)
+        answered = [await self._explain(evidence, score) for evidence, score in pending]
+        return any(answered)
 
-    async def _explain(self, evidence: Evidence, score: float) -> None:
+    async def _explain(self, evidence: Evidence, score: float) -> bool:
+        """Ask and store; whether the model answered (if not, the next look waits a little)."""
         annotation = await self._reasoner.annotate(evidence, detector_score=score, created_ns=self._now_ns())
         try:
             await asyncio.wrap_future(self._writer.submit(lambda tx: _keep(tx, evidence, annotation)))
         except FairleadError as error:
             # still pending in SQL: it is taken up again
             events.annotation_not_stored(evidence.anomaly_id, str(error))
-            await asyncio.sleep(POLL_S)
+            return False
+        return annotation.origin == "model"
 
 
 def _keep(tx: Transaction, evidence: Evidence, annotation: Annotation) -> None:
     """Store the model's answer; where rules stood in for it, note the attempt and why, so that it is not repeated."""
-    tx.annotation_attempt(evidence.evidence_id, annotation.created_ns, annotation.provenance.fallback_reason)
+    reason = annotation.provenance.fallback_reason
+    # an answer that was given and refused would be given again; a worker that died or was late may do better
+    final = annotation.origin == "model" or reason.startswith(REFUSED)
+    tx.annotation_attempt(evidence.evidence_id, annotation.created_ns, reason, final=final)
     if annotation.origin == "model":
         tx.annotation(annotation)

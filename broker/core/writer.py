@@ -128,12 +128,12 @@ class Writer:
             self.beat_s = time.monotonic()
             self._run_commands(block=False)
             done = pipeline.run_once()
-            self.error = ""
             if self.beat_s >= maintain_at and pipeline.wall_ns:
                 # retention follows the journal's time; this host's clock may be set to anything
                 self._store.maintain(pipeline.wall_ns)
                 maintain_at = time.monotonic() + MAINTAIN_EVERY_S
             if done:
+                self.error = ""
                 self.position = pipeline.position
                 if self._on_commit is not None:
                     self._on_commit()

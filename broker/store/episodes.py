@@ -47,7 +47,8 @@ def put_anomaly(connection: sa.Connection, memory: Memory, anomaly: Anomaly) -> 
     known = connection.execute(sa.select(heads.c.revision).where(heads.c.anomaly_id == anomaly.anomaly_id)).scalar()
     if known is None:
         ordinal = memory.next("anomaly")
-        connection.execute(heads.insert().values(anomaly_id=anomaly.anomaly_id, ordinal=ordinal, **head))
+        connection.execute(heads.insert().values(anomaly_id=anomaly.anomaly_id, ordinal=ordinal, waiting=0, **head))
+        _wait(connection, anomaly.anomaly_id)
     elif known < anomaly.revision:
         connection.execute(heads.update().where(heads.c.anomaly_id == anomaly.anomaly_id).values(**head))
 
@@ -93,12 +94,22 @@ def put_annotation(connection: sa.Connection, memory: Memory, annotation: Annota
             body=clean(annotation.model_dump_json()),
         )
     )
+    _wait(connection, annotation.anomaly_id)
 
 
-def put_attempt(connection: sa.Connection, evidence_id: str, at_ns: int, reason: str) -> None:
-    """Note that the model was asked about an evidence; it is not asked again."""
+def _wait(connection: sa.Connection, anomaly_id: str) -> None:
+    """Let an anomaly wait for a person when it is explained and nobody has reviewed it."""
+    heads, notes, words = tables.anomalies, tables.annotations, tables.reviews
+    explained = sa.exists().where(notes.c.anomaly_id == anomaly_id)
+    reviewed = sa.exists().where(words.c.anomaly_id == anomaly_id)
+    where = sa.and_(heads.c.anomaly_id == anomaly_id, heads.c.waiting == 0, explained, ~reviewed)
+    connection.execute(heads.update().where(where).values(waiting=1))
+
+
+def put_attempt(connection: sa.Connection, evidence_id: str, at_ns: int, reason: str, final: bool) -> None:
+    """Note that the model was asked about an evidence; the last attempt says why there is no answer."""
     table = tables.annotation_attempts
-    values: dict[str, object] = {"last_ns": at_ns, "reason": clean(reason)}
+    values: dict[str, object] = {"last_ns": at_ns, "reason": clean(reason), "final": int(final)}
     if _exists(connection, table.c.evidence_id, evidence_id):
         values["attempts"] = table.c.attempts + 1
         connection.execute(table.update().where(table.c.evidence_id == evidence_id).values(**values))
@@ -135,6 +146,8 @@ def put_review(connection: sa.Connection, memory: Memory, review: Review) -> Non
             body=clean(review.model_dump_json()),
         )
     )
+    heads = tables.anomalies
+    connection.execute(heads.update().where(heads.c.anomaly_id == anomaly_id).values(waiting=0))
 
 
 def put_document(connection: sa.Connection, memory: Memory, document: Document) -> int:
@@ -144,6 +157,7 @@ def put_document(connection: sa.Connection, memory: Memory, document: Document) 
     if place is not None:
         return int(place)
     seq = memory.next("outbox_seq")
+    memory.set("documents", memory.last("documents") + 1)
     connection.execute(
         table.insert().values(
             seq=seq,

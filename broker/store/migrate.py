@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -53,11 +55,30 @@ def is_current(connection: sa.Connection) -> bool:
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Run the missing migrations and make the views anew, all in the caller's transaction."""
-    views.drop(connection)
-    command.upgrade(config(connection), "head")
+    """
+    Run the missing migrations and make the views anew, all in the caller's transaction.
+
+    Raises:
+        StoreError: somebody's view is built on one of ours that has to change (PostgreSQL).
+    """
+    views.prepare(connection)
+    with _renaming(connection), views.naming_dependents():
+        command.upgrade(config(connection), "head")
     _give_name(connection)
     views.create(connection)
+
+
+@contextmanager
+def _renaming(connection: sa.Connection) -> Iterator[None]:
+    """Let Alembic's batches rename tables on SQLite although somebody's view is built on one that is gone for now."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    connection.exec_driver_sql("PRAGMA legacy_alter_table=ON")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql("PRAGMA legacy_alter_table=OFF")
 
 
 def _give_name(connection: sa.Connection) -> None:

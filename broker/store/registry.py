@@ -35,6 +35,7 @@ def use_map(connection: sa.Connection, memory: Memory, revision: bytes, tag_map:
         connection.execute(tags.insert(), fresh)
     if known:
         connection.execute(tags.update().where(tags.c.tag_id == sa.bindparam("key")), known)
+    memory.set("tags_in_map", len({tag.id for tag in tag_map.tags}))
     memory.make_room()
     memory.numbering[revision] = numbers(memory, tag_map)
     _equipment(connection, tag_map)
@@ -57,7 +58,6 @@ def _tag(tag: Tag) -> dict[str, object]:
         "enum": None
         if tag.enum is None
         else msgspec.json.encode({str(k): v for k, v in sorted(tag.enum.items())}).decode(),
-        "keep": tag.keep,
         "description": clean(tag.description),
         "in_map": 1,
     }

@@ -19,6 +19,8 @@ DAY_NS: Final = 86_400_000_000_000
 #: What retention takes for the present moves on by no more than this in one call: a clock that jumps ahead by a year
 #: takes three days to empty the store, at a call each half minute; a weekend without power is made up for in 24 min.
 STEP_NS: Final = 3_600_000_000_000
+#: 2025-01-01: this program is younger, a clock that says less was never set.
+EARLIEST_NS: Final = 1_735_689_600_000_000_000
 #: Time one call may take; a slice that has begun is finished.
 BUDGET_S: Final = 1.0
 #: Keys looked at in one slice.
@@ -39,27 +41,31 @@ def cutoff(now_ns: int, keep_s: float) -> int:
     return (now_ns - int(keep_s) * 1_000_000_000) // DAY_NS * DAY_NS
 
 
-def advance(memory: Memory, clock_ns: int) -> int:
+def advance(memory: Memory, clock_ns: int) -> int | None:
     """
-    The present as retention takes it: *clock_ns*, but at most ``STEP_NS`` after what the last call took.
+    The present as retention takes it: *clock_ns*, at most ``STEP_NS`` after the latest it ever took; None: no clock.
 
-    A clock that goes back is followed at once.
+    The latest is kept (counter ``retention_ns``), so that a clock that goes back stops retention and no more.
     """
+    if clock_ns < EARLIEST_NS:
+        return None
     last_ns = memory.last("retention_ns")
     now_ns = min(clock_ns, last_ns + STEP_NS) if last_ns else clock_ns
-    memory.set("retention_ns", now_ns)
+    memory.set("retention_ns", max(last_ns, now_ns))
     return now_ns
 
 
 def trim(
     connection: sa.Connection, memory: Memory, keep: KeepOptions, now_ns: int, clock_ns: int, done: set[Done]
-) -> set[Done]:
+) -> tuple[set[Done], bool]:
     """
     Remove one slice of each part that is past its time, in the caller's transaction.
 
-    *clock_ns* is the newest time of arrival; rows of a later one were stamped by a wrong clock. *done* is the result
-    of the last slice that was committed; the result holds every part when nothing is left to do.
+    *clock_ns* is what the clock says: rows that came a day later than that were stamped by a wrong one. *done* is what
+    the last slice that was committed returned: the parts that have nothing more to remove. The second result says
+    whether others have.
     """
+    clock_ns = max(clock_ns, memory.last("retention_ns"))
 
     def records(before_ns: int) -> bool:
         table = tables.records
@@ -92,11 +98,8 @@ def trim(
         item = (name, cutoff(now_ns, keep_s))
         if item in done or not part(item[1]):
             finished.add(item)
-    return finished
+    return finished, len(finished) < len(parts)
 
-
-#: Parts of which :func:`trim` says when they are done.
-PARTS: Final = 6
 
 _Delete = Callable[[sa.Connection, sa.ColumnElement[bool]], int]
 
@@ -134,10 +137,11 @@ def _sweep(
     Rows that a wrong clock stamped with a time to come are stepped over, so that they hold nothing back; they go
     from the low end when their time has come. The first row that is young for certain ends the sweep.
     """
-    low, high = connection.execute(sa.select(sa.func.min(key), sa.func.max(key))).one()
-    if low is None:
+    # two queries: SQLite seeks for a single min or max, and scans for both at once
+    low, high = (connection.execute(sa.select(edge(key))).scalar() for edge in (sa.func.min, sa.func.max))
+    if low is None or high is None:
         return False
-    name = f"{key.table.name}_kept_from"  # type: ignore[attr-defined]
+    name = f"{key.table.name}_kept_from"
     start = connection.execute(sa.select(sa.func.min(key)).where(key >= memory.last(name))).scalar()
     start = high + 1 if start is None else start
     removed = 0

@@ -96,7 +96,10 @@ class TrendPoint(NamedTuple):
 
 
 class GapRow(NamedTuple):
-    """A hole in the data; ``path`` None: every tag of the source. ``to_ns`` None: still open."""
+    """
+    A hole in the data; ``path`` None: every tag of the source. ``source`` empty: every source. ``to_ns`` None: still
+    open.
+    """
 
     gap_id: int
     source: str
@@ -138,7 +141,11 @@ class QuarantineRow(NamedTuple):
 
 
 class SourceRow(NamedTuple):
-    """A source as the stream last saw it; ``up`` None: no link message yet."""
+    """
+    A source as the stream last saw it; ``up`` None: no link message yet.
+
+    ``rows`` and ``rejected`` count what ever came, ``quarantined`` the rejects that are still kept.
+    """
 
     source: str
     up: bool | None
@@ -146,6 +153,8 @@ class SourceRow(NamedTuple):
     since_ns: int | None
     rows: int
     last_received_ns: int | None
+    rejected: int
+    quarantined: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +179,17 @@ class AnomalyRow:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationEntry:
-    """An annotation with its reviews; ``superseded``: a newer one of the same anomaly exists."""
+    """
+    An annotation with its reviews; ``superseded``: a newer one of the same anomaly exists.
+
+    ``reason``: why the model's last attempt at this evidence brought no answer; empty when it was not asked, or
+    answered.
+    """
 
     annotation: Annotation
     superseded: bool
     reviews: list[Review]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

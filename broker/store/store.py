@@ -42,7 +42,8 @@ class Store:
         self._memory: Memory | None = None
         self._busy = threading.Lock()
         self._owner: int | None = None
-        self._tag_turn = 0
+        self._trimmed: set[retention.Done] = set()
+        self._behind_ns = 0
 
     @classmethod
     def open(
@@ -140,11 +141,14 @@ class Store:
                 during the commit itself may the commit have happened: ``position`` tells.
         """
         with self._writing() as connection:
-            if self._memory is None:
-                self._memory = Memory.load(connection)
-            transaction = Transaction(connection, self._memory, self._now_ns)
+            transaction = Transaction(connection, self._remembered(connection), self._now_ns)
             yield transaction
             transaction.finish()
+
+    def _remembered(self, connection: sa.Connection) -> Memory:
+        if self._memory is None:
+            self._memory = Memory.load(connection)
+        return self._memory
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -172,15 +176,32 @@ class Store:
         """A reader; thread-safe, may be kept."""
         return Reader(self._read, self._options.query_limit, self._options.page_limit)
 
-    def maintain(self, now_ns: int) -> None:
+    def maintain(self, now_ns: int, *, budget_s: float = retention.BUDGET_S) -> None:
         """
-        One bounded slice of retention, and a checkpoint of a long WAL. Call it every half minute or so.
+        Retention for *budget_s*, slice by slice, and a checkpoint of a long WAL. Call it every half minute or so.
+
+        *now_ns* is the newest time of arrival in the journal, so that a stream that stands still removes nothing;
+        retention follows it by an hour a call at most (``retention.advance``).
 
         Raises:
-            StoreError: SQL failed; nothing was removed.
+            StoreError: SQL failed; the slices before are removed.
         """
+        deadline = time.monotonic() + budget_s
         with self._writing() as connection:
-            self._tag_turn = retention.trim(connection, self._options.keep, now_ns, self._tag_turn)
+            memory = self._remembered(connection)
+            limit_ns = retention.advance(memory, now_ns)
+            memory.flush(connection)
+        self._behind_ns = 0 if limit_ns is None else now_ns - limit_ns
+        more = True
+        while limit_ns is not None and more:
+            with self._writing() as connection:
+                memory = self._remembered(connection)
+                keep = self._options.keep
+                done, more = retention.trim(connection, memory, keep, limit_ns, now_ns, self._trimmed)
+                memory.flush(connection)
+            self._trimmed = done
+            if time.monotonic() >= deadline:
+                break
         if self._write is not None and self._write.dialect.name == "sqlite":
             self._checkpoint(self._write)
 
@@ -205,12 +226,18 @@ class Store:
     @property
     def warnings(self) -> list[str]:
         """What a person should know about this database; empty when all is well."""
+        found = []
         if self._read.dialect.name == "sqlite" and (3, 7, 0) <= sqlite3.sqlite_version_info < (3, 51, 3):
-            return [
+            found.append(
                 f"SQLite {sqlite3.sqlite_version} can damage its WAL when two connections checkpoint at once "
                 "(fixed in 3.51.3); only one connection here does, so let no other program write to the file"
-            ]
-        return []
+            )
+        if self._behind_ns >= retention.DAY_NS:
+            found.append(
+                f"retention is {self._behind_ns // retention.DAY_NS} days behind the clock and follows by an hour each "
+                "half minute: the plant was off for long, or the clock is wrong; correct it before old rows go"
+            )
+        return found
 
     def close(self) -> None:
         """Close every connection and give the lock back. Never raises."""

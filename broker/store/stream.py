@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -12,7 +13,9 @@ from broker.store.text import clean
 from schemas.entries import Link, Position
 from schemas.samples import Gap, Reject
 
-_RAW_BYTES = 4096
+_RAW_BYTES: Final = 4096
+#: Rejects kept of one source, the newest: 400 MB at the most, however long it sends what nobody can use.
+REJECTS: Final = 100_000
 
 
 def put_gap(connection: sa.Connection, memory: Memory, gap: Gap, position: Position) -> None:
@@ -98,9 +101,26 @@ def put_source_rows(connection: sa.Connection, source: str, rows: int, last_rece
     _source(connection, source, {"rows": table.c.rows + rows, "last_received_ns": last_received_ns})
 
 
+def put_source_rejects(connection: sa.Connection, source: str, count: int) -> None:
+    """Count rejects of a source that were stored, and remove its oldest beyond ``REJECTS``."""
+    table, rejects = tables.sources, tables.quarantine
+    _source(connection, source, {"rejected": table.c.rejected + count, "quarantined": table.c.quarantined + count})
+    name = clean(source)
+    kept = connection.execute(sa.select(table.c.quarantined).where(table.c.source == name)).scalar_one()
+    if kept > REJECTS:
+        oldest = (
+            sa.select(rejects.c.quarantine_id)
+            .where(rejects.c.source == name)
+            .order_by(rejects.c.quarantine_id)
+            .limit(kept - REJECTS)
+        )
+        connection.execute(rejects.delete().where(rejects.c.quarantine_id.in_(oldest)))
+        _source(connection, source, {"quarantined": REJECTS})
+
+
 def _source(connection: sa.Connection, source: str, values: dict[str, object]) -> None:
     table = tables.sources
     name = clean(source)
     if connection.execute(sa.select(table.c.source).where(table.c.source == name)).first() is None:
-        connection.execute(table.insert().values(source=name, reason="", rows=0))
+        connection.execute(table.insert().values(source=name, reason="", rows=0, rejected=0, quarantined=0))
     connection.execute(table.update().where(table.c.source == name).values(**values))

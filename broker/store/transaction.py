@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -40,6 +41,7 @@ class Transaction:
         self._now_ns = now_ns
         self._inserted: list[Inserted] = []
         self._sources: dict[str, tuple[int, int]] = {}
+        self._rejects: Counter[str] = Counter()
 
     @property
     def next_seq(self) -> int:
@@ -52,6 +54,9 @@ class Transaction:
         for source in sorted(self._sources):
             stream.put_source_rows(self._connection, source, *self._sources[source])
         self._sources.clear()
+        for source in sorted(self._rejects):
+            stream.put_source_rejects(self._connection, source, self._rejects[source])
+        self._rejects.clear()
         self._memory.flush(self._connection)
 
     def _count(self) -> None:
@@ -121,8 +126,9 @@ class Transaction:
         stream.put_gap(self._connection, self._memory, gap, position)
 
     def reject(self, reject: Reject, position: Position) -> None:
-        """Store a quarantine row."""
+        """Store a quarantine row; of each source the newest ``stream.REJECTS`` are kept."""
         stream.put_reject(self._connection, self._memory, reject, position)
+        self._rejects[reject.source] += 1
 
     def link(self, link: Link, wall_ns: int) -> None:
         """Remember whether a source is up, and since when."""
@@ -151,9 +157,9 @@ class Transaction:
         """Store an annotation."""
         episodes.put_annotation(self._connection, self._memory, annotation)
 
-    def annotation_attempt(self, evidence_id: str, at_ns: int, reason: str) -> None:
-        """Note that the model was asked about an evidence."""
-        episodes.put_attempt(self._connection, evidence_id, at_ns, reason)
+    def annotation_attempt(self, evidence_id: str, at_ns: int, reason: str, *, final: bool = True) -> None:
+        """Note that the model was asked about an evidence; *final* False: it may be asked again, three times in all."""
+        episodes.put_attempt(self._connection, evidence_id, at_ns, reason, final)
 
     def review(self, review: Review) -> None:
         """Store a person's decision. Raises ValueError when the annotation is not in the store."""
@@ -194,11 +200,11 @@ class Transaction:
     def gaps_between(
         self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None
     ) -> list[GapRow]:
-        """Gaps in the span that concern one of *paths* or the whole of *source*, oldest first."""
+        """Gaps in the span that concern one of *paths*, the whole of *source* or every source, oldest first."""
         return operation.gaps_between(self._connection, paths, from_ns, to_ns, source)
 
     def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[tuple[Anomaly, str | None, str | None]]:
-        """Closed episodes that began before *before_ns*, latest first: (anomaly, named cause, verdict)."""
+        """Closed episodes that began before *before_ns*, latest first: (anomaly, cause, verdict of a person)."""
         return read_episodes.past_episodes(self._connection, equipment, before_ns, limit)
 
     def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:

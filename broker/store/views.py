@@ -2,18 +2,25 @@
 """
 The ``v_*`` views: what SQL readers may rely on (docs/sql-views.md).
 
-Views are code, not history: an upgrade drops and makes them anew after the migrations, and their digest is kept, so
-that a changed view is noticed without a migration of its own.
+Views are code, not history: an upgrade makes them anew after the migrations, and their digest is kept, so that a
+changed view is noticed without a migration of its own. Others may build views on them, whatever their names.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
+import psycopg
 import sqlalchemy as sa
 
 from broker.store.tables import facts
+from schemas.errors import StoreError
+
+#: Names that earlier versions gave to views and that this one does not.
+FORMER: tuple[str, ...] = ()
 
 _QUALITY: Final = "CASE {c} / 1073741824 WHEN 0 THEN 'good' WHEN 1 THEN 'uncertain' ELSE 'bad' END"
 
@@ -107,17 +114,62 @@ def digest(dialect: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def drop(connection: sa.Connection) -> None:
-    """Remove every ``v_*`` view, whatever version made it."""
-    for name in sa.inspect(connection).get_view_names():
-        if name.startswith("v_"):
-            connection.exec_driver_sql(f'DROP VIEW "{name}"')
+def prepare(connection: sa.Connection) -> None:
+    """
+    Make way for the migrations.
+
+    SQLite holds no view back and keeps no grants: ours go. On PostgreSQL they stay, with the grants on them and the
+    views that others built on them; a migration that changes a column under a view drops that view itself.
+    """
+    if connection.dialect.name == "sqlite":
+        for name in (*definitions("sqlite"), *FORMER):
+            connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
 
 
 def create(connection: sa.Connection) -> None:
-    """Make the views and note their digest; none may exist."""
+    """
+    Make the views, or replace what they say, and note their digest; views with other names are not touched.
+
+    Raises:
+        StoreError: a view of somebody else is built on one that has to go; nothing may be committed.
+    """
     dialect = connection.dialect.name
-    for name, body in definitions(dialect).items():
-        connection.exec_driver_sql(f"CREATE VIEW {name} AS {body}")
+    if dialect == "sqlite":
+        for name, body in definitions(dialect).items():
+            connection.exec_driver_sql(f"CREATE VIEW {name} AS {body}")
+    else:
+        with naming_dependents():
+            for name, body in definitions(dialect).items():
+                _replace(connection, name, body)
+            for name in FORMER:
+                connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
     connection.execute(facts.delete().where(facts.c.name == "views"))
     connection.execute(facts.insert().values(name="views", value=digest(dialect)))
+
+
+def _replace(connection: sa.Connection, name: str, body: str) -> None:
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {name} AS {body}")
+    except sa.exc.DBAPIError as error:
+        # only columns at the end may be new; another change needs a new view
+        if not isinstance(error.orig, psycopg.errors.InvalidTableDefinition):
+            raise
+        connection.exec_driver_sql(f"DROP VIEW {name}")
+        connection.exec_driver_sql(f"CREATE VIEW {name} AS {body}")
+
+
+@contextmanager
+def naming_dependents() -> Iterator[None]:
+    """Raise StoreError, with the names of the views in the way, where PostgreSQL refuses to change or drop ours."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        cause = error.orig
+        if not isinstance(cause, psycopg.errors.DependentObjectsStillExist | psycopg.errors.FeatureNotSupported):
+            raise
+        detail = (cause.diag.message_detail or "").replace("\n", "; ")
+        raise StoreError(
+            f"the store cannot be upgraded: {cause.diag.message_primary} ({detail}); save the definition of the view "
+            "that is built on ours, drop it, start again, and create it anew"
+        ) from error

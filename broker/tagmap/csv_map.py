@@ -53,7 +53,6 @@ FURTHER: Final = (
     "byte_order",
     "encoding",
     "sentinels",
-    "keep",
     "detect",
 )
 _REQUIRED: Final = ("path", "source", "address")

@@ -150,7 +150,6 @@ class TagEntry(_Entry):
     ] = None
     encoding: Annotated[str, Field(description="Character set of a text.")] = "ascii"
     sentinels: Annotated[tuple[Finite, ...], Field(description='Raw values that mean "not available".')] = ()
-    keep: Annotated[Literal["A", "B", "C"], Field(description="A protected, C may be thinned first.")] = "B"
     detect: Annotated[Literal["all", "health", "none"], Field(description="Which detectors look at the tag.")] = "all"
     description: Annotated[str, Field(max_length=200, description="Free text for people.")] = ""
     enabled: Annotated[bool, Field(description="false leaves the tag out of the map.")] = True

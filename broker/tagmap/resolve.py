@@ -75,7 +75,6 @@ def resolve(entry: TagEntry, node: Node, around: Surroundings, wrong: frozenset[
         "byte_order": entry.byte_order,
         "encoding": entry.encoding,
         "sentinels": entry.sentinels,
-        "keep": entry.keep,
         "detect": entry.detect,
         "description": entry.description,
     }

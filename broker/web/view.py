@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from broker.api.accounts import Person
 from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
-from schemas.annotation import UNKNOWN, Annotation, RejectReason, Review, number, phrase, symbol, with_unit
+from schemas.annotation import UNKNOWN, RejectReason, Review, number, phrase, symbol, with_unit
 from schemas.anomaly import Anomaly, Member
 from schemas.documents import Document, rfc3339
 from schemas.evidence import Evidence, Fact
@@ -104,7 +104,7 @@ def detail_view(
         "to_ms": min(end_ns + lead // 4, max(now_ns, end_ns)) // 1_000_000,
         "trends": [_trend(member) for member in _trended(anomaly)],
         "more_trends": max(0, len({member.path for member in anomaly.members}) - MAX_TRENDS),
-        "annotation": _annotation(entry.annotation, seen) if entry else None,
+        "annotation": _annotation(entry, seen) if entry else None,
         "facts": [_fact(fact) for fact in seen.facts] if seen else [],
         "evidence_changed": _evidence_changed(found, entry),
         "reviewed_as": reviews[-1].verdict if reviews else "written",
@@ -161,12 +161,13 @@ def _options(evidence: Evidence | None) -> list[dict[str, str]]:
     return [*options, {"id": UNKNOWN, "text": "Unknown"}]
 
 
-def _annotation(annotation: Annotation, evidence: Evidence | None) -> dict[str, Any]:
+def _annotation(entry: AnnotationEntry, evidence: Evidence | None) -> dict[str, Any]:
+    annotation = entry.annotation
     return {
         "annotation_id": annotation.annotation_id,
         "origin": annotation.origin,
         "model": annotation.provenance.model_name,
-        "fallback": annotation.provenance.fallback_reason,
+        "fallback": entry.reason if annotation.origin == "rules" else "",
         "causes": [
             {
                 "id": cause.id,

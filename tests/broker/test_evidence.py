@@ -240,3 +240,17 @@ def test_gap_during_the_episode_is_a_fact(records: MemoryRecords, anomaly: Anoma
     facts = build_evidence(records, TAGS, anomaly, len(records.rows)).facts
 
     assert [(f.kind, f.text) for f in facts if f.kind == "gap"] == [("gap", "link down")]
+
+
+def test_tag_that_turned_is_told_as_it_is_now(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """Of a tag that rose and then fell below its band, evidence says that it fell."""
+    rose = anomaly.members[0].model_copy(update={"active": False, "score": 3.0})
+    fell = rose.model_copy(
+        update={"active": True, "direction": "fell", "score": 1.5, "onset_ns": T0 + 3 * SECOND, "peak": 12.0}
+    )
+
+    fact = _by_name(
+        build_evidence(records, TAGS, anomaly.model_copy(update={"members": (rose, fell)}), len(records.rows)).facts
+    )["BearingTemp"]
+
+    assert (fact.direction, fact.value, fact.from_ns) == ("fell", 12.0, T0 + 3 * SECOND)

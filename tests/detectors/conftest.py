@@ -99,6 +99,12 @@ class Script:
     def link(self, *, up: bool, source: str = "plc") -> None:
         assert self.detection.link(Link(source, up), self.now_ns) == []
 
+    def learned(self) -> frozenset[str]:
+        """Ids of the tags that have a control chart."""
+        ewma = self.detection._panel.ewma
+        assert ewma is not None
+        return frozenset(self.detection._slots.ids[place] for place in np.flatnonzero(ewma._chart.learned))
+
     def latest(self) -> dict[str, Anomaly]:
         """Last revision of each anomaly, in the order of their beginning."""
         return {anomaly.anomaly_id: anomaly for anomaly in self.said}

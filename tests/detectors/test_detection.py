@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,7 +48,9 @@ PLANT = TagMap(
     ),
     equipment=(Equipment(path=PUMP, state=f"{PUMP}/T2", running=(1, 2), hold_off_s=5.0),),
 )
-OPTIONS = DetectionOptions(clean_window="40s", group_window="10s", close_after="20s", hold_off="3s")
+OPTIONS = DetectionOptions(
+    clean_window="40s", relearn_after="60s", group_window="10s", close_after="20s", hold_off="3s"
+)
 
 
 @dataclass
@@ -222,7 +225,7 @@ def test_what_was_learned_survives_a_map_that_means_the_same(script, tag) -> Non
     rng = np.random.default_rng(1)
     plant = script(tag(0), tag(1), tag(2), clean_window="60s")
     plant.run({i: rng.normal(size=120) for i in range(3)})
-    assert plant.detection.learned() == {"id0", "id1", "id2"}
+    assert plant.learned() == {"id0", "id1", "id2"}
     later = TagMap(
         site="Acme/Lyon",
         tags=(
@@ -232,7 +235,7 @@ def test_what_was_learned_survives_a_map_that_means_the_same(script, tag) -> Non
         ),
     )
     plant.detection.use_map(later.revision, later)
-    assert plant.detection.learned() == {"id1"}
+    assert plant.learned() == {"id1"}
 
 
 def test_rows_of_an_older_map_are_understood_while_it_is_kept(script, tag, records) -> None:
@@ -265,6 +268,76 @@ def test_batch_of_an_unknown_map_or_number_is_refused(script, tag, records) -> N
         plant.detection.records(records(b"?" * 16, [0], [NOW], [1.0]))
     with pytest.raises(UnknownMap):
         plant.detection.records(records(plant.tag_map.revision, [1], [NOW], [1.0]))
+
+
+@pytest.mark.parametrize("maps_first", [True, False])
+def test_state_saved_while_switched_off_begins_with_the_newest_map(script, tag, records, maps_first) -> None:
+    """Off, saved, on again: the newest known map is in force, and the first batch is looked at."""
+    plant = script(tag(0, range=(0.0, 1.0)), enabled=False)
+    saved = plant.detection.state()
+    other = TagMap(site="Acme", tags=(tag(0, address="7"),))
+    stage = Detection(OPTIONS)
+    if maps_first:
+        stage.use_map(other.revision, other)
+        stage.use_map(plant.tag_map.revision, plant.tag_map)
+    stage.restore(saved)
+    if not maps_first:
+        stage.use_map(other.revision, other)
+        stage.use_map(plant.tag_map.revision, plant.tag_map)
+    stage.records(records(plant.tag_map.revision, [0], [NOW], [5.0]))
+    assert [a.kind for a in stage.tick(NOW)] == ["out_of_range"]
+
+
+def test_state_outlives_being_switched_off_under_the_same_map(script, tag, records) -> None:
+    """What was open is closed after detection was off for a while; a map applied meanwhile begins it anew."""
+    plant = script(tag(0, range=(0.0, 1.0)))
+    plant.send({0: 5.0})
+    (opened,) = plant.tick()
+    saved = plant.detection.state()
+    off = Detection(DetectionOptions(enabled=False))
+    off.use_map(plant.tag_map.revision, plant.tag_map)
+    off.restore(saved)
+    assert off.tick(NOW) == []
+    assert off.state() == saved
+    on = Detection(OPTIONS)
+    on.use_map(plant.tag_map.revision, plant.tag_map)
+    on.restore(off.state())
+    on.records(records(plant.tag_map.revision, [0], [NOW + 9 * S], [0.5]))
+    found = [anomaly for second in range(10, 40) for anomaly in on.tick(NOW + second * S)]
+    assert (found[-1].anomaly_id, found[-1].state) == (opened.anomaly_id, "closed")
+    other = TagMap(site="Acme", tags=(tag(0, address="7"),))
+    off.use_map(other.revision, other)
+    anew = Detection(OPTIONS)
+    anew.use_map(other.revision, other)
+    anew.restore(off.state())
+    assert anew.tick(NOW) == []
+
+
+def test_state_of_a_version_with_fewer_columns_is_read(script, tag) -> None:
+    """A column that the saved state does not have begins with its default; an episode stays open."""
+    plant = script(tag(0, range=(0.0, 1.0)), tag(1, stale_after_ms=3000))
+    plant.send({0: 5.0, 1: 1.0})
+    plant.tick()
+    saved = msgspec.msgpack.decode(plant.detection.state())
+    for title in ("anchor", "anchored", "wander", "steady_ns"):
+        del saved["columns"]["ewma.1"][title]
+    for title in ("row_ns", "row_value"):
+        del saved["columns"]["common.0"][title]
+    del saved["columns"]["missing.1"]["silence_ns"]
+    plant.detection.restore(msgspec.msgpack.encode(saved))
+    assert plant.run({0: [5.0] * 5, 1: [1.0] * 5}) == []
+    assert plant.run({0: [0.5] * 31, 1: [1.0] * 31})[-1].members[0].active is False
+
+
+def test_damaged_columns_leave_a_stage_that_works(script, tag) -> None:
+    """After BadState the stage begins anew with the map in force."""
+    plant = script(tag(0, range=(0.0, 1.0)))
+    saved = msgspec.msgpack.decode(plant.detection.state())
+    saved["columns"]["common.0"]["form"] = b"123"
+    with pytest.raises(BadState):
+        plant.detection.restore(msgspec.msgpack.encode(saved))
+    plant.send({0: 5.0})
+    assert [a.kind for a in plant.tick()] == ["out_of_range"]
 
 
 @pytest.mark.parametrize("state", [b"", b"\x80", b"not msgpack"])

@@ -112,6 +112,66 @@ def test_tag_that_leaves_the_map_does_not_keep_its_episode_open(script, tag):
     assert plant.tick(10, 32)[-1].state == "closed"
 
 
+BAND = {"range": (8.0, 11.0)}
+
+
+@pytest.mark.parametrize("column", [[10, 12, 10, 4], [10, 12, 4]])
+def test_value_that_rose_and_then_fell_is_told_as_both(script, tag, column):
+    """Whether or not it came back in between: one member rose, another fell, each with its own onset and peak."""
+    plant = script(tag(0, **BAND), spc=[])
+    onset = [plant.now_ns + 1_000_000_000, plant.now_ns + (len(column) - 1) * 1_000_000_000]
+    plant.run({0: column})
+    plant.tick(10, 2)
+    (anomaly,) = plant.latest().values()
+    told = [(m.direction, m.peak, m.active, m.low, m.high, m.onset_ns) for m in anomaly.members]
+    assert told == [("rose", 12.0, False, 8.0, 11.0, onset[0]), ("fell", 4.0, True, 8.0, 11.0, onset[1])]
+    assert anomaly.members[0].last_ns <= onset[1]
+    assert anomaly.members[1].value == 4.0
+
+
+def test_both_directions_stay_two_members_however_often(script, tag):
+    """A value that swings beyond both ends for minutes has two members in one anomaly, one of them active."""
+    plant = script(tag(0, **BAND), spc=[])
+    for i in range(100):
+        plant.send({0: [12.0, 4.0, 10.0][i % 3]})
+        plant.tick(5)
+        if plant.said:
+            assert sum(m.active for m in plant.said[-1].members) <= 1
+    (anomaly,) = plant.latest().values()
+    assert [(m.direction, m.peak) for m in anomaly.members] == [("rose", 12.0), ("fell", 4.0)]
+
+
+def test_lesser_condition_after_a_greater_one_leaves_the_worst_together(script, tag):
+    """Score, band and peak are those of the furthest excursion; the value is the present one."""
+    plant = script(tag(0, **LIMITED), spc=[])
+    plant.run({0: [50.0, 150.0, 50.0, 110.0]})
+    plant.tick(10, 4)
+    (member,) = plant.said[-1].members
+    assert (member.peak, member.score, member.value, member.active) == (150.0, 2.0, 110.0, True)
+
+
+def test_other_limits_are_another_normal(script, tag):
+    """When a new map moves the range, score, band and peak of the next condition are told together."""
+    plant = script(tag(0, **LIMITED), spc=[])
+    plant.run({0: [50.0, 150.0, 50.0]})
+    moved = TagMap(site="Acme/Lyon", tags=(tag(0, range=(0.0, 140.0)),))
+    plant.detection.use_map(moved.revision, moved)
+    plant.tag_map = moved
+    plant.run({0: [145.0]})
+    plant.tick(10, 4)
+    (member,) = plant.said[-1].members
+    assert (member.high, member.peak) == (140.0, 145.0)
+    assert member.score == pytest.approx(1 + 5 / 70)
+
+
+def test_standing_condition_of_a_one_sided_range_is_told_once(script, tag):
+    """A band with one end has a peak to compare with as well."""
+    plant = script(tag(0, range=(float("-inf"), 100.0)), spc=[])
+    plant.send({0: 150.0})
+    plant.tick(10, 100)
+    assert len(plant.said) == 1
+
+
 def member(kind: Kind, score: float = 1.0, number: int = 0) -> Member:
     return Member(
         tag_id=f"id{number}",

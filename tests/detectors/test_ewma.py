@@ -31,7 +31,7 @@ def test_shift_is_found_after_the_clean_window(script, tag):
     rng = np.random.default_rng(1)
     plant = script(tag(0, unit="Cel"), clean_window="200s")
     assert plant.run({0: rng.normal(50, 0.5, 400)}) == []
-    assert plant.detection.learned() == {"id0"}
+    assert plant.learned() == {"id0"}
     onset = plant.now_ns
     found = plant.run({0: rng.normal(51.5, 0.5, 60)})
     assert [a.kind for a in found[:1]] == [Kind.MEAN_SHIFT]
@@ -53,7 +53,7 @@ def test_false_alarms_stay_within_the_budget(script, tag, records):
     for i in range(steps):
         plant.detection.records(records(plant.tag_map.revision, numbers, [plant.now_ns] * len(phi), values[i]))
         plant.tick()
-    assert len(plant.detection.learned()) > 150
+    assert len(plant.learned()) > 150
     assert len(plant.latest()) < 5
 
 
@@ -115,7 +115,7 @@ def test_gaps_clock_jumps_and_other_rates_give_no_finding(script, tag, records):
             plant.second += period_s
             plant.detection.records(records(plant.tag_map.revision, [0], [plant.now_ns], [value]))
         plant.said += plant.detection.tick(plant.now_ns)
-    assert plant.detection.learned() == {"id0"}
+    assert plant.learned() == {"id0"}
     assert plant.said == []
 
 
@@ -124,9 +124,9 @@ def test_learning_stops_while_something_is_wrong(script, tag):
     rng = np.random.default_rng(2)
     plant = script(tag(0, range=(0.0, 100.0)), clean_window="120s")
     plant.run({0: rng.normal(500, 1, 300)})
-    assert plant.detection.learned() == frozenset()
+    assert plant.learned() == frozenset()
     plant.run({0: rng.normal(50, 1, 300)})
-    assert plant.detection.learned() == {"id0"}
+    assert plant.learned() == {"id0"}
 
 
 def test_new_set_point_is_learned_anew(script, tag):
@@ -134,10 +134,10 @@ def test_new_set_point_is_learned_anew(script, tag):
     rng = np.random.default_rng(2)
     plant = script(tag(0), tag(1, role="sp"), clean_window="120s", hold_off="30s")
     plant.run({1: [50.0] * 200, 0: rng.normal(50, 1, 200)})
-    assert plant.detection.learned() == {"id0"}
+    assert plant.learned() == {"id0"}
     plant.run({1: [80.0] * 200, 0: rng.normal(80, 1, 200)})
     assert plant.said == []
-    assert plant.detection.learned() == {"id0"}
+    assert plant.learned() == {"id0"}
     assert len(plant.run({1: [80.0] * 60, 0: rng.normal(85, 1, 60)})) > 0
 
 
@@ -147,7 +147,7 @@ def test_discrete_tags_have_no_chart(script, tag, more):
     rng = np.random.default_rng(2)
     plant = script(tag(0, **more), clean_window="120s")
     plant.run({0: rng.normal(0, 1, 300)})
-    assert plant.detection.learned() == frozenset()
+    assert plant.learned() == frozenset()
 
 
 def test_points_of_learning_tags_are_bounded(tag, records):
@@ -198,3 +198,81 @@ def test_baseline_is_robust_against_outliers():
     assert b.limit[0] < 1.5 * a.limit[0]
     assert a.usable[0]
     assert b.usable[0]
+
+
+def shifted(rng, column) -> np.ndarray:
+    """Two minutes around 50, then the column around it."""
+    return np.concatenate([rng.normal(50, 1, 200), column + rng.normal(0, 1, len(column))])
+
+
+def test_shift_that_stays_is_learned_as_normal(script, tag):
+    """After the stated time at its new level the condition ends, the anomaly closes, and the new level has a chart."""
+    rng = np.random.default_rng(12)
+    plant = script(tag(0), clean_window="120s", relearn_after="300s", close_after="60s")
+    plant.run({0: shifted(rng, np.full(290, 56.0))})
+    assert [(a.state, a.members[0].active) for a in plant.latest().values()] == [("open", True)]
+    plant.run({0: rng.normal(56, 1, 300)})
+    (anomaly,) = plant.latest().values()
+    assert anomaly.state == "closed"
+    assert plant.learned() == {"id0"}
+    plant.run({0: rng.normal(56, 1, 400)})
+    assert len(plant.latest()) == 1
+    plant.run({0: rng.normal(50, 1, 60)})
+    again = [*plant.latest().values()][1]
+    assert [(m.direction, m.low > 51) for m in again.members] == [("fell", True)]
+
+
+def test_huge_shift_is_followed(script, tag):
+    """The new level may be any number of limits away."""
+    rng = np.random.default_rng(12)
+    plant = script(tag(0), clean_window="120s", relearn_after="300s", close_after="60s")
+    plant.run({0: shifted(rng, np.full(800, 1e9))})
+    assert [a.state for a in plant.latest().values()] == ["closed"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        56 + np.arange(900) / 20,
+        56 + 12 * np.sign(np.sin(np.arange(900) / 30)) + 8,
+        np.tile(np.repeat([56.0, 50.0], 150), 3),
+    ],
+    ids=["drifts", "swings", "comes and goes"],
+)
+def test_level_that_does_not_stay_is_not_learned(script, tag, column):
+    """A shift that grows, swings, or lasts for a part of the time only is never taken for normal."""
+    rng = np.random.default_rng(12)
+    plant = script(tag(0), clean_window="120s", relearn_after="300s")
+    plant.run({0: shifted(rng, column)})
+    assert plant.learned() == {"id0"}
+    assert plant.said[-1].state == "open"
+    assert plant.detection._panel.ewma is not None
+    assert abs(plant.detection._panel.ewma._chart.center[0] - 50) < 1
+
+
+def test_relearning_does_not_depend_on_cuts_and_restarts(tag, records):
+    """Rows in tens, one by one, and restored between any two: the same revisions and the same state."""
+    rng = np.random.default_rng(12)
+    values = shifted(rng, np.full(900, 56.0))
+    tag_map = TagMap(site="Acme/Lyon", tags=(tag(0),))
+    options = DetectionOptions(clean_window="120s", relearn_after="300s", close_after="60s")
+    found, states = [], []
+    for way in ("tens", "single", "restored"):
+        detection, said = Detection(options), []
+        detection.use_map(tag_map.revision, tag_map)
+        for start in range(0, len(values), 10):
+            times = [NOW + (start + i) * S for i in range(10)]
+            step = 10 if way == "tens" else 1
+            for i in range(0, 10, step):
+                piece = values[start + i : start + i + step]
+                detection.records(records(tag_map.revision, [0] * step, times[i : i + step], piece))
+                if way == "restored":
+                    saved, detection = detection.state(), Detection(options)
+                    detection.use_map(tag_map.revision, tag_map)
+                    detection.restore(saved)
+            said += detection.tick(times[-1])
+        found.append(said)
+        states.append(detection.state())
+    assert found[0] == found[1] == found[2]
+    assert states[0] == states[1] == states[2]
+    assert found[0][-1].state == "closed"

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
+from detectors.parameters import MIN_STALE_NS
 from schemas.anomaly import Kind, Severity
 from schemas.samples import Origin
-from schemas.status import BAD_DEVICE_FAILURE, UNCERTAIN_EU_EXCEEDED, UNCERTAIN_LAST_USABLE, Flag
+from schemas.status import BAD_DEVICE_FAILURE, GOOD_CLAMPED, UNCERTAIN_EU_EXCEEDED, UNCERTAIN_LAST_USABLE, Flag
 from schemas.tagmap import Equipment
 
 
@@ -211,3 +212,88 @@ def test_hold_off_after_a_set_point_change(script, tag):
     plant.run({1: [5.0] * 3, 0: [0.0] * 3})
     assert plant.run({1: [9.0] * 20, 0: [40.0 * (i % 2) for i in range(20)]}) == []
     assert len(plant.run({1: [9.0] * 20, 0: [40.0 * (i % 2) for i in range(20)]})) > 0
+
+
+def test_value_that_a_clamp_has_cut_is_out_of_range(script, tag):
+    """The record carries the end of the range and says that the value was outside: a finding until it is not cut."""
+    plant = script(tag(0, range=(0.0, 100.0)), spc=[])
+    cut = {"status": [GOOD_CLAMPED], "flags": [Flag.CLAMPED | Flag.OUT_OF_RANGE]}
+    plant.send({0: 100.0})
+    assert plant.tick() == []
+    plant.send({0: 100.0}, **cut)
+    (found,) = plant.tick()
+    assert (found.kind, found.members[0].direction, found.members[0].score) == (Kind.OUT_OF_RANGE, "rose", 1.0)
+    plant.send({0: 0.0}, **cut)
+    plant.tick(10, 4)
+    assert [(m.direction, m.active) for m in plant.said[-1].members] == [("rose", False), ("fell", True)]
+    plant.send({0: 50.0})
+    assert plant.tick(10, 31)[-1].state == "closed"
+
+
+def test_row_delivered_twice_is_fed_once(script, tag, records):
+    """The same value at the same time says nothing new: one more sample does not make the mean or the flatline."""
+    plant, other = (script(tag(0, flatline_after_ms=5000), clean_window="60s") for _ in range(2))
+    for second in range(90):
+        value = 50.0 + second % 7
+        plant.send({0: value})
+        other.send({0: value})
+        other.send({0: value})
+        times = [other.now_ns] * 3
+        other.detection.records(records(other.tag_map.revision, [0] * 3, times, [value] * 3))
+        plant.tick()
+        other.tick()
+    assert plant.learned() == {"id0"}
+    assert plant.detection.state() == other.detection.state()
+    # negative control: another value at that time is fed
+    other.send({0: 49.0})
+    plant.tick()
+    other.tick()
+    assert plant.detection.state() != other.detection.state()
+
+
+def test_dead_tag_does_not_hide_a_silent_source(script, tag):
+    """A tag that was missing before the whole source fell silent leaves the silence to another tag of its unit."""
+    tags = [tag(i, stale_after_ms=3000, equipment=f"Acme/U{i // 3}") for i in range(6)]
+    plant = script(*tags, spc=[])
+    plant.run({i: [1.0] * 3 for i in range(6)})
+    plant.run({i: [1.0] * 30 for i in range(1, 6)})
+    assert [(a.equipment, [m.tag_id for m in a.members]) for a in plant.latest().values()] == [("Acme/U0", ["id0"])]
+    plant.tick(1, 60)
+    said = {a.equipment: [m.tag_id for m in a.members] for a in plant.latest().values()}
+    assert said == {"Acme/U0": ["id0", "id1"], "Acme/U1": ["id3"]}
+
+
+def test_second_silence_is_told_again(script, tag):
+    """A source that is heard again without the tag that spoke, and falls silent again, has another speaker."""
+    plant = script(*(tag(i, stale_after_ms=3000) for i in range(3)), spc=[])
+    plant.run({i: [1.0] * 3 for i in range(3)})
+    plant.tick(1, 30)
+    assert [m.tag_id for m in plant.said[-1].members] == ["id0"]
+    plant.run({1: [1.0] * 20, 2: [1.0] * 20})
+    plant.tick(1, 30)
+    assert [(m.tag_id, m.active) for m in plant.said[-1].members] == [("id0", True), ("id1", True)]
+
+
+def test_fast_tag_is_not_missing_before_three_ticks(script, tag):
+    """Ages are counted in ticks: a tag that is stale after 300 ms is missing after three seconds, not before."""
+    plant = script(tag(0, scan_ms=100, stale_after_ms=300), tag(1), spc=[])
+    plant.send({0: 1.0, 1: 1.0})
+    for _ in range(MIN_STALE_NS // 1_000_000_000):
+        plant.send({1: 1.0})
+        assert plant.tick() == []
+    plant.send({1: 1.0})
+    assert [a.kind for a in plant.tick()] == [Kind.MISSING]
+
+
+@pytest.mark.parametrize("state", [1e300, -1e300, 2.0**63, 2.0**64, 6.5])
+def test_state_that_is_no_integer_is_unknown(script, tag, state):
+    """A state beyond 64 bits, or between two, is no running state, and can be saved and read again."""
+    pump = Equipment(path="Acme/Lyon/Utilities/P101", state="Acme/Lyon/Utilities/P101/T1", running=(6,))
+    plant = script(tag(0, range=(10.0, 100.0)), tag(1, role="state"), equipment=[pump], spc=[])
+    plant.run({1: [6.0, state], 0: [50.0, 0.0]})
+    saved = plant.detection.state()
+    plant.detection.restore(saved)
+    assert plant.detection.state() == saved
+    assert plant.said == []
+    plant.run({1: [6.0], 0: [0.0]})
+    assert [a.kind for a in plant.said] == [Kind.OUT_OF_RANGE]

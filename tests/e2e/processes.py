@@ -80,6 +80,10 @@ class Broker:
         """Whether the process runs."""
         return name in self._running and self._running[name].poll() is None
 
+    def pid(self, name: str) -> int:
+        """Process id of what was started under this name."""
+        return self._running[name].pid
+
     def log(self) -> str:
         """What the processes have said."""
         return (self.home / "log").read_text("utf-8", "replace")

@@ -243,25 +243,26 @@ async def test_a_full_journal_acknowledges_nothing_and_loses_nothing(
     """Without core a small journal fills; the MQTT broker keeps the rest, and everything arrives once core is back."""
     subscription = {"filter": "line/n", "decode": "json", "time": "ts", "time_format": "epoch_ms"}
     source = {"kind": "mqtt", "broker": f"mqtt://127.0.0.1:{mosquitto}", "subscriptions": [subscription]}
-    source["receive_maximum"] = 100
-    journal = {"max_size": "2MiB", "segment": "128KiB"}
-    broker = make_broker({"line": source}, [tag("N", "line", "line/n#n", "string[1000]")], journal=journal)
+    journal = {"max_size": "4MiB", "segment": "256KiB"}
+    broker = make_broker({"line": source}, [tag("N", "line", "line/n#n", "string[400]")], journal=journal)
     broker.start("acquire")
     await eventually(lambda: subscribed(broker, "line"), 20)
     base_ms = time.time_ns() // 1_000_000
-    sent = [f"{n:0>900}" for n in range(3500)]
+    sent = [f"{n:0>400}" for n in range(12_000)]
     publish(mosquitto, [("line/n", json.dumps({"ts": base_ms + n, "n": text})) for n, text in enumerate(sent)])
     await eventually(lambda: "journal holds" in broker.source("line").get("error", ""), 30)
     broker.start("core")
     await eventually(lambda: broker.count() == len(sent), 60)
+    # what had been refused last may be on its way again
+    await eventually(lambda: broker.count("SELECT count(*) FROM v_gaps WHERE to_ns IS NULL") == 0, 30)
     broker.end("acquire")
     broker.end("core")
 
     stored = broker.rows("SELECT value_text FROM v_records ORDER BY source_ns")
     assert [text for (text,) in stored] == sent
-    gaps = broker.rows("SELECT source, cause, detail, to_ns FROM v_gaps")
-    assert {(source, cause) for source, cause, _, _ in gaps} == {("line", "disk_budget")}, gaps
-    assert all("journal holds" in detail and to_ns is not None for _, _, detail, to_ns in gaps)
+    gaps = broker.rows("SELECT source, detail, to_ns FROM v_gaps")
+    assert gaps
+    assert all(source == "line" and "journal holds" in detail and to_ns for source, detail, to_ns in gaps), gaps
 
 
 @pytest.mark.slow

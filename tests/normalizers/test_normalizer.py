@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalizers.base import BadState, UnknownMap
+from normalizers.clock import STEP_NS, STEP_ROWS
 from normalizers.normalizer import Normalizer, NormalizerOptions
 from schemas.entries import Position
 from schemas.records import RecordBatch, fingerprints
@@ -20,6 +21,7 @@ from schemas.samples import Origin, SampleBatch
 from schemas.status import (
     BAD_DEVICE_FAILURE,
     GOOD,
+    GOOD_CLAMPED,
     UNCERTAIN_EU_EXCEEDED,
     UNCERTAIN_LAST_USABLE,
     Flag,
@@ -51,9 +53,11 @@ PLANT = TagMap(
             clamp="both",
             clamp_low=0.0,
             clamp_high=100.0,
+            deadband=2.0,
         ),
         tag(3),
         tag(4, type="float32", sentinels=(-999.9,), range=(-5.0, 5.0), deadband=0.25),
+        tag(5, range=(0.0, 100.0), clamp="both", clamp_low=0.0, clamp_high=100.0),
     ),
 )
 
@@ -64,9 +68,13 @@ class Slow:
 
     tags: tuple[Tag, ...]
     last: dict[int, int] = field(default_factory=dict)
-    sent: dict[int, tuple[float, int]] = field(default_factory=dict)
+    sent: dict[int, tuple[int, float, int]] = field(default_factory=dict)
+    before: dict[int, tuple[int, float, int]] = field(default_factory=dict)
     held: dict[int, tuple[int, float, int, int]] = field(default_factory=dict)
     arrival: int = -(2**63)
+    late_rows: int = 0
+    late_since: int = 0
+    restarted: set[int] = field(default_factory=set)
 
     def step(self, batch: SampleBatch) -> list[tuple[int, int, str, int, int]]:
         out: list[tuple[int, int, str, int, int]] = []
@@ -82,22 +90,48 @@ class Slow:
         if suspect:
             time = self.arrival = max(batch.received_ns, self.arrival + 1)
             flags |= Flag.CLOCK_SUSPECT
+            flags |= Flag.DUP_POSSIBLE
         value, status, flags = convert(t, raw, status, flags)
-        late = not suspect and time < self.last.get(t.number, -(2**63))
-        if late:
+        same = status & 0xFFFF if status & 0xFFFF0000 == GOOD_CLAMPED else status
+        if self.late(t, time, suspect, batch.received_ns):
+            ns, stored, stored_same = self.sent.get(t.number, (NOW * 2, math.nan, 0))
+            if time < ns:
+                ns, stored, stored_same = self.before.get(t.number, (NOW * 2, math.nan, 0))
+            if t.deadband > 0 and time >= ns and abs(value - stored) <= t.deadband and same == stored_same:
+                flags |= Flag.DEADBAND
             return [(t.number, time, repr(value), status, flags | Flag.LATE)]
         if not suspect:
+            flags |= Flag.CLOCK_SUSPECT if t.number in self.restarted else 0
+            self.restarted.discard(t.number)
             self.last[t.number] = time
-        before, before_status = self.sent.get(t.number, (math.nan, GOOD))
-        if t.deadband > 0 and abs(value - before) <= t.deadband and status == before_status:
+        _, stored, stored_same = self.sent.get(t.number, (0, math.nan, GOOD))
+        if t.deadband > 0 and abs(value - stored) <= t.deadband and same == stored_same:
             self.held[t.number] = (time, value, status, flags)
             return [(t.number, time, repr(value), status, flags | Flag.DEADBAND)]
         out = []
         if t.number in self.held:
             time_h, value_h, status_h, flags_h = self.held.pop(t.number)
             out.append((t.number, time_h, repr(value_h), status_h, flags_h | Flag.CORNER))
-        self.sent[t.number] = (value, status)
+        self.before[t.number] = self.sent.get(t.number, (NOW * 2, math.nan, 0))
+        self.sent[t.number] = (time, value, same)
         return [*out, (t.number, time, repr(value), status, flags)]
+
+    def late(self, t: Tag, time: int, suspect: bool, received: int) -> bool:
+        if suspect:
+            return False
+        if time >= self.last.get(t.number, -(2**63)):
+            self.late_rows = 0
+            return False
+        if self.late_rows == 0:
+            self.late_since = received
+        self.late_rows += 1
+        self.late_since = min(self.late_since, received)
+        if self.late_rows < STEP_ROWS or received - self.late_since < STEP_NS:
+            return True
+        self.late_rows = 0
+        self.last = {}
+        self.restarted = {tag.number for tag in self.tags}
+        return False
 
 
 def convert(t: Tag, raw: float, status: int, flags: int) -> tuple[float, int, int]:
@@ -118,13 +152,16 @@ def convert(t: Tag, raw: float, status: int, flags: int) -> tuple[float, int, in
         flags |= Flag.CLAMPED if share < 0 else 0
         value = 0.0 if share < 0 else math.sqrt(share)
     value = value * t.factor + t.offset
-    for limit, beyond in ((t.clamp_low, value < (t.clamp_low or 0)), (t.clamp_high, value > (t.clamp_high or 0))):
-        if limit is not None and beyond and math.isfinite(value):
-            value, flags = limit, flags | Flag.CLAMPED
+    came = status
     if t.range and (value < t.range[0] or value > t.range[1]):
         flags |= Flag.OUT_OF_RANGE
         if quality(status) is Quality.GOOD:
             status = UNCERTAIN_EU_EXCEEDED | status & 0xFFFF
+    for limit, beyond in ((t.clamp_low, value < (t.clamp_low or 0)), (t.clamp_high, value > (t.clamp_high or 0))):
+        if limit is not None and beyond and math.isfinite(value):
+            value, flags = limit, flags | Flag.CLAMPED
+    if flags & Flag.CLAMPED and came & 0xFFFF0000 == GOOD:
+        status = GOOD_CLAMPED | came & 0xFFFF
     return value, status, flags
 
 
@@ -208,6 +245,43 @@ def test_equals_the_slow_reference_when_one_tag_comes_often(batch: SampleBatch) 
     assert rows_of(normalizer().step(batch, WHERE)) == Slow(PLANT.tags).step(batch)
 
 
+@st.composite
+def stepping(draw: st.DrawFn) -> list[SampleBatch]:
+    """Batches over some minutes whose device clock may step back by minutes, with some history and redelivery."""
+    received, behind, out = NOW, 0, []
+    for _ in range(draw(st.integers(1, 12))):
+        received += draw(st.sampled_from([S, 20 * S, 61 * S, -S]))
+        behind = draw(st.sampled_from([behind, behind, behind, 0, 500 * S, 250 * S]))
+        n = draw(st.integers(1, 7))
+        jitter = draw(st.lists(st.integers(-2 * S, 2 * S), min_size=n, max_size=n))
+        some = st.lists(st.integers(0, 4), min_size=n, max_size=n)
+        flags = draw(st.lists(st.sampled_from([0, 0, 0, int(Flag.ARRIVAL_TIME)]), min_size=n, max_size=n))
+        values = [float(v) for v in draw(some)]
+        times = [received - behind + more for more in jitter]
+        out.append(
+            SampleBatch.build(
+                "plc", PLANT.revision, received, tag=draw(some), source_ns=times, value=values, flags=flags
+            )
+        )
+        if draw(st.booleans()):
+            out.append(out[-1])
+    return out
+
+
+@settings(max_examples=150, deadline=None)
+@given(stepping(), st.lists(st.integers(0, 6), min_size=24, max_size=24))
+def test_steps_back_equal_the_slow_reference_for_any_cut(batches: list[SampleBatch], cuts: list[int]) -> None:
+    """Where a new time base is accepted does not depend on how the stream is cut, nor on a restart there."""
+    stage, slow = normalizer(), Slow(PLANT.tags)
+    for batch, cut in zip(batches, cuts, strict=False):
+        rows = []
+        for piece in (part(batch, 0, cut), part(batch, cut, len(batch))):
+            rows += rows_of(stage.step(piece, WHERE))
+            saved, stage = stage.state(), normalizer()
+            stage.restore(saved)
+        assert rows == slow.step(batch)
+
+
 @settings(max_examples=100, deadline=None)
 @given(streams(), st.integers(0, 60), st.booleans())
 def test_restored_state_goes_on_bit_for_bit(batch: SampleBatch, cut: int, maps_first: bool) -> None:
@@ -240,11 +314,15 @@ def test_bad_status_never_carries_a_number() -> None:
 
 @pytest.mark.parametrize("time", [0, -(2**63), 946_684_800 * S, 253_402_300_799 * S // 100, NOW + 301 * S])
 def test_clock_that_cannot_be_is_not_believed(time: int) -> None:
-    """1970, 2000 and the future give the time of arrival and a flag, and do not move the tag's time (W8)."""
+    """
+    1970, 2000 and the future give the time of arrival, and do not move the tag's time (W8).
+
+    A redelivery arrives at another time and cannot be recognised: the row says so.
+    """
     made = normalizer()
     row = made.step(one(1.0, time=time), WHERE)
     assert row.source_ns[0] == NOW
-    assert row.flags[0] == Flag.CLOCK_SUSPECT
+    assert row.flags[0] == Flag.CLOCK_SUSPECT | Flag.DUP_POSSIBLE
     again = made.step(one(2.0, time=NOW - S), WHERE)
     assert again.flags[0] == 0
 
@@ -332,7 +410,7 @@ def test_old_maps_and_their_tags_are_forgotten() -> None:
         made.step(one(1.0), WHERE)
 
 
-@pytest.mark.parametrize("number", [-1, 5, 2**31 - 1])
+@pytest.mark.parametrize("number", [-1, 6, 2**31 - 1])
 def test_number_outside_the_map_is_refused(number: int) -> None:
     """A tag number that the map does not have is no index from the end."""
     with pytest.raises(UnknownMap):

@@ -158,7 +158,7 @@ class Reader:
         return self._ask(episodes.reviews_of, anomaly_id)
 
     def annotations_pending(self, limit: int) -> list[tuple[Evidence, float]]:
-        """(evidence, detector score) that the model has not been asked about, newest first."""
+        """(evidence, detector score) that the model shall be asked about, for the first time or again; newest first."""
         return self._ask(episodes.annotations_pending, self._rows(limit))
 
     def documents(self, *, after: int = 0, limit: int = 100, type: str | None = None) -> list[tuple[int, Document]]:  # noqa: A002
@@ -172,13 +172,13 @@ class Reader:
     # operation
 
     def gaps(self, *, limit: int = 100, source: str | None = None, state: str | None = None) -> list[GapRow]:
-        """Gaps, newest first, one row a gap and tag; *state* ``open`` or ``closed``."""
+        """Gaps, newest first, one row a gap and tag, with those of every source; *state* ``open`` or ``closed``."""
         return self._ask(operation.list_gaps, self._rows(limit), source, state)
 
     def gaps_between(
         self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None
     ) -> list[GapRow]:
-        """Gaps in the span that concern one of *paths* or the whole of *source*, oldest first."""
+        """Gaps in the span that concern one of *paths*, the whole of *source* or every source, oldest first."""
         return self._ask(operation.gaps_between, paths, from_ns, to_ns, source)
 
     def quarantine(self, *, limit: int = 100, before: int | None = None) -> list[QuarantineRow]:

@@ -22,6 +22,8 @@ _W = tables.reviews
 _O = tables.outbox
 #: How far back, in anomalies, the model is asked for what it has not explained yet.
 PENDING_SPAN: Final = 500
+#: How often the model is asked about one evidence.
+ATTEMPTS: Final = 3
 
 
 def anomaly_by_id(connection: sa.Connection, anomaly_id: str) -> Anomaly | None:
@@ -75,9 +77,14 @@ def past_episodes(
     connection: sa.Connection, equipment: str, before_ns: int, limit: int
 ) -> list[tuple[Anomaly, str | None, str | None]]:
     """
-    Closed episodes that began before *before_ns*, latest first: (anomaly, named cause, verdict of a person).
+    Closed episodes that began before *before_ns*, latest first: (anomaly, cause, verdict of the newest review).
 
-    The cause is the one the person named or approved; without a verdict both are None.
+    ``approved``: the cause that was proposed, and holds. ``rejected``: the cause that was proposed, and does not.
+    ``edited``: the cause that the person named instead, or the proposed one where only words were changed. Without a
+    review both are None.
+
+    Reviews come from people, not from the journal: evidence made by a replay into a fresh store differs from the
+    first in its history facts, and in nothing else.
     """
     query = (
         sa.select(_A.c.anomaly_id, _B.c.body)
@@ -100,13 +107,11 @@ def _verdict(connection: sa.Connection, anomaly_id: str) -> tuple[str | None, st
     review = reviews[-1]
     annotation = annotation_by_id(connection, review.annotation_id)
     first = annotation.causes[0] if annotation is not None else None
-    if review.cause_id is not None and first is not None and review.cause_id != first.id and annotation is not None:
-        evidence = evidence_by_id(connection, annotation.evidence_id)
-        named = (
-            next((cause.text for cause in evidence.causes if cause.id == review.cause_id), None) if evidence else None
-        )
-        return named or review.cause_id, review.verdict
-    return (first.text if first is not None else None), review.verdict
+    if review.verdict != "edited" or review.cause_id is None or (first is not None and review.cause_id == first.id):
+        return (first.text if first is not None else None), review.verdict
+    evidence = evidence_by_id(connection, annotation.evidence_id) if annotation is not None else None
+    options = evidence.causes if evidence is not None else ()
+    return next((cause.text for cause in options if cause.id == review.cause_id), review.cause_id), review.verdict
 
 
 def list_anomalies(
@@ -169,21 +174,44 @@ def anomaly_detail(connection: sa.Connection, anomaly_id: str) -> AnomalyDetail 
     evidence = [Evidence.model_validate_json(b) for b in bodies(_E.c.body, _E.c.anomaly_id, _E.c.ordinal)]
     notes = [Annotation.model_validate_json(b) for b in bodies(_N.c.body, _N.c.anomaly_id, _N.c.ordinal.desc())]
     reviews = reviews_of(connection, anomaly_id)
+    reasons = _reasons(connection, anomaly_id)
+    for note in notes:
+        if note.origin == "model":
+            reasons.pop(note.evidence_id, None)
     entries = [
-        AnnotationEntry(note, place > 0, [one for one in reviews if one.annotation_id == note.annotation_id])
+        AnnotationEntry(
+            note,
+            place > 0,
+            [one for one in reviews if one.annotation_id == note.annotation_id],
+            reasons.get(note.evidence_id, ""),
+        )
         for place, note in enumerate(notes)
     ]
     changed = bool(notes and evidence and notes[0].evidence_id != evidence[-1].evidence_id)
     return AnomalyDetail(revisions[-1], revisions, evidence, entries, reviews, changed)
 
 
+def _reasons(connection: sa.Connection, anomaly_id: str) -> dict[str, str]:
+    """By evidence of an anomaly: why the model's last attempt brought no answer."""
+    tried = tables.annotation_attempts
+    query = (
+        sa.select(tried.c.evidence_id, tried.c.reason)
+        .join(_E, _E.c.evidence_id == tried.c.evidence_id)
+        .where(_E.c.anomaly_id == anomaly_id)
+    )
+    return dict(connection.execute(query).all())
+
+
 def annotations_pending(connection: sa.Connection, limit: int) -> list[tuple[Evidence, float]]:
     """
-    (evidence, detector score) that the model has not been asked about, newest first.
+    (evidence, detector score) that the model shall be asked about, newest first.
+
+    It was not asked yet, or fewer than ``ATTEMPTS`` times and in vain for a reason that may pass.
 
     Only the newest evidence of an anomaly counts, and only the latest ``PENDING_SPAN`` anomalies.
     """
     tried = tables.annotation_attempts
+    over = sa.or_(tried.c.final == 1, tried.c.attempts >= ATTEMPTS)
     latest = sa.select(_A).order_by(_A.c.ordinal.desc()).limit(PENDING_SPAN).subquery()
     ordinal = sa.select(sa.func.max(_E.c.ordinal)).where(_E.c.anomaly_id == latest.c.anomaly_id)
     newest = ordinal.correlate(latest).scalar_subquery()
@@ -192,7 +220,7 @@ def annotations_pending(connection: sa.Connection, limit: int) -> list[tuple[Evi
         .select_from(latest)
         .join(_E, _E.c.ordinal == newest)
         .where(~sa.exists().where(_N.c.evidence_id == _E.c.evidence_id, _N.c.origin == "model"))
-        .where(~sa.exists().where(tried.c.evidence_id == _E.c.evidence_id))
+        .where(~sa.exists().where(tried.c.evidence_id == _E.c.evidence_id, over))
         .order_by(_E.c.ordinal.desc())
         .limit(limit)
     )

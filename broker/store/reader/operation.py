@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -14,6 +14,8 @@ from broker.store.rows import Counts, GapRow, QuarantineRow, SourceRow
 
 _G = tables.gaps
 _T = tables.tags
+#: Source of a gap that concerns all of them, such as a damaged journal.
+EVERY_SOURCE: Final = ""
 
 
 def _gap_query() -> sa.Select[Any]:
@@ -28,10 +30,14 @@ def _gap_rows(rows: sa.CursorResult[Any]) -> list[GapRow]:
 
 
 def list_gaps(connection: sa.Connection, limit: int, source: str | None, state: str | None) -> list[GapRow]:
-    """Gaps, newest first, one row a gap and tag; *state* ``open`` or ``closed``."""
+    """
+    Gaps, newest first, one row a gap and tag; *state* ``open`` or ``closed``.
+
+    *source* also brings those that concern every source (source ``""``).
+    """
     query = _gap_query().order_by(_G.c.gap_id.desc(), _T.c.path).limit(limit)
     if source is not None:
-        query = query.where(_G.c.source == source)
+        query = query.where(_G.c.source.in_([source, EVERY_SOURCE]))
     if state is not None:
         query = query.where(_G.c.to_ns.is_(None) if state == "open" else _G.c.to_ns.is_not(None))
     return _gap_rows(connection.execute(query))
@@ -40,9 +46,12 @@ def list_gaps(connection: sa.Connection, limit: int, source: str | None, state: 
 def gaps_between(
     connection: sa.Connection, paths: Sequence[str], from_ns: int, to_ns: int, source: str | None
 ) -> list[GapRow]:
-    """Gaps that overlap ``from_ns <= time < to_ns`` and concern *paths* or the whole of *source*, oldest first."""
+    """
+    Gaps that overlap ``from_ns <= time < to_ns``, oldest first: of *paths*, of the whole of their sources and of
+    *source*, and of every source.
+    """
     found = connection.execute(sa.select(_T.c.tag_id, _T.c.source).where(_T.c.path.in_(list(paths)))).all()
-    sources = {row.source for row in found} | ({source} if source is not None else set())
+    sources = {row.source for row in found} | {EVERY_SOURCE} | ({source} if source is not None else set())
     concerned = any_of(connection, tables.gap_tags.c.tag_id, [row.tag_id for row in found])
     whole = sa.and_(_G.c.whole_source == 1, _G.c.source.in_(sorted(sources)))
     query = (
@@ -68,10 +77,7 @@ def list_sources(connection: sa.Connection) -> list[SourceRow]:
     table = tables.sources
     columns = [table.c[name] for name in SourceRow._fields]
     rows = connection.execute(sa.select(*columns).order_by(table.c.source))
-    return [
-        SourceRow(row.source, None if row.up is None else bool(row.up), row.reason, row.since_ns, row.rows, row[5])
-        for row in rows
-    ]
+    return [SourceRow._make(row)._replace(up=None if row.up is None else bool(row.up)) for row in rows]
 
 
 def store_id(connection: sa.Connection) -> str:
@@ -81,24 +87,20 @@ def store_id(connection: sa.Connection) -> str:
 
 
 def counts(connection: sa.Connection) -> Counts:
-    """Figures of the whole store."""
+    """Figures of the whole store, from counters and indexes: the time does not grow with what is stored."""
     first, last = span(connection)
     counters: dict[str, int] = dict(connection.execute(sa.select(tables.counters)).all())
-    anomalies, annotations, reviews = tables.anomalies, tables.annotations, tables.reviews
-    waiting = sa.and_(
-        sa.exists().where(annotations.c.anomaly_id == anomalies.c.anomaly_id),
-        ~sa.exists().where(reviews.c.anomaly_id == anomalies.c.anomaly_id),
-    )
+    anomalies, rejects = tables.anomalies, sa.func.sum(tables.sources.c.quarantined)
     size, wal = _bytes(connection)
     return Counts(
         records=last,
         first_seq=first,
         gaps_open=_count(connection, _G, _G.c.to_ns.is_(None)),
-        quarantine=_count(connection, tables.quarantine),
+        quarantine=int(connection.execute(sa.select(rejects)).scalar() or 0),
         anomalies_open=_count(connection, anomalies, anomalies.c.state == "open"),
-        pending_review=_count(connection, anomalies, waiting),
-        documents=_count(connection, tables.outbox),
-        tags=_count(connection, _T, _T.c.in_map == 1),
+        pending_review=_count(connection, anomalies, anomalies.c.waiting == 1),
+        documents=counters.get("documents", 0),
+        tags=counters.get("tags_in_map", 0),
         epoch=counters.get("epoch", 0),
         seq=counters.get("seq", 0),
         bytes=size,
@@ -106,9 +108,8 @@ def counts(connection: sa.Connection) -> Counts:
     )
 
 
-def _count(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool] | None = None) -> int:
-    query = sa.select(sa.func.count()).select_from(table)
-    return int(connection.execute(query if where is None else query.where(where)).scalar_one())
+def _count(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
+    return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(where)).scalar_one())
 
 
 def _bytes(connection: sa.Connection) -> tuple[int, int]:

@@ -152,4 +152,4 @@ def peer(start_peer: Callable[..., NodeOpcUa]) -> NodeOpcUa:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    return start_peer(port)
+    return start_peer(port, period_ms=100)

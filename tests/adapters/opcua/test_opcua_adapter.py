@@ -39,16 +39,23 @@ async def server() -> AsyncIterator[OpcUaServer]:
         yield one
 
 
+def _service(server: OpcUaServer) -> Any:
+    """The server's subscriptions."""
+    return server._server.iserver.subscription_service  # type: ignore[union-attr]
+
+
 def _subscription(server: OpcUaServer, adapter: OpcUaAdapter) -> Any:
     """The server's side of the adapter's only subscription."""
     [held] = adapter._ledger.now.held
-    return server._server.iserver.subscription_service.subscriptions[held.subscription_id]  # type: ignore[union-attr]
+    return _service(server).subscriptions[held.subscription_id]
 
 
 async def test_every_change_arrives_once_in_order(server, make_tags, make_adapter, take) -> None:
     """The first batch is the current value of every item; then each change of the counter, without a hole."""
     adapter = make_adapter(server.endpoint, make_tags("N", "Big", "Still", "Dead"))
+    assert (adapter.continuity, adapter.covered_ns) == ("unknown", None)
     await adapter.connect()
+    assert (adapter.continuity, adapter.covered_ns) == ("lost", None)
     taken = await take(adapter, lambda t: len(t.values(0)) >= 20)
     first = {row.tag: row for row in taken.batches[0].rows()}
     assert (first[1].value, first[2].value) == (2**64 - 3, 1.5)
@@ -58,6 +65,8 @@ async def test_every_change_arrives_once_in_order(server, make_tags, make_adapte
     assert values == [values[0] + i for i in range(len(values))]
     assert adapter.facts["items"] == "4 of 4 watched"
     assert not taken.gaps
+    assert adapter.covered_ns is not None
+    assert 0 <= taken.batches[-1].received_ns - adapter.covered_ns < 2_000_000_000
 
 
 async def test_a_message_is_acknowledged_only_after_it_was_settled(
@@ -106,6 +115,7 @@ async def test_a_cut_connection_is_resumed_without_loss(server, make_tags, make_
         with pytest.raises(NotConnected, match="connection lost"):
             await take(adapter, lambda t, all_values=values: all_values.extend(t.values(0)))
         await adapter.connect()
+        assert adapter.continuity == "kept"
         taken = await take(adapter, lambda t: len(t.values(0)) >= 5)
         values += taken.values(0)
         assert not taken.gaps
@@ -172,19 +182,19 @@ async def test_an_unknown_namespace_refuses_its_tags_only(server, make_tags, mak
     assert [row.status for b in taken.batches for row in b.rows() if row.tag == 1] == [status.BAD_NODE_ID_UNKNOWN]
 
 
-async def test_a_shifted_namespace_is_followed(make_tags, make_adapter, take) -> None:
+async def test_a_shifted_namespace_is_followed(server, make_tags, make_adapter, take) -> None:
     """Restarted with other namespaces before ours, the same addresses read the same nodes, after a gap."""
-    async with _counting_server() as server:
-        adapter = make_adapter(server.endpoint, make_tags("N"))
-        await adapter.connect()
-        before = await take(adapter, lambda t: len(t.values(0)) >= 5)
-        await server.stop()
-        with pytest.raises(NotConnected):
-            await take(adapter, lambda t: False)
-        server.namespaces_before = ("urn:example:other", "urn:example:third")
-        await server.start()
-        await adapter.connect()
-        after = await take(adapter, lambda t: len(t.values(0)) >= 5)
+    adapter = make_adapter(server.endpoint, make_tags("N"))
+    await adapter.connect()
+    before = await take(adapter, lambda t: len(t.values(0)) >= 5)
+    await server.stop()
+    with pytest.raises(NotConnected):
+        await take(adapter, lambda t: False)
+    server.namespaces_before = ("urn:example:other", "urn:example:third")
+    await server.start()
+    await adapter.connect()
+    assert adapter.continuity == "lost"
+    after = await take(adapter, lambda t: len(t.values(0)) >= 5)
     assert after.values(0)[0] > before.values(0)[-1]
     [gap] = after.gaps
     assert gap.cause is GapCause.SESSION_LOST
@@ -205,7 +215,7 @@ async def test_many_subscriptions_share_the_loop(server, make_tags, make_adapter
     await adapter.close()
     again = make_adapter(server.endpoint, tags, **options)
     await again.connect()
-    assert again.facts["resume"] == "transferred"
+    assert (again.facts["resume"], again.continuity) == ("transferred", "kept")
     after = await take(again, lambda t: len(t.values(0)) >= 10)
     values = before.values(0) + after.values(0)
     assert values == [values[0] + i for i in range(len(values))]
@@ -217,9 +227,12 @@ async def test_other_tags_make_new_subscriptions(server, make_tags, make_adapter
     adapter = make_adapter(server.endpoint, make_tags("N"))
     await adapter.connect()
     await take(adapter, lambda t: len(t.values(0)) >= 3)
+    [old] = adapter._ledger.now.held
     await adapter.close()
     again = make_adapter(server.endpoint, make_tags("Still", "N"))
     await again.connect()
+    assert (again.continuity, again.covered_ns) == ("lost", adapter.covered_ns)
+    assert old.subscription_id not in _service(server).subscriptions
     taken = await take(again, lambda t: len(t.values(1)) >= 3)
     assert [gap.detail for gap in taken.gaps] == ["tags or subscription options changed"]
 
@@ -238,13 +251,16 @@ async def test_silence_ends_the_connection(server, make_tags, make_adapter, take
 
 async def test_a_quiet_server_is_no_silence(server, make_tags, make_adapter, take) -> None:
     """Keep-alives alone hold the connection beyond the silence limit, count as life, and move the covered time."""
-    adapter = make_adapter(server.endpoint, make_tags("Still"))
+    subscription = {"publishing": "100ms", "keep_alive": "300ms"}
+    adapter = make_adapter(server.endpoint, make_tags("Still"), subscription=subscription)
     await adapter.connect()
     await take(adapter, lambda t: len(t.batches) >= 2)
-    covered, heard = adapter._ledger.now.covered_ns, adapter.counters["publish_responses"]
+    covered, heard = adapter.covered_ns, adapter.counters["publish_responses"]
+    assert covered is not None
     with pytest.raises(TimeoutError):
-        await take(adapter, lambda t: False, within_s=2.0)
-    assert adapter._ledger.now.covered_ns > covered
+        await take(adapter, lambda t: False, within_s=1.3)
+    assert adapter.covered_ns is not None
+    assert adapter.covered_ns > covered
     assert adapter.counters["publish_responses"] >= heard + 2
 
 

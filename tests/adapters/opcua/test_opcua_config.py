@@ -72,6 +72,27 @@ def test_counts_follow_the_formula() -> None:
     assert _options().sampling_s(250) == 0.25
 
 
+@pytest.mark.parametrize(
+    ("more", "limit_s"),
+    [
+        ({}, 31),
+        ({"scan": "20s"}, 60),
+        ({"subscription": {"keep_alive": "30s"}}, 91),
+        ({"subscription": {"keep_alive": "1s", "publishing": "100s"}}, 400),
+        ({"subscription": {"keep_alive": "30s"}, "silence_after": "40s"}, 40),
+    ],
+)
+def test_the_outer_silence_limit_is_above_three_keep_alives(more: dict[str, Any], limit_s: float) -> None:
+    """The adapter's own limit, twice the keep-alive, comes first; what a person wrote counts as it is."""
+    assert _options(**more).silence_s() == limit_s
+
+
+def test_a_password_may_be_a_credential() -> None:
+    """env:, file: and cred: name a secret."""
+    for reference in ("env:A", "file:a", "cred:a"):
+        assert _options(user={"name": "a", "password": reference}).user is not None
+
+
 def test_every_option_is_described() -> None:
     """Each option carries the text that becomes its reference."""
 

@@ -160,7 +160,8 @@ def test_overflow_names_the_hole() -> None:
     times = Times()
     plain = Columns(NOW, times)
     plain.extend([(4, _value(1, "Int32")), (5, _value(1, "Int32"))])
-    assert plain.hole() is None
+    assert plain.hole(0) is None
+    plain.remember()
     later = STAMP + timedelta(seconds=2)
     marked = Columns(NOW, times)
     marked.extend(
@@ -169,9 +170,26 @@ def test_overflow_names_the_hole() -> None:
             (4, _value(9, "Int32", SourceTimestamp=later, StatusCode=ua.StatusCode(0x480))),
         ]
     )
-    hole = marked.hole()
+    hole = marked.hole(0)
     assert hole is not None
+    assert marked.hole(0) == hole, "a batch that was not journalled comes again, and its hole with it"
     assert (hole.tags, hole.from_ns, hole.to_ns) == ((4,), STAMP_NS, STAMP_NS + 2_000_000_000)
     batch = marked.batch("s", bytes(16))
     assert batch.flags.tolist() == [0, int(Flag.OVERFLOW)]
     assert batch.status.tolist() == [0, 0x480]
+
+
+@pytest.mark.parametrize(
+    ("received_s", "covered_s", "from_s"),
+    [(0, -60, -60), (30, -30, -30), (3600, 3540, -60), (-3600, -3660, -3660), (0, None, 0)],
+    ids=["at once", "waited in the queue", "device behind", "device ahead", "nothing known"],
+)
+def test_an_overflow_after_a_restart_begins_where_data_was_complete(
+    received_s: int, covered_s: int | None, from_s: int
+) -> None:
+    """Without a last value of the tag, the hole begins at the persisted time, never later on the device's clock."""
+    columns = Columns(STAMP_NS + received_s * 10**9, Times())
+    columns.extend([(4, _value(9, "Int32", StatusCode=ua.StatusCode(0x480)))])
+    hole = columns.hole(0 if covered_s is None else STAMP_NS + covered_s * 10**9)
+    assert hole is not None
+    assert (hole.from_ns - STAMP_NS, hole.to_ns) == (from_s * 10**9, STAMP_NS)

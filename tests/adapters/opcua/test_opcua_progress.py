@@ -24,6 +24,7 @@ def test_numbers_begin_again_at_one() -> None:
     """After the last number comes 1, and 0 is never a number."""
     assert following(0) == 1
     assert following(LAST) == 1
+    assert following(0, 3) == 3
     assert ahead(1, LAST) == 1
     assert ahead(LAST, 1) == -1
 
@@ -33,6 +34,7 @@ def test_distance_counts_messages(start: int, steps: int) -> None:
     """The distance is the number of steps, forward and back, over the end of the range too."""
     reached = (start - 1 + steps) % LAST + 1
     assert ahead(reached, start) == steps
+    assert steps == 0 or following(start, steps) == reached
     assert ahead(start, reached) == -steps
 
 
@@ -96,3 +98,28 @@ def test_a_folder_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "missing" / "s.json", counters)
     ledger.renew("f", 1, [Held(7, 10.0)], 1000, "first")
     assert counters["state_unsaved"] == 1
+
+
+def test_what_is_forgotten_is_to_be_deleted(tmp_path: Path) -> None:
+    """Forgotten subscriptions stay known until new ones are made, also by the next process; the covered time stays."""
+    path = tmp_path / "s.json"
+    told: list[int] = []
+    ledger = Ledger(path, Counter(), told.append)
+    held = Held(7, 10.0)
+    ledger.renew("f", 1, [held], 1000, "first")
+    ledger.settled(ledger.generation, held, 1, 900)
+    ledger.forget()
+    ledger.save()
+    again = _ledger(path)
+    assert again.begin_anew(1) == [7]
+    again.renew("f", 1, [Held(8, 10.0)], 2000, "ended")
+    assert load(path).stale == []
+    assert load(path).owed == (900, 2000, "ended")
+    assert told[-1] == 900
+
+
+def test_ids_of_another_run_of_the_server_are_nobodys(tmp_path: Path) -> None:
+    """After a restart of the server the old ids may name subscriptions of others: none is deleted."""
+    ledger = _ledger(tmp_path / "s.json")
+    ledger.renew("f", 1, [Held(7, 10.0)], 1000, "first")
+    assert ledger.begin_anew(2) == []

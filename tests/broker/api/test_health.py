@@ -56,8 +56,8 @@ def test_ready_without_any_source(core: Core) -> None:
     """A dead PLC or a missing acquire does not make the core unready; that rules explain is a note."""
     answer = core.client.get("/readyz")
     assert (answer.status_code, answer.json()["problems"]) == (200, [])
-    assert "reasoning is off: rules explain" in answer.json()["notes"]
-    assert core.client.get("/readyz").json()["notes"].count("reasoning is off: rules explain") == 1
+    assert "reasoning is off (not started): rules explain" in answer.json()["notes"]
+    assert core.client.get("/readyz").json()["notes"].count("reasoning is off (not started): rules explain") == 1
 
 
 def test_unready_while_the_store_refuses(core: Core) -> None:

@@ -11,20 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from broker.store import Store, StoreOptions, retention
+from broker.store import Store, StoreOptions
 from schemas.entries import Position
 from schemas.errors import Refused, StoreError, StoreLocked
-from schemas.samples import Gap, GapCause, Reject
 from tests.broker.store.conftest import Opener
 from tests.broker.store.plant import (
     T0,
     S,
-    annotation,
-    anomaly,
     batch,
-    document,
     dump,
-    evidence,
     plant,
     rows_of,
 )

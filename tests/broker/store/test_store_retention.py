@@ -25,7 +25,7 @@ from tests.broker.store.plant import (
 
 MAP = plant()
 DAY = retention.DAY_NS
-FIRST = 100 * DAY  #: a day on which records came
+FIRST = T0 // DAY * DAY  #: a day on which records came
 EXPIRED = FIRST + 91 * DAY  #: when the default of 90 days is over for that day
 
 
@@ -106,11 +106,11 @@ def test_a_day_that_is_not_over_stays(store: Store) -> None:
     assert retention.cutoff(100 * day + 5, 10 * 86400.0) == 90 * day
     with store.transaction() as tx:
         tx.use_map(MAP.revision, MAP)
-        tx.records(batch(MAP, [0, 1], [T0, T0], [1, 2], received_ns=90 * day))
-    store.maintain(180 * day + day // 2)
+        tx.records(batch(MAP, [0, 1], [T0, T0], [1, 2], received_ns=FIRST))
+    store.maintain(FIRST + 90 * day + day // 2)
     assert store.reader().span() == (1, 2)
     for _ in range(12):
-        store.maintain(181 * day)
+        store.maintain(FIRST + 91 * day)
     assert store.reader().span() == (None, 2)
 
 
@@ -165,7 +165,19 @@ def test_a_clock_that_jumps_ahead_does_not_empty_the_store(open_store: Opener, u
     assert seqs(store) == list(range(1, 11))
     store.maintain(FIRST + 60 * S)
     assert not any("behind the clock" in text for text in store.warnings)
-    assert rows_of(store, "SELECT value FROM counters WHERE name = 'retention_ns'") == [(FIRST + 60 * S,)]
+
+
+def test_a_clock_that_was_not_set_yet_changes_nothing(store: Store) -> None:
+    """A start in 1970 neither removes rows nor holds retention back for the years that follow."""
+    store.maintain(60 * S)
+    put(store, FIRST, 10)
+    store.maintain(FIRST)
+    store.maintain(60 * S)
+    assert store.warnings == [text for text in store.warnings if "retention" not in text]
+    assert len(seqs(store)) == 10
+    for _ in range(91 * 24):
+        store.maintain(EXPIRED)
+    assert seqs(store) == []
 
 
 def test_control_retention_follows_the_clock_an_hour_a_call(store: Store) -> None:

@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.Column("attempts", INT, nullable=False),
         sa.Column("last_ns", INT, nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("final", INT, nullable=False),
         sa.PrimaryKeyConstraint("evidence_id"),
         **STRICT,
     )
@@ -96,11 +97,14 @@ def upgrade() -> None:
         sa.Column("closed_ns", INT, nullable=True),
         sa.Column("detector_score", REAL, nullable=True),
         sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("waiting", INT, nullable=False),
         sa.PrimaryKeyConstraint("anomaly_id"),
         sa.UniqueConstraint("ordinal"),
         **STRICT,
     )
     op.create_index("anomalies_by_equipment", "anomalies", ["equipment", "onset_ns"], unique=False)
+    op.create_index("anomalies_by_state", "anomalies", ["state", "updated_ns"], unique=False)
+    op.create_index("anomalies_by_waiting", "anomalies", ["waiting"], unique=False)
     op.create_table(
         "anomaly_revisions",
         sa.Column("anomaly_id", sa.Text(), nullable=False),
@@ -218,6 +222,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("quarantine_id"),
         **STRICT,
     )
+    op.create_index("quarantine_by_source", "quarantine", ["source", "quarantine_id"], unique=False)
     op.create_table(
         "records",
         sa.Column("seq", INT, autoincrement=False, nullable=False),
@@ -302,6 +307,8 @@ def upgrade() -> None:
         sa.Column("since_ns", INT, nullable=True),
         sa.Column("rows", INT, nullable=False),
         sa.Column("last_received_ns", INT, nullable=True),
+        sa.Column("rejected", INT, nullable=False),
+        sa.Column("quarantined", INT, nullable=False),
         sa.PrimaryKeyConstraint("source"),
         **STRICT,
     )
@@ -333,7 +340,6 @@ def upgrade() -> None:
         sa.Column("range_low", REAL, nullable=True),
         sa.Column("range_high", REAL, nullable=True),
         sa.Column("enum", sa.Text(), nullable=True),
-        sa.Column("keep", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
         sa.Column("in_map", INT, nullable=False),
         sa.PrimaryKeyConstraint("tag_id"),

@@ -1,0 +1,215 @@
+"""Episodes, what explains them, and what people say of it: idempotent, readable, in the same transaction."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.store import Store
+from schemas.annotation import Review, ReviewVerdict
+from schemas.anomaly import Anomaly
+from schemas.evidence import CauseOption
+from tests.broker.store.plant import (
+    PUMP,
+    T0,
+    S,
+    annotation,
+    anomaly,
+    document,
+    dump,
+    evidence,
+    plant,
+    rows_of,
+)
+
+MAP = plant()
+
+
+def test_the_life_of_an_episode(store: Store) -> None:
+    """Revisions, evidence, annotations, review and documents; doing all of it twice changes nothing."""
+    first, second = anomaly(revision=1), anomaly(revision=2, state="closed")
+    fact = evidence(first)
+    rules, model = annotation(fact), annotation(fact, "model")
+    review = Review(annotation_id=model.annotation_id, verdict="approved", person="Ada", at_ns=T0 + 9)
+
+    def all_of_it() -> None:
+        with store.transaction() as tx:
+            tx.use_map(MAP.revision, MAP)
+            tx.anomaly(first)
+            tx.evidence(fact)
+            tx.annotation(rules)
+            tx.annotation(model)
+            tx.anomaly(second)
+            tx.review(review)
+            assert tx.document(document("d1")) == 1
+            assert tx.document(document("d2")) == 2
+            assert tx.reviews_of("a1") == [review]
+            assert tx.anomaly_by_id("a1") == second
+            assert tx.anomaly_at("a1", 1) == first
+            assert tx.anomaly_at("a1", 3) is None
+            assert tx.evidence_by_id(fact.evidence_id) == fact
+            assert tx.annotation_by_id(model.annotation_id) == model
+            assert tx.equipment_by_path(PUMP) == MAP.equipment[0]
+
+    all_of_it()
+    once = dump(store)
+    all_of_it()
+    assert dump(store) == once
+    reader = store.reader()
+    row = reader.anomalies()[0]
+    assert (row.anomaly, row.annotation_id, row.origin) == (second, model.annotation_id, "model")
+    assert (row.cause, row.verdict, row.person) == ("worn bearing", "approved", "Ada")
+    detail = reader.anomaly("a1")
+    assert detail is not None
+    assert detail.revisions == [first, second]
+    assert [(entry.annotation.origin, entry.superseded) for entry in detail.annotations] == [
+        ("model", False),
+        ("rules", True),
+    ]
+    assert detail.annotations[0].reviews == [review]
+    assert not detail.evidence_changed
+    assert reader.anomaly("nobody") is None
+    assert (reader.anomaly_at("a1", 1), reader.anomaly_at("a1", 2)) == (first, second)
+    assert reader.anomaly_at("nobody", 1) is None
+    assert [(seq, one.id, one.sequence) for seq, one in reader.documents(after=1)] == [(2, "d2", "2")]
+    assert reader.documents(after=0, type="anomaly.annotation.v1") == []
+    found = reader.document("d1")
+    assert found is not None
+    assert found.data == {"request_id": "d1"}
+    with store.transaction() as tx:
+        assert tx.past_episodes(PUMP, T0 + 1, 5) == [(second, "worn bearing", "approved")]
+        assert tx.past_episodes(PUMP, T0, 5) == []
+        tx.evidence(evidence(second))
+    changed = reader.anomaly("a1")
+    assert changed is not None
+    assert changed.evidence_changed
+
+
+def test_lists_of_episodes_filter_and_page(store: Store) -> None:
+    """Newest first; state, review and cursor narrow the list."""
+    with store.transaction() as tx:
+        for i in range(5):
+            one = anomaly(f"a{i}", state="open" if i % 2 else "closed", onset_ns=T0 + i * S)
+            tx.anomaly(one)
+            note = annotation(evidence(one))
+            tx.annotation(note)
+            if i == 3:
+                tx.review(Review(annotation_id=note.annotation_id, verdict="rejected", person="B", at_ns=T0))
+    reader = store.reader()
+    rows = reader.anomalies(limit=2)
+    assert [row.anomaly.anomaly_id for row in rows] == ["a4", "a3"]
+    assert [row.anomaly.anomaly_id for row in reader.anomalies(before=rows[-1].cursor)] == ["a2", "a1", "a0"]
+    assert [row.anomaly.anomaly_id for row in reader.anomalies(state="open")] == ["a3", "a1"]
+    assert [row.anomaly.anomaly_id for row in reader.anomalies(review="rejected")] == ["a3"]
+    assert len(reader.anomalies(review="pending")) == 4
+    counts = reader.counts()
+    assert (counts.anomalies_open, counts.pending_review) == (2, 4)
+    with store.transaction() as tx:
+        tx.anomaly(anomaly("unexplained"))
+        tx.anomaly(anomaly("a1", 2, state="closed"))
+        tx.annotation(annotation(evidence(anomaly("a3"), 9)))
+    counts = reader.counts()
+    assert (counts.anomalies_open, counts.pending_review) == (2, 4)
+
+
+def test_only_new_evidence_waits_for_the_model(store: Store) -> None:
+    """The newest evidence of each anomaly, until the model answered or was asked in vain."""
+    one, two, three = anomaly("a1"), anomaly("a2"), anomaly("a3")
+    old, new = evidence(one, 1), evidence(one, 2)
+    with store.transaction() as tx:
+        for each in (one, two, three):
+            tx.anomaly(each)
+        for each_evidence in (old, new, evidence(two), evidence(three)):
+            tx.evidence(each_evidence)
+        tx.annotation(annotation(new))
+        tx.annotation(annotation(evidence(two), "model"))
+    reader = store.reader()
+    assert [(item.anomaly_id, item.record_seq, score) for item, score in reader.annotations_pending(9)] == [
+        ("a3", 0, 3.0),
+        ("a1", 2, 3.0),
+    ]
+    with store.transaction() as tx:
+        tx.annotation_attempt(new.evidence_id, T0, "deadline")
+        tx.annotation_attempt(new.evidence_id, T0 + 1, "deadline")
+    assert [item.anomaly_id for item, _ in reader.annotations_pending(9)] == ["a3"]
+    assert rows_of(store, "SELECT attempts, last_ns FROM annotation_attempts") == [(2, T0 + 1)]
+
+
+def test_a_passing_hindrance_is_tried_again(store: Store) -> None:
+    """Three attempts in all, fewer when an attempt says that another one is of no use."""
+    one, two = anomaly("a1"), anomaly("a2")
+    with store.transaction() as tx:
+        for each in (one, two):
+            tx.anomaly(each)
+            tx.evidence(evidence(each))
+    reader = store.reader()
+
+    def attempt(of: Anomaly, final: bool) -> list[str]:
+        with store.transaction() as tx:
+            tx.annotation_attempt(evidence(of).evidence_id, T0, "deadline", final=final)
+        return sorted(item.anomaly_id for item, _ in reader.annotations_pending(9))
+
+    assert attempt(one, False) == ["a1", "a2"]
+    assert attempt(one, False) == ["a1", "a2"]
+    assert attempt(one, False) == ["a2"]
+    assert attempt(two, False) == ["a2"]
+    assert attempt(two, True) == []
+
+
+def test_an_annotation_says_why_no_model_speaks(store: Store) -> None:
+    """The reason of the last attempt at that evidence, until a model's answer is there."""
+    one = anomaly()
+    asked, unasked = evidence(one, 1), evidence(one, 2)
+    with store.transaction() as tx:
+        tx.anomaly(one)
+        for each in (asked, unasked):
+            tx.evidence(each)
+            tx.annotation(annotation(each))
+        tx.annotation_attempt(asked.evidence_id, T0, "starting", final=False)
+        tx.annotation_attempt(asked.evidence_id, T0, "deadline", final=False)
+
+    def reasons() -> list[tuple[str, int, str]]:
+        found = store.reader().anomaly("a1")
+        assert found is not None
+        seqs = {each.evidence_id: each.record_seq for each in found.evidence}
+        return [(e.annotation.origin, seqs[e.annotation.evidence_id], e.reason) for e in found.annotations]
+
+    assert reasons() == [("rules", 2, ""), ("rules", 1, "deadline")]
+    with store.transaction() as tx:
+        tx.annotation(annotation(asked, "model"))
+    assert reasons() == [("model", 1, ""), ("rules", 2, ""), ("rules", 1, "")]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "cause_id", "cause"),
+    [
+        ("approved", None, "worn bearing"),
+        ("rejected", None, "worn bearing"),
+        ("rejected", "seal", "worn bearing"),
+        ("edited", "seal", "leaking seal"),
+        ("edited", "unknown", "unknown"),
+        ("edited", None, "worn bearing"),
+    ],
+)
+def test_a_past_episode_tells_cause_and_verdict_apart(
+    store: Store, verdict: ReviewVerdict, cause_id: str | None, cause: str
+) -> None:
+    """What was proposed where a person approved or rejected it, the person's own where it was edited."""
+    one = anomaly(state="closed")
+    options = (
+        *evidence(one).causes,
+        CauseOption(id="seal", text="leaking seal", mechanism="wear", signs=(), actions=()),
+    )
+    seen = evidence(one).model_copy(update={"causes": options})
+    note = annotation(seen)
+    with store.transaction() as tx:
+        tx.anomaly(one)
+        tx.evidence(seen)
+        tx.annotation(note)
+        tx.review(Review(annotation_id=note.annotation_id, verdict=verdict, person="Ada", at_ns=T0, cause_id=cause_id))
+        assert tx.past_episodes(PUMP, T0 + 1, 5) == [(one, cause, verdict)]
+
+
+def test_a_review_of_nothing_is_an_error(store: Store) -> None:
+    """A verdict binds to what was seen."""
+    with pytest.raises(ValueError, match="not in the store"), store.transaction() as tx:
+        tx.review(Review(annotation_id="0" * 32, verdict="approved", person="Ada", at_ns=T0))
