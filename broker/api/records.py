@@ -212,12 +212,17 @@ def sources(services: ServicesOf, reader: ReaderOf) -> dict[str, Any]:
     for source, kind in services.config.kinds.items():
         live = status.sources.get(source) if status else None
         row = stored.get(source)
+        skew = services.writer.skews.get(source)
         rows.append(
             {
                 "name": source,
                 "kind": kind,
                 **(msgspec.to_builtins(live) if live else {"state": "unknown", "error": "acquire does not run"}),
                 "records": row.rows if row else 0,
+                "rejected": row.rejected if row else 0,
+                "quarantined": row.quarantined if row else 0,
+                "clock_ahead_s": None if skew is None else round(skew.ahead_ns / 1e9, 3),
+                "clock_suspect": skew is not None and skew.beyond_limit,
                 "last_received": rfc3339(row.last_received_ns) if row and row.last_received_ns else None,
             }
         )

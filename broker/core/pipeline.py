@@ -9,7 +9,7 @@ are loaded, run on from there, and their outputs up to the committed position ar
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -22,6 +22,7 @@ from broker.evidence import build_evidence, signature
 from broker.store import Store, Transaction
 from detectors.detection import Detection
 from llm.rules import annotate_by_rules
+from normalizers.clock import Skew
 from normalizers.normalizer import Normalizer
 from schemas.anomaly import Anomaly
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Position, Tick
@@ -71,6 +72,10 @@ class Pipeline:
     def position(self) -> Position:
         """Last entry that the stages have seen."""
         return self._read_to
+
+    def skews(self) -> Mapping[str, Skew]:
+        """How far each source's clock is ahead of ours."""
+        return self._normalizer.skews()
 
     @property
     def wall_ns(self) -> int:

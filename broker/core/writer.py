@@ -5,13 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from broker import events
 from broker.core.pipeline import Pipeline
 from broker.store import Store, Transaction
+from normalizers.clock import Skew
 from schemas.entries import Position
 from schemas.errors import Refused, StoreError
 
@@ -49,6 +50,7 @@ class Writer:
         self.error: str = ""
         self.beat_s: float = time.monotonic()
         self.position = Position(0, 0)
+        self.skews: Mapping[str, Skew] = {}
 
     def start(self, on_commit: Callable[[], None] | None = None, on_end: Callable[[], None] | None = None) -> None:
         """Begin; on the writer thread *on_commit* is called after each commit and *on_end* when it ends."""
@@ -135,6 +137,7 @@ class Writer:
             if done:
                 self.error = ""
                 self.position = pipeline.position
+                self.skews = pipeline.skews()
                 if self._on_commit is not None:
                     self._on_commit()
             elif self._stop.is_set():
