@@ -88,9 +88,13 @@ def _level(window: Window) -> _Level | None:
 
 
 def signature(anomaly: Anomaly) -> tuple[str, ...]:
-    """What makes a revision worth new evidence: members, severity, state, and a peak that has grown fourfold."""
+    """
+    What makes a revision worth new evidence: members, severity, and a peak that has grown fourfold.
+
+    That an episode closes does not: by then the tags are back, and nothing they say explains what happened.
+    """
     members = sorted({f"{m.tag_id}/{m.detector}/{m.direction}/{_reach(m)}" for m in anomaly.members})
-    return (str(int(anomaly.severity)), anomaly.state, *members)
+    return (str(int(anomaly.severity)), *members)
 
 
 def _reach(member: Member) -> int:

@@ -146,20 +146,20 @@ class Plant:
 
     def _pump(self) -> None:
         wear, cavitation = self.level("bearing_wear"), self.level("cavitation")
-        speed = self._lag("speed", 1450.0 + self._slow("speed", 6, 1.5) - 2.0 * wear, 1.5)
+        speed = self._lag("speed", 1450.0 + self._slow("speed", 6, 0.25), 1.5)
         s = speed / 1450.0
-        suction = self._lag("suction", 1.2 + self._slow("suction", 5, 0.008) - 0.75 * cavitation, 1.0)
+        suction = self._lag("suction", 1.2 + self._slow("suction", 5, 0.002) - 0.75 * cavitation, 1.0)
         # pump curve H0 s² - k Q² against the system curve Hs + r Q², heads in metres, Q in m³/h
         starve = 1.0 - 0.28 * cavitation * (1 + 0.3 * float(self._rng.standard_normal()))
         head0 = 42.0 * s * s * max(0.3, starve)
         flow = math.sqrt(max(0.01, (head0 - 8.0) / (0.011 + 0.0125)))
-        flow = self._lag("flow", flow + self._slow("flow", 3, 0.1), 0.8)
+        flow = self._lag("flow", flow + self._slow("flow", 3, 0.02), 0.8)
         head = head0 - 0.011 * flow * flow
         self._values["discharge"] = suction + head * 0.0981
         friction_kw = 0.25 * s + 1.1 * wear
         self._values["power"] = 1000 * 9.81 * (flow / 3600) * head / 0.68 / 1000 + friction_kw
-        self._lag("bearing", self._values["ambient"] + 26.0 + 34.0 * wear + self._slow("bearing", 6, 0.15), 6.0)
-        self._values["vibration"] = 1.6 + 4.2 * wear + 3.4 * cavitation + abs(self._slow("vibration", 2, 0.08))
+        self._lag("bearing", self._values["ambient"] + 26.0 + 34.0 * wear + self._slow("bearing", 6, 0.04), 6.0)
+        self._values["vibration"] = 1.6 + 4.2 * wear + 3.4 * cavitation + self._slow("vibration", 2, 0.02)
 
     def _exchanger(self) -> None:
         fouling, stiction = self.level("hx_fouling"), self.level("valve_stiction")
@@ -168,8 +168,8 @@ class Plant:
         conductance = 9.5 * (1 - 0.62 * fouling)
         ntu = conductance / max(1.0, self._values["flow"] * 0.32)
         effectiveness = ntu / (1 + ntu)
-        hot_in = 96.0 + self._slow("hot", 6, 0.08)
-        feed = 18.0 + self._slow("feed", 6, 0.06)
+        hot_in = 96.0 + self._slow("hot", 6, 0.02)
+        feed = 18.0 + self._slow("feed", 6, 0.02)
         gain = effectiveness * (hot_in - feed) * (0.55 + steam / 9.0)
         product = self._lag("product", min(hot_in, feed + gain), 5.0)
         self._values["hot_in"], self._values["feed"] = hot_in, feed
@@ -179,14 +179,14 @@ class Plant:
     def _filler(self) -> None:
         drift = self.level("nozzle_drift")
         self._values["weight"] = 500.0 + 9.0 * drift + 0.55 * float(self._rng.standard_normal())
-        rate = 2.0 + self._slow("rate", 10, 0.02)
+        rate = 2.0 + self._slow("rate", 10, 0.004)
         self._count["reject" if abs(self._values["weight"] - 500) > 6 else "good"] += rate * STEP_S
         self._values["rate"] = rate * 60
 
     def _meters(self) -> None:
-        self._lag("ambient", 21.0 + self._slow("ambient", 10, 0.2), 20)
-        self._values["site_power"] = 62.0 + self._values["power"] + self._slow("site", 4, 0.5)
-        self._values["humidity"] = 45.0 + self._slow("humidity", 8, 0.6)
+        self._lag("ambient", 21.0 + self._slow("ambient", 10, 0.02), 20)
+        self._values["site_power"] = 62.0 + self._values["power"] + self._slow("site", 4, 0.1)
+        self._values["humidity"] = 45.0 + self._slow("humidity", 8, 0.1)
         self._count["energy"] += self._values["site_power"] * STEP_S / 3600
 
     def _sensed(self, name: str, value: float, noise: float) -> float:
@@ -206,26 +206,26 @@ class Plant:
         running = 6
         return {
             "P101.Speed": self._sensed("speed", v["speed"], 0.8),
-            "P101.SuctionPressure": self._sensed("suction", v["suction"], 0.004),
+            "P101.SuctionPressure": self._sensed("suction", v["suction"], 0.008),
             "P101.DischargePressure": self._sensed("discharge", v["discharge"], 0.008),
             "P101.Flow": self._sensed("flow", v["flow"], 0.06),
-            "P101.MotorPower": self._sensed("power", v["power"], 0.02),
-            "P101.BearingTemp": self._sensed("bearing", v["bearing"], 0.08),
-            "P101.Vibration": abs(self._sensed("vibration", v["vibration"], 0.04)),
+            "P101.MotorPower": self._sensed("power", v["power"], 0.04),
+            "P101.BearingTemp": self._sensed("bearing", v["bearing"], 0.15),
+            "P101.Vibration": abs(self._sensed("vibration", v["vibration"], 0.08)),
             "P101.State": running,
             "E201.ProductTemp": self._sensed("product", v["product"], 0.12),
             "E201.ProductSetpoint": self._loop.setpoint,
-            "E201.ValvePosition": v["valve"],
-            "E201.HotInletTemp": self._sensed("hot_in", v["hot_in"], 0.05),
-            "E201.HotOutletTemp": self._sensed("hot_out", v["hot_out"], 0.05),
+            "E201.ValvePosition": self._sensed("valve", v["valve"], 0.1),
+            "E201.HotInletTemp": self._sensed("hot_in", v["hot_in"], 0.1),
+            "E201.HotOutletTemp": self._sensed("hot_out", v["hot_out"], 0.1),
             "F301.State": running,
             "F301.FillWeight": v["weight"],
-            "F301.Rate": v["rate"],
+            "F301.Rate": self._sensed("rate", v["rate"], 0.6),
             "F301.GoodCount": int(self._count["good"]),
             "F301.RejectCount": int(self._count["reject"]),
             "F301.Order": "PO-10007431",
-            "M1.ActivePower": self._sensed("site", v["site_power"], 0.1),
+            "M1.ActivePower": self._sensed("site", v["site_power"], 0.4),
             "M1.Energy": self._count["energy"],
-            "R12.Temperature": self._sensed("ambient", v["ambient"], 0.02),
-            "R12.Humidity": self._sensed("humidity", v["humidity"], 0.1),
+            "R12.Temperature": self._sensed("ambient", v["ambient"], 0.08),
+            "R12.Humidity": self._sensed("humidity", v["humidity"], 0.4),
         }

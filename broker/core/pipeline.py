@@ -245,7 +245,7 @@ class Pipeline:
                 tx.anomaly(anomaly)
             self._open_paths[anomaly.anomaly_id] = tuple(member.path for member in anomaly.members)
             seen = signature(anomaly)
-            if self._explained.get(anomaly.anomaly_id) != seen:
+            if anomaly.state == "open" and self._explained.get(anomaly.anomaly_id) != seen:
                 self._explained[anomaly.anomaly_id] = seen
                 if tx is not None:
                     self._explain(tx, anomaly, entry)

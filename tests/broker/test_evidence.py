@@ -172,7 +172,7 @@ def test_ids_are_consecutive_and_bounded(records: MemoryRecords, anomaly: Anomal
 
 
 def test_growth_of_a_peak_is_no_new_evidence(anomaly: Anomaly) -> None:
-    """Members, severity and state make new evidence, and a peak several times further out; a little growth does not."""
+    """Members and severity make new evidence, and a peak several times further out; a little growth does not."""
     higher = anomaly.members[0].model_copy(update={"peak": 75.0})
     far = anomaly.members[0].model_copy(update={"peak": 999.0})
     grown = anomaly.model_copy(update={"members": (higher, *anomaly.members[1:]), "revision": 3})

@@ -1,4 +1,4 @@
-"""A journal with a plant in it: two minutes of a pump, a hot bearing, a gap, a refused payload."""
+"""A journal with a plant in it: two minutes of a pump, a bearing that gets hot for a while, a gap, a reject."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Clock:
 
 def write_journal(folder: Path, seconds: int = 120, fault_at_s: float = 60.0, *, mapped: bool = True) -> int:
     """Write the stream and return its number of samples."""
-    plant = Plant(11, [Fault("bearing_wear", fault_at_s, ramp_s=4.0)])
+    plant = Plant(11, [Fault("bearing_wear", fault_at_s, fault_at_s + 15.0, ramp_s=4.0)])
     clock = Clock()
     writer = JournalWriter(folder, JournalOptions(), now_ns=clock, mono_ns=clock)
     writer.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,24 @@ def test_the_stream_becomes_rows(journal_dir: Path, tmp_path: Path) -> None:
     assert len(rows["anomalies"]) >= 1
     assert len(rows["evidence"]) >= 1
     assert any("bearing_wear" in str(row) for row in rows["annotations"])
+
+
+def test_closing_leaves_the_explanation(journal_dir: Path, tmp_path: Path) -> None:
+    """When an episode closes, its tags are normal again: the explanation of what happened stays the newest."""
+    rows = _run(journal_dir, tmp_path, [512])
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        states = connection.execute("SELECT anomaly_id, state FROM anomalies").fetchall()
+        explained = connection.execute(
+            "SELECT e.anomaly_id, json_extract(r.body, '$.state') FROM evidence e JOIN anomaly_revisions r "
+            "ON r.anomaly_id = e.anomaly_id AND r.revision = e.anomaly_revision"
+        ).fetchall()
+        newest = connection.execute("SELECT cause_id FROM annotations ORDER BY ordinal DESC LIMIT 1").fetchone()
+    connection.close()
+
+    assert rows["anomalies"]
+    assert {state for _, state in states} == {"closed"}
+    assert {state for _, state in explained} == {"open"}
+    assert newest == ("bearing_wear",)
 
 
 @pytest.mark.parametrize("sizes", [[1], [7, 64, 3], [511, 2]])
