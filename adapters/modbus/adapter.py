@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adapters.base import AdapterContext, register
+from adapters.base import AdapterContext, Continuity, register
 from adapters.modbus.config import ModbusOptions, check_tag, resolve
 from adapters.modbus.image import Answer, Layout
 from adapters.modbus.link import Link
@@ -45,12 +45,15 @@ class ModbusAdapter:
     addresses that are refused, a time-out or a doubtful reply costs the socket, never a wrong value.
 
     Counters: ``connections``, ``requests``, ``exceptions``, ``timeouts``, ``doubtful_replies``, ``refused_items``,
-    ``missed_polls``. Facts: ``plan`` (blocks and registers of a full poll) and ``refused`` (addresses).
+    ``missed_polls``. Facts: ``plan`` (blocks and registers of a full poll) and ``refused`` (addresses). A device
+    keeps nothing between polls, so ``covered_ns`` stays None and ``continuity`` ``unknown``.
     """
 
     def __init__(self, options: ModbusOptions, context: AdapterContext) -> None:
         self.counters: Counter[str] = Counter()
         self.facts: dict[str, str] = {}
+        self.covered_ns: int | None = None
+        self.continuity: Continuity = "unknown"
         self._context = context
         self._limits = options.planner_limits()
         self._fields: dict[int, Field] = {}

@@ -79,7 +79,9 @@ class ModbusOptions(SourceOptions):
     ] = 8
     limits: Annotated[RequestLimits, Field(description="What one request may ask.")] = RequestLimits()
     string_encoding: Annotated[
-        str, AfterValidator(_text_encoding), Field(description="Encoding of texts; a tag may differ.")
+        str,
+        AfterValidator(_text_encoding),
+        Field(description="Encoding of texts; a tag may name another, but `ascii` in a tag means this one."),
     ] = "ascii"
 
     def planner_limits(self) -> planner.Limits:

@@ -16,12 +16,13 @@ from typing import Final
 
 from asyncua import ua
 
-from adapters.base import AdapterContext, register
+from adapters.base import AdapterContext, Continuity, register
 from adapters.opcua import subscription
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.decode import Columns, Times, time_ns
+from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
-from adapters.opcua.link import LINK_ERRORS, Link, Ticket, describe
+from adapters.opcua.link import Link, Ticket
 from adapters.opcua.nodes import NodeAddress, parse_address
 from adapters.opcua.pki import Pki
 from adapters.opcua.progress import Ledger
@@ -63,17 +64,20 @@ class OpcUaAdapter:
     server's queue lost some; ``refused_items`` refusals of an item; ``sequence_gaps`` messages that could not be
     fetched again; ``republished`` messages fetched again; ``repeated`` messages sent twice; ``undecodable`` messages
     that could not be read; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
-    ``recreated`` connections; ``state_unsaved`` failures to write the file.
+    ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
+    ``state_unsaved`` failures to write the file.
     """
 
     def __init__(self, options: OpcUaOptions, context: AdapterContext) -> None:
         self.counters: Counter[str] = Counter()
         self.facts: dict[str, str] = {}
+        self.covered_ns: int | None = None
+        self.continuity: Continuity = "unknown"
         self._options = options
         self._context = context
         self._tags = {tag.number: tag for tag in context.tags}
         self._addresses: dict[int, NodeAddress] = {tag.number: parse_address(tag.address) for tag in context.tags}
-        self._ledger = Ledger(context.state_dir / "subscriptions.json", self.counters)
+        self._ledger = Ledger(context.state_dir / "subscriptions.json", self.counters, self._note_covered)
         self._times = Times()
         self._limits = Limits()
         self._ticket: Ticket | None = None
@@ -97,7 +101,7 @@ class OpcUaAdapter:
         link = Link(self._options, uri, Pki(context.state_dir / "pki"), context.base_dir, context.now_ns())
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                opening = await self._establish(link)
+                opening, resumed = await self._establish(link)
         except (NotConnected, *LINK_ERRORS) as error:
             await link.close()
             text = str(error) if isinstance(error, NotConnected) else describe(error)
@@ -110,6 +114,8 @@ class OpcUaAdapter:
             link, self._watches, self._options, context, self._ledger, self._times, self.counters, self._retry_refused
         )
         owed = self._ledger.now.owed
+        whole = resumed and owed is None and all(watch.whole for watch in self._watches)
+        self.continuity = "kept" if whole else "lost"
         first: list[Gap | Columns] = []
         if owed is not None:
             first.append(loop.gap(GapCause.SESSION_LOST, owed[0], owed[1], (), owed[2]))
@@ -128,7 +134,10 @@ class OpcUaAdapter:
         if self._handover is None:
             raise NotConnected(f"{self._options.endpoint}: not connected")
         item = await self._handover.take()
-        return item if isinstance(item, Gap) else Delivery(item.batch, item.settle)
+        if isinstance(item, Gap):
+            self.continuity = "lost"
+            return item
+        return Delivery(item.batch, item.settle)
 
     async def close(self) -> None:
         """End the session; the server keeps the subscriptions for ``planned_outage``, for the next start."""
@@ -136,6 +145,9 @@ class OpcUaAdapter:
         link, self._link, self._ticket = self._link, None, None
         if link is not None:
             await link.close()
+
+    def _note_covered(self, covered_ns: int) -> None:
+        self.covered_ns = covered_ns or None
 
     async def _stop_loop(self) -> None:
         """Stop publishing; what was handed on may still be settled."""
@@ -150,8 +162,8 @@ class OpcUaAdapter:
         if link is not None:
             link.drop()
 
-    async def _establish(self, link: Link) -> Columns:
-        """Session, namespaces, limits, subscriptions. Returns the rows to be handed on before any message."""
+    async def _establish(self, link: Link) -> tuple[Columns, bool]:
+        """Session, namespaces, limits, subscriptions. Returns the first rows, and whether it goes on where it was."""
         ticket, self._ticket = self._ticket, None
         own = await link.open(ticket)
         link.step = "namespaces"
@@ -161,12 +173,13 @@ class OpcUaAdapter:
         server_start = 0 if started.Value is None else time_ns(started.Value.Value)
         link.step = "subscription"
         columns = Columns(self._context.now_ns(), self._times)
-        watches = await self._resume(link, server_start, nodes, own=own)
-        if watches is None:
-            watches = await self._begin(link, server_start, nodes, columns)
-        self._watches = watches
+        resumed = await self._resume(link, server_start, nodes, own=own)
+        if resumed is None:
+            self._watches = await self._begin(link, server_start, nodes, columns, own=own)
+        else:
+            self._watches = resumed
         refused = self._refused()
-        watched = sum(len(watch.tags) for watch in watches) - len(refused)
+        watched = sum(len(watch.tags) for watch in self._watches) - len(refused)
         if watched + len(refused) != len(self._tags):
             raise NotConnected(f"{watched} of {len(self._tags)} items are watched and {len(refused)} were refused")
         for number, code in refused.items():
@@ -174,7 +187,7 @@ class OpcUaAdapter:
         self.counters["refused_items"] += len(refused)
         self._note_items()
         self._retry_at = asyncio.get_running_loop().time() + self._options.retry.bad_node
-        return columns
+        return columns, resumed is not None
 
     def _resolve(self, array: ua.DataValue, numbers: dict[int, Tag] | dict[int, int]) -> Nodes:
         """Node ids of these tags by the server's namespace array. Raises NotConnected without one."""
@@ -195,7 +208,7 @@ class OpcUaAdapter:
             self.facts["resume"] = "the server was restarted"
             return None
         answer = await subscription.take_over(
-            link, known.held, self._context.tags, self._options.subscription.nodes, own=own
+            link, known.held, self._context.tags, self._options.subscription.nodes, self.counters, own=own
         )
         if isinstance(answer, str):
             self.facts["resume"] = f"refused: {answer}"
@@ -206,17 +219,21 @@ class OpcUaAdapter:
         gone = len(self._tags) - len(refused) - len(watched) + sum(v.StatusCode.value in _GONE for v in values)
         if gone:
             self.facts["resume"] = f"{gone} nodes are gone"
-            await subscription.delete(link, known.held)
             return None
         self.facts["resume"] = "same session" if own else "transferred"
         self.counters["resumed"] += 1
         return answer
 
-    async def _begin(self, link: Link, server_start: int, nodes: Nodes, columns: Columns) -> list[Watch]:
-        """Read every item once, make the subscriptions, and note the gap since the last value."""
+    async def _begin(self, link: Link, server_start: int, nodes: Nodes, columns: Columns, *, own: bool) -> list[Watch]:
+        """Read every item once, replace the old subscriptions by new ones, and note the gap since the last value."""
+        stale = self._ledger.begin_anew(server_start)
+        await subscription.delete(link, stale, own=own)
+        stale.clear()
         present = [(number, node) for number, node in nodes.items() if node is not None]
         values = await link.read([node for _, node in present], self._limits.read)
-        watches, granted = await subscription.create(link, self._options, self._context.tags, nodes, self._limits)
+        watches, granted = await subscription.create(
+            link, self._options, self._context.tags, nodes, self._limits, stale
+        )
         refused = {number for watch in watches for number in watch.held.refused}
         columns.extend((number, v) for (number, _), v in zip(present, values, strict=True) if number not in refused)
         self.facts.update(granted.facts())

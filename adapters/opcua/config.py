@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from adapters.base import Options, SourceOptions
+from adapters.secrets import is_loopback
 from schemas.quantities import Duration
 
 POLICIES: Final = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
 MODES: Final = ("SignAndEncrypt", "Sign")
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _SHORTEST_QUEUE_S: Final = 10.0  # a journal commit may take a second; ten leave room (delivery contract)
 
 
@@ -24,8 +24,8 @@ class User(Options):
     password: Annotated[
         str,
         Field(
-            pattern=r"^(env|file):.+$",
-            description="Where the password is: `env:NAME` or `file:PATH` (mode 0600); never the password itself.",
+            pattern=r"^(env|file|cred):.+$",
+            description="Where the password is: `env:NAME`, `file:PATH` (mode 0600) or `cred:NAME`; never itself.",
         ),
     ]
 
@@ -140,7 +140,14 @@ class OpcUaOptions(SourceOptions):
     @property
     def loopback(self) -> bool:
         """Whether the server is on this machine."""
-        return self.host in _LOOPBACK
+        return is_loopback(self.host)
+
+    def silence_s(self) -> float:
+        """The silence limit in seconds that the adapter itself keeps well below, with what it asked the server for."""
+        if self.silence_after is not None:
+            return self.silence_after
+        publishing = self.subscription.publishing
+        return max(super().silence_s(), (3 * self.keep_alive_count() + 1) * publishing)
 
     def session_timeout_s(self) -> float:
         """The session time-out asked for, in seconds."""

@@ -172,22 +172,36 @@ class Columns:
         stamp = self._times.arrival(self.received_ns)
         self._append(tag, stamp, 0, _NAN, code, int(Flag.ARRIVAL_TIME))
 
-    def hole(self) -> Hole | None:
-        """What the server's queue lost before rows of this batch. Call once: it remembers each tag's last time."""
-        last_ns = self._times.last_ns
+    def hole(self, covered_ns: int) -> Hole | None:
+        """
+        What the server's queue lost before rows of this batch.
+
+        *covered_ns* is the time on our clock up to which everything had come (0: not known); a tag without a last
+        time, as after a restart, lost values since then.
+        """
         if not self._overflowed:
-            last_ns.update(zip(self._tag, self._source_ns, strict=True))
             return None
+        last_ns = dict(self._times.last_ns)
         marked = set(self._overflowed)
         tags: set[int] = set()
         since, until = self.received_ns, 0
         for row, (tag, source_ns) in enumerate(zip(self._tag, self._source_ns, strict=True)):
             if row in marked:
                 tags.add(tag)
-                since = min(since, source_ns, last_ns.get(tag, source_ns))
+                since = min(since, source_ns, last_ns.get(tag) or self._covered(source_ns, covered_ns))
                 until = max(until, source_ns)
             last_ns[tag] = source_ns
         return Hole(tuple(sorted(tags)), since, until)
+
+    def remember(self) -> None:
+        """The batch is in the journal: its times are each tag's last."""
+        self._times.last_ns.update(zip(self._tag, self._source_ns, strict=True))
+
+    def _covered(self, source_ns: int, covered_ns: int) -> int:
+        """A time on the device's clock before which nothing was lost; never later than the true one."""
+        if not covered_ns or covered_ns < source_ns:
+            return covered_ns or source_ns
+        return source_ns - max(0, self.received_ns - covered_ns)  # its clock is behind ours by at most its whole delay
 
     def batch(self, source: str, map_revision: bytes) -> SampleBatch:
         """The rows as a batch."""

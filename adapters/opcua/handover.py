@@ -13,7 +13,8 @@ class Handover(Generic[T]):
     """
     At most *bound* items between one giver and one taker, then a failure that ends it.
 
-    Cancelling :meth:`take` loses nothing: an item leaves the hand-over only together with the call's return.
+    Cancelling :meth:`take` loses nothing: an item leaves the hand-over only together with the call's return. A taker
+    that comes again is done with what it took before.
     """
 
     def __init__(self, bound: int = 1) -> None:
@@ -22,6 +23,8 @@ class Handover(Generic[T]):
         self._end: BaseException | None = None
         self._changed = asyncio.Event()
         self._space = asyncio.Event()
+        self._busy = False
+        self._idle = asyncio.Event()
 
     async def put(self, item: T) -> None:
         """Give an item; wait while the hand-over is full."""
@@ -33,13 +36,22 @@ class Handover(Generic[T]):
 
     async def take(self) -> T:
         """Wait for the next item. Raises what :meth:`fail` was given once the items are gone."""
+        self._busy = False
+        self._idle.set()
         while not self._items:
             if self._end is not None:
                 raise self._end
             self._changed.clear()
             await self._changed.wait()
         self._space.set()
+        self._busy = True
         return self._items.popleft()
+
+    async def finished(self) -> None:
+        """Wait until the taker is done with everything that was put."""
+        while self._items or self._busy:
+            self._idle.clear()
+            await self._idle.wait()
 
     def fail(self, error: BaseException) -> None:
         """End the hand-over; the first error counts."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import stat
-import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +19,12 @@ from asyncua.client.ua_client import UaClient
 from asyncua.client.ua_session import UaSession
 from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import CertProperties
-from cryptography.exceptions import InvalidSignature
+from asyncua.ua.uaerrors import UaStructParsingError
 
 from adapters.opcua.config import OpcUaOptions
+from adapters.opcua.faults import DECODE_ERRORS, LINK_ERRORS
 from adapters.opcua.pki import Pki
+from adapters.secrets import read_secret
 from schemas.errors import NotConnected
 
 # What asyncua would log of a lost or refusing peer is raised here, and said once by the runner.
@@ -35,9 +34,6 @@ REQUEST_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 2.0
 #: Largest message and number of chunks we take (A16).
 _MESSAGE_BYTES, _CHUNKS = 16 << 20, 256
-
-#: What asyncua raises when a peer goes away, refuses or sends nonsense.
-LINK_ERRORS: Final = (OSError, TimeoutError, ua.UaError, InvalidSignature, struct.error, ValueError)
 
 #: The only services that are sent; Write, Call, HistoryUpdate and node management are not among them.
 SERVICES: Final = frozenset(
@@ -55,20 +51,6 @@ SERVICES: Final = frozenset(
         "RepublishRequest",
     }
 )
-
-_HINTS: Final = {
-    ua.StatusCodes.BadUserAccessDenied: "check user.name and user.password",
-    ua.StatusCodes.BadIdentityTokenRejected: "check user.name and user.password, or whether anonymous is allowed",
-    ua.StatusCodes.BadIdentityTokenInvalid: "the server does not take this kind of user; check `user`",
-    ua.StatusCodes.BadSecurityChecksFailed: "let the server trust our certificate",
-    ua.StatusCodes.BadCertificateUntrusted: "let the server trust our certificate",
-    ua.StatusCodes.BadCertificateUriInvalid: "application_uri and our certificate differ; remove pki/own",
-    ua.StatusCodes.BadSecurityPolicyRejected: "choose a security that the server offers",
-    ua.StatusCodes.BadSecurityModeRejected: "choose a security that the server offers",
-    ua.StatusCodes.BadTooManySessions: "the server has no free session; close another client",
-    ua.StatusCodes.BadTcpEndpointUrlInvalid: "the path of the endpoint is wrong",
-    ua.StatusCodes.BadTooManySubscriptions: "the server has no free subscription; raise subscription.nodes",
-}
 
 
 class _Session(UaSession):  # type: ignore[misc]
@@ -98,41 +80,6 @@ class Ticket:
     token: Any
     nonce: bytes | None
     policies: Any
-
-
-def describe(error: BaseException) -> str:
-    """An error as a sentence part: the status name and what to do, or the system's own words."""
-    if isinstance(error, ua.UaStatusCodeError):
-        hint = _HINTS.get(error.code)
-        title = ua.StatusCode(error.code).name
-        return f"{title}: {hint}" if hint else title
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return str(error) or type(error).__name__
-
-
-def secret(reference: str, base_dir: Path) -> str:
-    """
-    The secret that ``env:NAME`` or ``file:PATH`` names; a file's last line end is not part of it.
-
-    Raises NotConnected when it is missing, empty, or others may read the file.
-    """
-    kind, _, where = reference.partition(":")
-    if kind == "env":
-        value = os.environ.get(where, "")
-        if not value:
-            raise NotConnected(f"the environment variable {where} is empty; it must hold the password")
-        return value
-    path = base_dir / where
-    try:
-        if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise NotConnected(f"{path} can be read by others; chmod 600 {path}")
-        value = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotConnected(f"the password file {path} cannot be read: {error}") from None
-    if not value:
-        raise NotConnected(f"the password file {path} is empty")
-    return value
 
 
 class Link:
@@ -185,7 +132,7 @@ class Link:
         await client.open_secure_channel()
         self._plan_renewal()
         self.step = "session"
-        password = None if options.user is None else secret(options.user.password, self._base_dir)
+        password = None if options.user is None else read_secret(options.user.password, self._base_dir)
         name = None if options.user is None else options.user.name
         if ticket is not None:
             self.session.restore_authentication_token(ticket.token)
@@ -203,41 +150,73 @@ class Link:
         return False
 
     async def read(self, nodes: Sequence[ua.NodeId], chunk: int) -> list[ua.DataValue]:
-        """Current value, status and both times of each node, in order; at most *chunk* nodes a request."""
+        """
+        Current value, status and both times of each node, in order; at most *chunk* nodes a request.
+
+        A value that cannot be decoded is one without a value, status BadDecodingError.
+        """
         values: list[ua.DataValue] = []
         for start in range(0, len(nodes), chunk):
-            params = ua.ReadParameters()
-            params.TimestampsToReturn = ua.TimestampsToReturn.Both
-            params.NodesToRead = [
-                ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value) for node in nodes[start : start + chunk]
-            ]
-            part = await self.session.read(params)
-            if len(part) != len(params.NodesToRead):
-                raise NotConnected(f"the server answered {len(part)} of {len(params.NodesToRead)} reads")
-            values += part
+            values += await self._read_part(nodes[start : start + chunk])
         return values
 
-    async def publish(self, acks: list[tuple[int, int]], silence_s: float) -> ua.PublishResult:
+    async def _read_part(self, nodes: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+        params = ua.ReadParameters()
+        params.TimestampsToReturn = ua.TimestampsToReturn.Both
+        params.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value) for node in nodes]
+        try:
+            values: list[ua.DataValue] = await self.session.read(params)
+        except ua.UaStatusCodeError:
+            raise
+        except DECODE_ERRORS:
+            half = len(nodes) // 2
+            if not half:
+                return [ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadDecodingError))]
+            return await self._read_part(nodes[:half]) + await self._read_part(nodes[half:])
+        if len(values) != len(nodes):
+            raise NotConnected(f"the server answered {len(values)} of {len(nodes)} reads")
+        return values
+
+    async def republish(self, subscription_id: int, sequence: int) -> Any:
+        """
+        One NotificationMessage again.
+
+        Raises UaStructParsingError for one that cannot be read, BadMessageNotAvailable where the server has it no more.
+        """
+        try:
+            return await self.session.republish(subscription_id, sequence)
+        except ua.UaStatusCodeError:
+            raise
+        except DECODE_ERRORS as error:
+            raise UaStructParsingError(f"message {sequence}: {error}") from error
+
+    async def publish(
+        self, acks: list[tuple[int, int]], silence_s: float, asking_s: float, ask: Callable[[], Awaitable[None]]
+    ) -> ua.PublishResult:
         """
         Send one publish request with (subscription, sequence) acknowledgements and wait for its answer.
 
-        Renews the channel meanwhile. Raises NotConnected after *silence_s* without an answer, and
-        UaStructParsingError for an answer that cannot be read.
+        Meanwhile renews the channel, and awaits *ask* whenever nothing has come for *asking_s*. Raises NotConnected
+        after *silence_s* without an answer, and UaStructParsingError for an answer that cannot be read.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + silence_s
+        deadline, ask_at = loop.time() + silence_s, loop.time() + asking_s
         request = asyncio.ensure_future(
             self.session.publish([ua.SubscriptionAcknowledgement(SubscriptionId=s, SequenceNumber=n) for s, n in acks])
         )
         try:
             while not request.done():
-                until = min(deadline, self._renew_at) - loop.time()
+                until = min(deadline, self._renew_at, ask_at) - loop.time()
                 await asyncio.wait({request}, timeout=max(0.0, until))
                 if request.done():
                     break
                 if loop.time() >= deadline:
                     raise NotConnected(f"silence: neither value nor keep-alive for {silence_s:.0f} s")
-                await self._renew()
+                if loop.time() >= self._renew_at:
+                    await self._renew()
+                if loop.time() >= ask_at:
+                    ask_at = loop.time() + asking_s
+                    await ask()
         finally:
             if not request.done():
                 request.cancel()

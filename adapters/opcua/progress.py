@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +21,9 @@ _VERSION: Final = 1
 _NUMBERS: Final = (1 << 32) - 1
 
 
-def following(sequence: int) -> int:
-    """The sequence number after this one; the first is 1 (0: none yet)."""
-    return sequence % _NUMBERS + 1
+def following(sequence: int, steps: int = 1) -> int:
+    """The sequence number so many messages (at least 1) after this one; the first is 1 (0: none yet)."""
+    return (sequence + steps - 1) % _NUMBERS + 1
 
 
 def ahead(sequence: int, expected: int) -> int:
@@ -36,9 +37,9 @@ class Held:
     """
     One subscription on the server.
 
-    ``last_sequence`` is the last settled message (0: none), ``refused`` the tags the server did not accept, with their
-    status code, ``covered_ns`` the time up to which its data is complete, ``keep_alive_s`` how often the server
-    promised to be heard.
+    ``last_sequence`` is the last message that was settled, or is lost with its gap recorded (0: none), ``refused`` the
+    tags the server did not accept, with their status code, ``covered_ns`` the time up to which its data is complete,
+    ``keep_alive_s`` how often the server promised to be heard.
     """
 
     subscription_id: int
@@ -54,7 +55,8 @@ class Progress:
     State of one source.
 
     ``fingerprint`` names the items and parameters that the subscriptions were made with, ``server_start`` the run of
-    the server that holds them, ``owed`` a gap (from, to, detail) that is known but not yet in the journal.
+    the server that holds them, ``owed`` a gap (from, to, detail) that is known but not yet in the journal, ``stale``
+    the ids of subscriptions that the server may still hold and nobody wants: they are deleted before new ones are made.
     """
 
     fingerprint: str = ""
@@ -62,6 +64,7 @@ class Progress:
     held: list[Held] = field(default_factory=list)
     covered_ns: int = 0
     owed: tuple[int, int, str] | None = None
+    stale: list[int] = field(default_factory=list)
 
 
 class Ledger:
@@ -69,13 +72,15 @@ class Ledger:
     The state in memory and its file.
 
     A file that cannot be written is counted as ``state_unsaved`` and costs redelivery after a restart, no data.
+    *covered* is told the time up to which data is complete (UTC ns; 0: not known) whenever it may have moved.
     """
 
-    def __init__(self, path: Path, counters: Counter[str]) -> None:
+    def __init__(self, path: Path, counters: Counter[str], covered: Callable[[int], None] = lambda _: None) -> None:
         self.now = Progress()
         self.generation = 0  #: counts :meth:`renew`; what was handed on before it must not touch what came after
         self._path = path
         self._counters = counters
+        self._covered = covered
         self._loaded = False
 
     def load(self) -> None:
@@ -83,6 +88,7 @@ class Ledger:
         if not self._loaded:
             self.now = load(self._path)
             self._loaded = True
+            self._complete()
 
     def renew(self, fingerprint: str, server_start: int, held: list[Held], now_ns: int, reason: str) -> None:
         """Begin with new subscriptions; the time since the last complete data is owed as a gap."""
@@ -107,6 +113,11 @@ class Ledger:
         self.now.owed = None
         self.save()
 
+    def lost(self, held: Held, sequence: int) -> None:
+        """The gap over the messages up to this one is in the journal."""
+        held.last_sequence = sequence
+        self.save()
+
     def quiet(self, held: Held, covered_ns: int) -> None:
         """The server said that there was nothing new up to this time."""
         held.covered_ns = max(held.covered_ns, covered_ns)
@@ -115,7 +126,21 @@ class Ledger:
     def forget(self) -> None:
         """The subscriptions are of no use any more; the time up to which data is complete stays."""
         self._complete()
+        self.now.stale += [one.subscription_id for one in self.now.held]
         self.now.held = []
+
+    def begin_anew(self, server_start: int) -> list[int]:
+        """
+        Forget the subscriptions. Returns the ids that this run of the server may still hold.
+
+        The list is the ledger's own: an id that is added to it is deleted before the next subscriptions are made,
+        unless :meth:`renew` has come first.
+        """
+        self.forget()
+        if self.now.server_start != server_start:  # ids may mean other subscriptions now
+            self.now.server_start = server_start
+            self.now.stale = []
+        return self.now.stale
 
     def save(self) -> None:
         """Replace the file."""
@@ -127,6 +152,7 @@ class Ledger:
 
     def _complete(self) -> None:
         self.now.covered_ns = min((one.covered_ns for one in self.now.held), default=self.now.covered_ns)
+        self._covered(self.now.covered_ns)
 
 
 def load(path: Path) -> Progress:
@@ -152,6 +178,7 @@ def load(path: Path) -> Progress:
             held,
             int(content["covered_ns"]),
             None if owed is None else (int(owed[0]), int(owed[1]), str(owed[2])),
+            [int(one) for one in content.get("stale", ())],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return Progress()

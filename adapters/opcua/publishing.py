@@ -8,27 +8,21 @@ a trace, never compares sequence numbers (A8), and makes a task per value.
 from __future__ import annotations
 
 import asyncio
-import functools
-import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from asyncua import ua
-from asyncua.ua.uaerrors import (
-    BadMessageNotAvailable,
-    BadNoSubscription,
-    BadSubscriptionIdInvalid,
-    BadTimeout,
-    UaStructParsingError,
-)
+from asyncua.ua.uaerrors import BadNoSubscription, BadSubscriptionIdInvalid, BadTimeout, UaStructParsingError
 
 from adapters.base import AdapterContext
+from adapters.opcua import subscription
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.decode import Columns, Times
+from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
-from adapters.opcua.link import LINK_ERRORS, Link, describe
+from adapters.opcua.link import Link
 from adapters.opcua.progress import Held, Ledger, ahead, following
 from adapters.opcua.subscription import Watch
 from schemas.errors import NotConnected
@@ -37,6 +31,8 @@ from schemas.samples import Gap, GapCause, SampleBatch
 #: Messages asked for again when numbers are missing; a larger hole is a gap at once.
 _MOST_REPUBLISHED: Final = 1000
 _NS: Final = 1_000_000_000
+
+_CURRENT_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 
 #: (subscription id, sequence number) pairs for the next publish request.
 Acks = list[tuple[int, int]]
@@ -109,10 +105,11 @@ class PublishLoop:
     async def _follow(self, acks: Acks) -> None:
         loop = asyncio.get_running_loop()
         silence_s = self._silence_s()
+        asking_s = self._options.silence_s() / 3  # longer than a keep-alive, unless the server made it longer
         while True:
             asked_at = loop.time()
             try:
-                result = await self._link.publish(acks, silence_s)
+                result = await self._link.publish(acks, silence_s, asking_s, self._ask)
             except UaStructParsingError:
                 self._counters["undecodable"] += 1
                 acks = []  # its number is not known; the hole shows at the next message
@@ -132,10 +129,21 @@ class PublishLoop:
             watch = self._watches.get(result.SubscriptionId)
             if watch is None:
                 self._counters["foreign"] += 1
+                if result.SubscriptionId:  # a left-over of an earlier connection in this session
+                    await subscription.delete(self._link, [result.SubscriptionId], own=True)
                 continue
             self._heard(watch, loop.time() - asked_at, silence_s)
             acks = await self._accept(watch, result.NotificationMessage)
             await self._chores()
+
+    async def _ask(self) -> None:
+        """
+        Read the server's clock: a sign of life where the server made the keep-alive longer than was asked for.
+
+        Whether the subscription lives is still judged by its own answers alone.
+        """
+        await self._link.read([_CURRENT_TIME], 1)
+        self._counters["asked"] += 1
 
     def _silence_s(self) -> float:
         """Without any answer for so long, the server counts as gone."""
@@ -167,9 +175,9 @@ class PublishLoop:
             if watch.backlog:
                 message = watch.backlog.pop(0)
             elif kept:
-                message = await self._fetch(held.subscription_id, kept.pop(0))
+                message = await self._fetch(held, kept.pop(0))
             else:
-                message = await self._fetch(held.subscription_id, following(held.last_sequence))
+                message = await self._fetch(held, following(held.last_sequence))
                 if message is None:
                     return acks
             if message is not None:
@@ -195,18 +203,20 @@ class PublishLoop:
         return acks
 
     async def _close_hole(self, watch: Watch, distance: int) -> Acks:
-        """Ask again for messages that did not come; what the server no longer has becomes a gap."""
+        """
+        Ask again for messages that did not come; what the server no longer has becomes a gap.
+
+        The ledger passes a lost message only together with its gap, so that a connection or process that ends before
+        finds the hole again.
+        """
         held = watch.held
         acks: Acks = []
         lost = max(0, distance - _MOST_REPUBLISHED)
-        for _ in range(lost):
-            held.last_sequence = following(held.last_sequence)
         for _ in range(distance - lost):
-            sequence = following(held.last_sequence)
-            message = await self._fetch(held.subscription_id, sequence)
+            sequence = following(held.last_sequence, lost + 1)
+            message = await self._fetch(held, sequence)
             acks.append((held.subscription_id, sequence))
             if message is None:
-                held.last_sequence = sequence
                 lost += 1
                 continue
             self._counters["republished"] += 1
@@ -217,27 +227,21 @@ class PublishLoop:
         return acks
 
     async def _tell_lost(self, watch: Watch, lost: int) -> None:
+        """Hand on the gap over the next *lost* messages; returns when it is in the journal."""
         if not lost:
             return
-        self._counters["sequence_gaps"] += lost
         now_ns = self._context.now_ns()
         tags = tuple(tag.number for tag in watch.tags) if len(self._watches) > 1 else ()
         since = min(watch.held.covered_ns or now_ns, now_ns)
-        detail = f"{lost} messages up to number {watch.held.last_sequence}"
+        last = following(watch.held.last_sequence, lost)
+        detail = f"{lost} messages up to number {last}"
         await self.handover.put(self.gap(GapCause.SEQUENCE_GAP, since, now_ns, tags, detail))
+        await self.handover.finished()  # a gap is durable before the runner reads again
+        self._counters["sequence_gaps"] += lost
+        self._ledger.lost(watch.held, last)
 
-    async def _fetch(self, subscription_id: int, sequence: int) -> Any | None:
-        """One message again; None where the server no longer has it or it cannot be read."""
-        try:
-            message = await self._link.session.republish(subscription_id, sequence)
-        except BadMessageNotAvailable:
-            return None
-        except ua.UaStatusCodeError:
-            raise
-        except (ua.UaError, ValueError, struct.error):
-            self._counters["undecodable"] += 1
-            return None
-        return message if message.NotificationData else None
+    async def _fetch(self, held: Held, sequence: int) -> Any | None:
+        return await subscription.republish(self._link, held, sequence, self._counters)
 
     async def _hand_on(self, watch: Watch, message: Any) -> None:
         """The values of one message as one batch; returns when it is settled."""
@@ -256,14 +260,17 @@ class PublishLoop:
 
     async def _deliver(self, columns: Columns, held: Held | None, sequence: int) -> None:
         """Hand a batch over and wait until it is settled. Raises NotConnected when it was not journalled."""
-        hole = columns.hole()
+        hole = columns.hole(held.covered_ns if held is not None else 0)
         if hole is not None:
             self._counters["overflow"] += columns.overflowed
             detail = f"the server's queue overflowed for {len(hole.tags)} tags"
             await self.handover.put(self.gap(GapCause.QUEUE_OVERFLOW, hole.from_ns, hole.to_ns, hole.tags, detail))
-        noted = functools.partial(
-            self._ledger.settled, self._ledger.generation, held, sequence, self._covered_ns(columns)
-        )
+        generation, covered_ns = self._ledger.generation, self._covered_ns(columns)
+
+        def noted() -> None:
+            columns.remember()
+            self._ledger.settled(generation, held, sequence, covered_ns)
+
         if not len(columns):
             noted()
             return

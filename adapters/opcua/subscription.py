@@ -8,15 +8,17 @@ own list of items stands outside the library (A1). Source: OPC UA Part 4, 5.12 a
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asyncua import ua
+from asyncua.ua.uaerrors import BadMessageNotAvailable, UaStructParsingError
 
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.link import Link
-from adapters.opcua.progress import Held, following
+from adapters.opcua.progress import Held, ahead, following
 from schemas import status
 from schemas.errors import NotConnected
 from schemas.tagmap import Tag
@@ -63,6 +65,12 @@ class Watch:
     quiet_s: float = 0.0
     alive: bool = False
 
+    @property
+    def whole(self) -> bool:
+        """Whether the server, as far as it told when it was taken over, still has the next message if any came."""
+        expected = following(self.held.last_sequence)
+        return bool(self.backlog) or all(ahead(number, expected) < 0 for number in self.available)
+
 
 @dataclass(slots=True)
 class Granted:
@@ -96,9 +104,19 @@ def groups(tags: Sequence[Tag], size: int) -> list[Sequence[Tag]]:
 
 
 async def create(
-    link: Link, options: OpcUaOptions, tags: Sequence[Tag], nodes: Mapping[int, ua.NodeId | None], limits: Limits
+    link: Link,
+    options: OpcUaOptions,
+    tags: Sequence[Tag],
+    nodes: Mapping[int, ua.NodeId | None],
+    limits: Limits,
+    made_ids: list[int],
 ) -> tuple[list[Watch], Granted]:
-    """Make all subscriptions and items. Raises link errors; a refused item is an entry of ``refused``, not an error."""
+    """
+    Make all subscriptions and items.
+
+    *made_ids* gets the id of each subscription as soon as it is there, so that none is forgotten by a failure later.
+    Raises link errors; a refused item is an entry of ``refused``, not an error.
+    """
     granted = Granted()
     watches: list[Watch] = []
     for group in groups(tags, options.subscription.nodes):
@@ -111,6 +129,7 @@ async def create(
             Priority=0,
         )
         made = await link.session.create_subscription(params, _no_callback)
+        made_ids.append(made.SubscriptionId)
         granted.publishing = (params.RequestedPublishingInterval, made.RevisedPublishingInterval)
         keep_alive_s = made.RevisedPublishingInterval * made.RevisedMaxKeepAliveCount / 1000
         watch = Watch(Held(made.SubscriptionId, keep_alive_s), group, alive=True)
@@ -179,7 +198,7 @@ def _no_callback(result: ua.PublishResult) -> None:
 
 
 async def take_over(
-    link: Link, held: Sequence[Held], tags: Sequence[Tag], size: int, *, own: bool
+    link: Link, held: Sequence[Held], tags: Sequence[Tag], size: int, counters: Counter[str], *, own: bool
 ) -> list[Watch] | str:
     """
     Go on with subscriptions of an earlier connection; all or none.
@@ -193,20 +212,27 @@ async def take_over(
     watches = [Watch(one, part) for one, part in zip(held, parts, strict=True)]
     try:
         if not own:
-            await _transfer(link, watches)
+            results = await _transfer(link, [watch.held.subscription_id for watch in watches])
+            _note_available(watches, results)
         for watch in watches:
-            await _probe(link, watch)
+            # It shows whether the subscription is there at all.
+            message = await republish(link, watch.held, following(watch.held.last_sequence), counters)
+            if message is not None:
+                watch.backlog.append(message)
     except ua.UaStatusCodeError as refusal:
-        await delete(link, held)
         return str(ua.StatusCode(refusal.code).name)
     return watches
 
 
-async def _transfer(link: Link, watches: Sequence[Watch]) -> None:
+async def _transfer(link: Link, subscription_ids: Sequence[int]) -> list[ua.TransferResult]:
     params = ua.TransferSubscriptionsParameters()
-    params.SubscriptionIds = [watch.held.subscription_id for watch in watches]
+    params.SubscriptionIds = list(subscription_ids)
     params.SendInitialValues = False
-    results = await link.session.transfer_subscriptions(params)
+    results: list[ua.TransferResult] = await link.session.transfer_subscriptions(params)
+    return results
+
+
+def _note_available(watches: Sequence[Watch], results: Sequence[ua.TransferResult]) -> None:
     if len(results) != len(watches):
         raise NotConnected(f"the server answered for {len(results)} of {len(watches)} transfers")
     for watch, result in zip(watches, results, strict=True):
@@ -214,19 +240,36 @@ async def _transfer(link: Link, watches: Sequence[Watch]) -> None:
         watch.available = [int(number) for number in result.AvailableSequenceNumbers or ()]
 
 
-async def _probe(link: Link, watch: Watch) -> None:
-    """Ask for the message after the last settled one: it shows whether the subscription is there at all."""
+async def republish(link: Link, held: Held, sequence: int, counters: Counter[str]) -> Any | None:
+    """
+    One message again; None where the server no longer has it, or where it cannot be read (counted as undecodable).
+
+    Raises link errors; any other status code means that the server refuses.
+    """
     try:
-        message = await link.session.republish(watch.held.subscription_id, following(watch.held.last_sequence))
-    except ua.uaerrors.BadMessageNotAvailable:
+        message = await link.republish(held.subscription_id, sequence)
+    except BadMessageNotAvailable:
+        return None
+    except UaStructParsingError:
+        counters["undecodable"] += 1
+        return None
+    return message if message.NotificationData else None
+
+
+async def delete(link: Link, subscription_ids: Sequence[int], *, own: bool) -> None:
+    """
+    Give subscriptions back that nobody wants; a server that does not know them any more is content.
+
+    *own*: they belong to this session. Otherwise they are transferred to it first: only a session's own can be deleted.
+    """
+    if not subscription_ids:
         return
-    if message.NotificationData:
-        watch.backlog.append(message)
-
-
-async def delete(link: Link, held: Sequence[Held]) -> None:
-    """Give subscriptions back that will not be used; a server that does not know them any more is content."""
     try:
-        await link.session.delete_subscriptions([one.subscription_id for one in held])
+        if not own:
+            await _transfer(link, subscription_ids)
+    except ua.UaStatusCodeError:
+        pass  # where Transfer is not supported, what is left ends with its lifetime
+    try:
+        await link.session.delete_subscriptions(list(subscription_ids))
     except ua.UaStatusCodeError:
         return

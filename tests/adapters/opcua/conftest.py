@@ -17,6 +17,7 @@ from adapters.base import AdapterContext
 from adapters.opcua import OpcUaAdapter, OpcUaOptions
 from schemas.samples import Gap, SampleBatch
 from schemas.tagmap import Tag
+from simulators.opcua_server import NodeSpec, OpcUaServer
 from tests import node_opcua
 from tests.node_opcua import NodeOpcUa
 
@@ -44,6 +45,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope=LOOP), append=False)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope=LOOP)
+async def server() -> AsyncIterator[OpcUaServer]:
+    """`N` counts ticks of 20 ms, `Big` is beyond 2**53, `Still` never changes, `Dead` has no value; for all tests."""
+    ticks = iter(range(10**9))
+    nodes = {"N": NodeSpec("Int32"), "Big": NodeSpec("UInt64"), "Still": NodeSpec(), "Dead": NodeSpec()}
+    values = {"Big": 2**64 - 3, "Still": 1.5, "Dead": None}
+    async with OpcUaServer(lambda: {**values, "N": next(ticks)}, nodes, namespace=URI, period_s=0.02) as one:
+        yield one
 
 
 @pytest_asyncio.fixture(loop_scope=LOOP)
@@ -152,4 +163,4 @@ def peer(start_peer: Callable[..., NodeOpcUa]) -> NodeOpcUa:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    return start_peer(port, period_ms=100)
+    return start_peer(port)

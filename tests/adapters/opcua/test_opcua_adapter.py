@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from asyncua import Client, ua
 
 import adapters.opcua as package
@@ -20,23 +18,6 @@ from schemas import status
 from schemas.errors import NotConnected
 from schemas.samples import GapCause
 from simulators.opcua_server import NodeSpec, OpcUaServer
-
-URI = "urn:example:cell"
-
-
-def _counting_server() -> OpcUaServer:
-    """`N` counts ticks of 20 ms, `Big` is beyond 2**53, `Still` never changes, `Dead` has no value."""
-    ticks = iter(range(10**9))
-    nodes = {"N": NodeSpec("Int32"), "Big": NodeSpec("UInt64"), "Still": NodeSpec(), "Dead": NodeSpec()}
-    values = {"Big": 2**64 - 3, "Still": 1.5, "Dead": None}
-    return OpcUaServer(lambda: {**values, "N": next(ticks)}, nodes, namespace=URI, period_s=0.02)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def server() -> AsyncIterator[OpcUaServer]:
-    """A server that stays up for all tests."""
-    async with _counting_server() as one:
-        yield one
 
 
 def _service(server: OpcUaServer) -> Any:
@@ -65,6 +46,7 @@ async def test_every_change_arrives_once_in_order(server, make_tags, make_adapte
     assert values == [values[0] + i for i in range(len(values))]
     assert adapter.facts["items"] == "4 of 4 watched"
     assert not taken.gaps
+    assert set(adapter._times.last_ns) == {0, 1, 2, 3}
     assert adapter.covered_ns is not None
     assert 0 <= taken.batches[-1].received_ns - adapter.covered_ns < 2_000_000_000
 

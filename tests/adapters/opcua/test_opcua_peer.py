@@ -21,7 +21,7 @@ async def test_every_type_equals_the_formula(peer, make_tags, make_adapter, take
     names = [f"Line1.{name}" for name in NODES]
     adapter = make_adapter(peer.endpoint, make_tags(*names, uri=URI))
     await adapter.connect()
-    taken = await take(adapter, lambda t: len(t.values(NODES.index("Int32"))) >= 15)
+    taken = await take(adapter, lambda t: len(t.values(NODES.index("Int32"))) >= 11)
     compared = 0
     for batch in taken.batches:
         assert batch.server_ns is not None
@@ -40,7 +40,7 @@ async def test_every_type_equals_the_formula(peer, make_tags, make_adapter, take
             want = expected(name, k)
             assert row.value == (pytest.approx(want, rel=1e-12) if isinstance(want, int | float) else want), name
             compared += 1
-    assert compared > 15 * 20
+    assert compared > 10 * 20
     ticks = taken.values(NODES.index("UInt32"))[1:]  # a busy machine may lie between the first read and the items
     assert ticks == [ticks[0] + i for i in range(len(ticks))]
 
@@ -56,8 +56,8 @@ async def test_a_bad_node_does_not_stop_the_others(peer, make_tags, make_adapter
     assert "Nothing: BadNodeIdUnknown" in adapter.facts["refused"]
 
 
-async def test_queue_overflow_is_flagged_and_becomes_a_gap(peer, make_tags, make_adapter, take) -> None:
-    """Where the server's queue was too short, the value carries the flag and a gap covers the lost ticks."""
+async def test_queue_overflow_is_flagged_and_becomes_a_gap(peer, make_tags, make_adapter, take, crash) -> None:
+    """Where the server's queue was too short, the value carries the flag and a gap covers the loss, also at first."""
     options = {"subscription": {"publishing": "1s", "keep_alive": "5s", "queue": 2, "sampling": "50ms"}}
     adapter = make_adapter(peer.endpoint, make_tags("Line1.UInt32", uri=URI), **options)
     await adapter.connect()
@@ -70,12 +70,19 @@ async def test_queue_overflow_is_flagged_and_becomes_a_gap(peer, make_tags, make
     flagged = [row for batch in taken.batches for row in batch.rows() if row.flags & status.Flag.OVERFLOW]
     assert flagged
     assert adapter.counters["overflow"] >= len(flagged)
+    await crash(adapter)
+    again = make_adapter(peer.endpoint, make_tags("Line1.UInt32", uri=URI), **options)
+    await again.connect()
+    taken = await take(again, lambda t: bool(t.gaps))
+    assert taken.gaps[0].cause is GapCause.QUEUE_OVERFLOW
+    assert taken.gaps[0].to_ns is not None
+    assert taken.gaps[0].from_ns < taken.gaps[0].to_ns
 
 
 @pytest.fixture
 def over_a_crash(peer, make_tags, make_adapter, take, crash, eventually, tmp_path):
     """
-    UInt32 before and after a crash with one batch read and never settled, and five ticks without anybody.
+    UInt32 before and after a crash with one batch read and never settled, and four ticks without anybody.
 
     ``change(file)`` is called on the state file while nobody is there. Gives the values, the gaps, the source times of
     the last sample before and the first after, and what the second connection said of continuity.
@@ -86,16 +93,16 @@ def over_a_crash(peer, make_tags, make_adapter, take, crash, eventually, tmp_pat
     async def numbers(change) -> tuple[list[float], list[Gap], tuple[int, int], list[str]]:
         first = make_adapter(peer.endpoint, tags)
         await first.connect()
-        before = await take(first, lambda t: len(t.values(0)) >= 5)
+        before = await take(first, lambda t: len(t.values(0)) >= 3)
         unsettled = await first.read()
         await crash(first)
         change(tmp_path / "state" / "subscriptions.json")
-        away_until = time.monotonic() + 5 * peer.period_ms / 1000
+        away_until = time.monotonic() + 4 * peer.period_ms / 1000
         await eventually(lambda: time.monotonic() > away_until)
         second = make_adapter(peer.endpoint, tags)
         await second.connect()
         found.append(second.continuity)
-        after = await take(second, lambda t: len(t.values(0)) >= 10)
+        after = await take(second, lambda t: len(t.values(0)) >= 8)
         await unsettled.settle(NotConnected("the process is gone"))
         edges = max(int(b.source_ns.max()) for b in before.batches), min(int(b.source_ns.min()) for b in after.batches)
         return list(dict.fromkeys(before.values(0) + after.values(0))), after.gaps, edges, found
