@@ -35,6 +35,11 @@ def zone(name: str) -> tzinfo:
         raise ValueError(f"{name!r} is not an IANA time zone such as Europe/Paris") from error
 
 
+def fits(time_ns: int) -> bool:
+    """Whether a time fits into the 64 bits of a column."""
+    return -_LIMIT_NS <= time_ns < _LIMIT_NS
+
+
 def parser(form: TimeFormat | Literal["auto"], naive: tzinfo | None) -> TimeParser:
     """
     Parser for one form of time.
@@ -53,7 +58,8 @@ def parser(form: TimeFormat | Literal["auto"], naive: tzinfo | None) -> TimePars
 def _auto(value: object, naive: tzinfo | None) -> int:
     if isinstance(value, str) and _NUMBER.match(value.strip()) is None:
         return _iso(value, naive)
-    size = float(value) if isinstance(value, str | int | float) else 0.0
+    # An integer is compared as it is: one of 400 digits has no float.
+    size = float(value) if isinstance(value, str) else value if isinstance(value, int | float) else 0.0
     unit = next((u for u, limit in zip(_UNIT_NS, (1e11, 1e14, 1e17), strict=False) if size < limit), "epoch_ns")
     return _epoch(value, _UNIT_NS[unit])
 
@@ -65,13 +71,17 @@ def _iso(value: object, naive: tzinfo | None) -> int:
     day, clock, fraction, offset = match.groups()
     try:
         moment = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if offset in ('Z', 'z') else offset or ''}")
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"time {_shown(value)}: {error}") from None
     if moment.tzinfo is None:
         if naive is None:
             raise ValueError(f"time {_shown(value)} names no zone; set timezone")
         moment = moment.replace(tzinfo=naive)
-    return _believable((moment - _EPOCH) // _SECOND * 10**9 + int((fraction or "0")[:9].ljust(9, "0")), value)
+    try:
+        seconds = (moment - _EPOCH) // _SECOND
+    except OverflowError as error:  # a zone's offset at the edge of the years 1 and 9999
+        raise ValueError(f"time {_shown(value)} is out of range") from error
+    return _believable(seconds * 10**9 + int((fraction or "0")[:9].ljust(9, "0")), value)
 
 
 def _epoch(value: object, unit_ns: int) -> int:
@@ -99,4 +109,7 @@ def _believable(ns: int, value: object) -> int:
 
 
 def _shown(value: object) -> str:
-    return repr(value)[:60]
+    try:
+        return repr(value)[:60]
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "of thousands of digits"

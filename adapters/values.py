@@ -36,6 +36,8 @@ _INTEGERS: Final[dict[str, tuple[int, int]]] = {
 }
 _FLOATS: Final = ("float32", "float64")
 _TEXT: Final = re.compile(r"^(string|bytes)(?:\[[0-9]+\])?$")
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS: Final = re.compile(rb"[\[\]{}]")
 _BOOLEANS: Final = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
 _WORDS: Final = {"good": status.GOOD, "uncertain": status.UNCERTAIN, "bad": status.BAD} | {
     status.name(code).lower(): code
@@ -80,6 +82,18 @@ def _of_type(name: str, numbers: Numbers) -> Converter:
     if match is None:
         raise ValueError(f"type {name!r} is not one of bool, int8..uint64, float32, float64, string[n], bytes[n]")
     return _text if match.group(1) == "string" else _bytes
+
+
+def too_deep(payload: bytes, limit: int) -> bool:
+    """Whether JSON nests deeper than *limit*, found before anything is built from it."""
+    if payload.count(b"[") + payload.count(b"{") <= limit:
+        return False
+    depth = 0
+    for match in _BRACKETS.finditer(_STRINGS.sub(b"", payload)):
+        depth += 1 if match.group() in b"[{" else -1
+        if depth > limit:
+            return True
+    return False
 
 
 def parse_number(text: str, numbers: Numbers = "point") -> int | float:
@@ -134,7 +148,10 @@ def _boolean(value: object) -> Value:
 
 def _text(value: object) -> Value:
     if isinstance(value, bool | int | float):
-        return math.nan, msgspec.json.encode(value).decode()
+        try:
+            return math.nan, msgspec.json.encode(value).decode()
+        except OverflowError as error:
+            raise ValueError("number does not fit 64 bit") from error
     if not isinstance(value, str):
         raise ValueError(f"{_kind(value)} where a text belongs")
     return math.nan, value
@@ -152,8 +169,8 @@ def _untyped(value: object) -> Value:
     if isinstance(value, list | dict):
         try:
             msgspec.msgpack.encode(value)
-        except OverflowError as error:
-            raise ValueError("a number in the structure does not fit 64 bit") from error
+        except (OverflowError, TypeError) as error:
+            raise ValueError("something in the structure fits no JSON value of 64 bit") from error
         return math.nan, value
     return _number(value, "point")
 

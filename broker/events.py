@@ -53,7 +53,7 @@ def process_stopped(process: str, reason: str) -> None:
 
 
 def source_connected(source: str) -> None:
-    """The first batch after a connect has come: the source is back."""
+    """The first batch after a connect has come, or the word that there is nothing new: the source is back."""
     SOURCE_UP.labels(source).set(1)
     _log.info("source_connected", source=source)
 
@@ -153,6 +153,11 @@ def journal_trimmed(count: int, size: int) -> None:
     _log.info("journal_trimmed", count=count, bytes=size, reason="retention")
 
 
+def journal_damage_trimmed(count: int, size: int) -> None:
+    """*count* old damaged files beyond their share of the budget were removed, *size* bytes together."""
+    _log.warning("journal_damage_trimmed", count=count, bytes=size, reason="budget")
+
+
 def adapter_failed(source: str, error: BaseException) -> None:
     """An adapter raised what it must not; it is built anew."""
     _log.error("adapter_failed", source=source, exc_info=error)
@@ -189,6 +194,16 @@ def child_started(process: str, pid: int) -> None:
 def child_ended(process: str, code: int, retry_s: float | None) -> None:
     """A process ended by itself; None when it is not started again."""
     _log.error("child_ended", process=process, code=code, retry_s=retry_s)
+
+
+def child_not_started(process: str, reason: str, retry_s: float) -> None:
+    """The operating system made no process."""
+    _log.error("child_not_started", process=process, reason=reason, retry_s=retry_s)
+
+
+def supervision_failed(process: str, reason: str) -> None:
+    """What keeps a process alive has ended unasked: everything is stopped, and whoever started us starts again."""
+    _log.critical("supervision_failed", process=process, reason=reason)
 
 
 def child_killed(process: str) -> None:

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from datetime import UTC, datetime
 from typing import Final
 
-from adapters.base import AdapterContext, register
+from adapters.base import AdapterContext, Continuity, register
 from adapters.mqtt import login, memory
 from adapters.mqtt.config import MqttOptions, check_tag
 from adapters.mqtt.decode import Decoder
@@ -28,17 +28,24 @@ class MqttAdapter:
 
     A message of QoS 1 is acknowledged when its delivery is settled, refused messages included, for otherwise they
     would come back for ever. Counters beside those of the decoder and the session: ``refused_items`` (filters the
-    broker refused).
+    broker refused), ``session_memory_damaged`` (the file that remembers the session cannot be read),
+    ``state_unwritten``.
+
+    ``covered_ns`` is when the last settled message came, or later the last answered ping with nothing waiting; it is
+    None with QoS 0, which the broker does not keep for us.
     """
 
     def __init__(self, options: MqttOptions, context: AdapterContext) -> None:
         self.counters: Counter[str] = Counter()
         self.facts: dict[str, str] = {}
+        self.covered_ns: int | None = None
+        self.continuity: Continuity = "unknown"
         self._options = options
         self._context = context
         self._decoder = Decoder(options, context, self.counters)
         self._session: Session | None = None
         self._memory = memory.Memory("")
+        self._durable: tuple[object, ...] = ()
         self._written_ns = 0
         self._gaps: deque[Gap] = deque()
         self._rejects: list[Reject] = []
@@ -52,12 +59,12 @@ class MqttAdapter:
         """
         await self.close()
         self._check_insecure()
-        self._memory = memory.recall(
-            self._context.state_dir, self._options.client_id, self._options.broker, self._context.name
-        )
-        self._remember()  # the id must be known before the broker ties a session to it
+        self._recall()
+        self._cover()
         credentials = login.resolve(self._options, self._memory.client_id, self._context.base_dir)
-        self._session = session = Session(self._options, credentials, self._context.now_ns, self.counters)
+        self._session = session = Session(
+            self._options, credentials, self._context.now_ns, self.counters, self._all_settled
+        )
         try:
             await self._establish(session)
         except (NotConnected, asyncio.CancelledError):
@@ -98,6 +105,7 @@ class MqttAdapter:
         # Both until the broker has answered: a filter is forgotten only when it is surely gone.
         self._memory.filters, self._memory.session = wanted + unwanted, True
         self._memory.last_ns = self._memory.last_ns or self._context.now_ns()
+        self._cover()
         self._remember()
         await session.subscribe(wanted, unwanted if present else [])
         self._note_granted(session)
@@ -144,7 +152,11 @@ class MqttAdapter:
         )
 
     def _note_session(self, present: bool, properties: dict[str, int]) -> None:
-        if self._memory.session and not present and self._options.qos:
+        self.continuity = "unknown"
+        if self._options.qos and present:
+            self.continuity = "kept"
+        elif self._options.qos and self._memory.session:
+            self.continuity = "lost"
             detail = "the broker no longer held our session"
             self._gap(GapCause.SESSION_LOST, self._memory.last_ns, self._context.now_ns(), detail)
         self.facts.update(
@@ -178,10 +190,29 @@ class MqttAdapter:
         if until is not None and not self._options.encrypted and today > until:
             raise NotConnected(f"insecure_ack ended on {until}; use mqtts:// or state it anew")
 
+    def _all_settled(self, at_ns: int) -> None:
+        """Take note of an answered ping before which nothing is waiting."""
+        if not self._gaps and not self._rejects:
+            self._came(at_ns)
+
     def _came(self, last_ns: int) -> None:
         self._memory.last_ns = max(self._memory.last_ns, last_ns)
+        self._cover()
         if last_ns - self._written_ns >= _REMEMBER_EVERY_NS:
             self._remember_if_possible()
+
+    def _cover(self) -> None:
+        self.covered_ns = self._memory.last_ns or None if self._options.qos else None
+
+    def _recall(self) -> None:
+        context = self._context
+        try:
+            found = memory.recall(context.state_dir, self._options.client_id, self._options.broker, context.name)
+        except OSError as error:
+            raise NotConnected(f"cannot use the state folder {context.state_dir}: {error}") from error
+        self._memory = found.memory
+        self.counters["session_memory_damaged"] += found.damaged
+        self._remember()  # the id must be known before the broker ties a session to it
 
     def _remember_if_possible(self) -> None:
         try:
@@ -191,7 +222,9 @@ class MqttAdapter:
 
     def _remember(self) -> None:
         self._written_ns = self._context.now_ns()
+        matter = self._memory.matter()
         try:
-            memory.keep(self._context.state_dir, self._memory)
+            memory.keep(self._context.state_dir, self._memory, durable=matter != self._durable)
         except OSError as error:
             raise NotConnected(f"cannot write to {self._context.state_dir}: {error}") from error
+        self._durable = matter

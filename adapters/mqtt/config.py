@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
+import math
 import re
 from datetime import date
 from itertools import combinations
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import jmespath
@@ -15,10 +15,13 @@ from pydantic import Field, field_validator, model_validator
 from adapters import timestamps, values
 from adapters.base import Options, SourceOptions
 from adapters.mqtt.topics import check_filter, covers, overlap, parse_address
+from adapters.secrets import is_loopback
 from schemas.quantities import Duration, Size
 from schemas.tagmap import Tag
 
 _SECRET = re.compile(r"^(?:env|file|cred):.+$")
+#: Keep-alives without any packet after which the connection is given up from outside; the library needs two.
+_KEEPALIVES: Final = 3
 _ACK = re.compile(r"^\S+ .+ ([0-9]{4}-[0-9]{2}-[0-9]{2})$")
 
 
@@ -111,6 +114,13 @@ class MqttOptions(SourceOptions):
 
     kind: Literal["mqtt"] = "mqtt"
     broker: Annotated[str, Field(description="mqtt://host:port or mqtts://host:port.")]
+    scan: Annotated[
+        Duration, Field(gt=0, description="Refused: values come when they are published; nothing is polled.")
+    ] = 1.0
+    silence_after: Annotated[
+        Duration | None,
+        Field(description="Reconnect when nothing at all came for so long; default, and at least, 3 keepalives."),
+    ] = None
     protocol: Annotated[Literal["5", "3.1.1"], Field(description="Version of MQTT, as text.")] = "5"
     client_id: Annotated[
         str | None,
@@ -123,10 +133,21 @@ class MqttOptions(SourceOptions):
     ] = None
     qos: Annotated[Literal[0, 1], Field(description="1: acknowledged when journalled; 0: best effort.")] = 1
     session_expiry: Annotated[
-        Duration, Field(gt=0, description="How long the broker keeps our session; longer than planned downtime.")
+        Duration,
+        Field(
+            gt=0,
+            description="How long the broker keeps our session (MQTT 5; under 3.1.1 the broker decides); longer than "
+            "planned downtime.",
+        ),
     ] = 24 * 3600.0
     receive_maximum: Annotated[
-        int, Field(ge=1, le=65535, description="Unacknowledged messages at most (MQTT 5); at least rate x 1 s.")
+        int,
+        Field(
+            ge=1,
+            le=65535,
+            description="Unacknowledged messages at most (MQTT 5; under 3.1.1 the broker decides); at least "
+            "rate x 1 s.",
+        ),
     ] = 500
     keepalive: Annotated[Duration, Field(ge=2, le=65535, description="Sign of life at least this often.")] = 30.0
     retained: Annotated[
@@ -150,13 +171,17 @@ class MqttOptions(SourceOptions):
     @property
     def encrypted(self) -> bool:
         """Whether the connection uses TLS."""
-        return self.broker.startswith("mqtts://")
+        return urlsplit(self.broker).scheme == "mqtts"
 
     @property
     def insecure_until(self) -> date | None:
         """Last day of ``insecure_ack``."""
         match = _ACK.match(self.insecure_ack or "")
         return None if match is None else date.fromisoformat(match.group(1))
+
+    def silence_s(self) -> float:
+        """The effective silence limit in seconds: an idle broker answers within twice the keep-alive, or is dead."""
+        return self.silence_after if self.silence_after is not None else _KEEPALIVES * math.ceil(self.keepalive)
 
     @field_validator("qos", mode="before")
     @classmethod
@@ -175,9 +200,14 @@ class MqttOptions(SourceOptions):
     @field_validator("broker")
     @classmethod
     def _broker(cls, text: str) -> str:
-        url = urlsplit(text)
-        if url.scheme not in ("mqtt", "mqtts") or not url.hostname or url.path.strip("/") or url.query:
-            raise ValueError("write mqtt://host:port or mqtts://host:port")
+        try:
+            url = urlsplit(text)
+            port = url.port
+        except ValueError as error:
+            raise ValueError(f"write mqtt://host:port or mqtts://host:port: {error}") from None
+        more = url.path.strip("/") or url.query or url.fragment
+        if url.scheme not in ("mqtt", "mqtts") or not url.hostname or more or port == 0:
+            raise ValueError("write mqtt://host:port or mqtts://host:port, and nothing behind the port")
         if url.username is not None or url.password is not None:
             raise ValueError("name and password belong under user, not into the address")
         return text
@@ -193,10 +223,25 @@ class MqttOptions(SourceOptions):
         return text
 
     @model_validator(mode="after")
+    def _effective(self) -> MqttOptions:
+        written = self.model_fields_set
+        if "scan" in written:
+            raise ValueError("scan changes nothing for mqtt, nothing is polled: leave it out")
+        for name in ("session_expiry", "receive_maximum"):
+            if self.protocol == "3.1.1" and name in written:
+                raise ValueError(f'{name} has no effect under protocol "3.1.1": set it at the broker and leave it out')
+        least_s = _KEEPALIVES * math.ceil(self.keepalive)
+        if self.silence_after is not None and self.silence_after < least_s:
+            raise ValueError(
+                f"silence_after must be at least 3 keepalives, {least_s}s: an idle broker is silent between"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole(self) -> MqttOptions:
         if not self.encrypted and self.tls is not None:
             raise ValueError("tls needs broker: mqtts://…")
-        if not self.encrypted and not _loopback(self.host) and self.insecure_ack is None:
+        if not self.encrypted and not is_loopback(self.host) and self.insecure_ack is None:
             raise ValueError("mqtt:// to another host is readable on the wire: use mqtts:// or state insecure_ack")
         for item in self.subscriptions:
             if not self.subscribe_all and (item.filter == "#" or item.filter.startswith("$")):
@@ -209,13 +254,6 @@ class MqttOptions(SourceOptions):
     def subscription_of(self, topic: str) -> Subscription | None:
         """The subscription whose filter covers a tag's topic."""
         return next((item for item in self.subscriptions if covers(item.filter, topic)), None)
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_tag(options: MqttOptions, tag: Tag) -> str | None:

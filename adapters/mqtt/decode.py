@@ -27,8 +27,8 @@ from schemas.status import GOOD, UNCERTAIN, UNCERTAIN_LAST_USABLE, Flag, Quality
 RAW_LIMIT: Final = 4096
 
 _SIMPLE: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*$")
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS: Final = re.compile(rb"[\[\]{}]")
+#: Characters of one reason; a library may repeat the whole payload in its error.
+_REASON: Final = 200
 
 
 class Message(NamedTuple):
@@ -49,15 +49,14 @@ Getter = Callable[[Any], Any]
 
 def getter(path: str | None) -> Getter:
     """
-    Evaluate a JMESPath on decoded JSON; None where it finds nothing.
+    Evaluate a JMESPath on decoded JSON; None where it finds nothing, ValueError where it cannot be evaluated.
 
     Plain member chains (``a.b.c``) take a path of their own that costs a tenth of the library's.
     """
     if path is None:
         return lambda document: document
     if _SIMPLE.match(path) is None:
-        search: Getter = jmespath.compile(path).search
-        return search
+        return _search(path)
     names = path.split(".")
     if len(names) == 1:
         only = names[0]
@@ -71,16 +70,26 @@ def getter(path: str | None) -> Getter:
     return walk
 
 
-def too_deep(payload: bytes, limit: int) -> bool:
-    """Whether JSON nests deeper than *limit*, found before anything is built from it."""
-    if payload.count(b"[") + payload.count(b"{") <= limit:
-        return False
-    depth = 0
-    for match in _BRACKETS.finditer(_STRINGS.sub(b"", payload)):
-        depth += 1 if match.group() in b"[{" else -1
-        if depth > limit:
-            return True
-    return False
+def _search(path: str) -> Getter:
+    compiled = jmespath.compile(path)
+
+    def search(document: Any) -> Any:
+        try:
+            return compiled.search(document)
+        except Exception as error:
+            # The library lets TypeError, OverflowError and AttributeError of its functions pass.
+            raise ValueError(f"{path}: {_said(error)}") from error
+
+    return search
+
+
+def _said(error: Exception) -> str:
+    """Text of an error, cut; jmespath puts the value into its text, and not every value has one."""
+    try:
+        text = str(error)
+    except ValueError:
+        text = ""
+    return (text or type(error).__name__)[:_REASON]
 
 
 class _Target(NamedTuple):
@@ -108,7 +117,7 @@ class _Codec:
         """Decoded JSON, or the payload itself where it is plain. Raises ValueError or RecursionError."""
         if not self._json:
             return payload
-        if too_deep(payload, self._depth):
+        if values.too_deep(payload, self._depth):
             raise ValueError(f"JSON nests deeper than {self._depth}")
         return msgspec.json.decode(payload)
 
@@ -224,11 +233,8 @@ class Decoder:
             return f"payload of {message.size} bytes is longer than the limit of {limits.payload}"
         try:
             return self._samples(message, targets, rows)
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # DecodeError, UnicodeDecodeError and JMESPathError are ValueErrors
-            return str(error) or type(error).__name__
+        except Exception as error:  # noqa: BLE001 - what escaped here would be redelivered for ever
+            return _said(error)
 
     def _samples(self, message: Message, targets: tuple[_Target, ...], rows: _Rows) -> str | None:
         codec = targets[0].codec
@@ -248,7 +254,7 @@ class Decoder:
                     continue
                 pair = (float("nan"), None) if value is None else target.convert(value)
             except ValueError as error:
-                reasons.append(f"{target.path or 'payload'}: {error}")
+                reasons.append(f"{target.path or 'payload'}: {_said(error)}")
                 continue
             found += 1
             rows.add(target.tag, self._arrival(message) if time_ns is None else time_ns, pair, status, flags)

@@ -48,12 +48,25 @@ class Session:
     A connection, used once: ``open``, ``subscribe``, then in turn ``wait`` and taking from ``inbox``, ``close``.
 
     Acknowledgements leave in the order in which the messages came, whatever the order in which they are released
-    (MQTT 5.0, 4.6). ``properties`` are what an MQTT 5 broker decided for us.
+    (MQTT 5.0, 4.6). ``properties`` are what an MQTT 5 broker decided for us. *idle* is called with the time (UTC ns)
+    of each answered ping before which nothing is waiting or unacknowledged.
+
+    Counter: ``packets``, everything the broker sent, answers to our pings included.
     """
 
-    def __init__(self, options: MqttOptions, login: Login, now_ns: Clock, counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        options: MqttOptions,
+        login: Login,
+        now_ns: Clock,
+        counters: Counter[str],
+        idle: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._options = options
         self._counters = counters
+        # The network thread counts it, and a new key would change the dictionary under a reader's hand.
+        counters.setdefault("packets", 0)
+        self._idle = idle
         self._now_ns = now_ns
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
@@ -193,6 +206,7 @@ class Session:
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
         client.on_ended = self._on_ended
+        client.on_packet = self._on_packet
         return client
 
     def _request(self, filters: Sequence[str]) -> asyncio.Future[list[int]]:
@@ -231,6 +245,10 @@ class Session:
         self._resolve(self._ended, None)
         self._ready.set()
 
+    def _answered(self, at_ns: int) -> None:
+        if not self.inbox and not self._tickets and not self._ended.done():
+            self._idle(at_ns)
+
     # Everything below is called by paho, in its threads.
 
     def _tell(self, call: Callable[..., object], *args: object) -> None:
@@ -254,7 +272,13 @@ class Session:
     def _on_connect(self, _c: Any, _u: Any, flags: Any, code: ReasonCode, properties: Properties | None) -> None:
         names = ("SessionExpiryInterval", "ServerKeepAlive", "MaximumQoS")
         self.properties = {name: getattr(properties, name) for name in names if hasattr(properties, name)}
+        self._client.keep_alive_at_most(math.ceil(self._options.keepalive))
         self._tell(self._resolve, self._connected, (bool(flags.session_present), code))
+
+    def _on_packet(self, ping: bool) -> None:
+        self._counters["packets"] += 1
+        if ping:
+            self._tell(self._answered, self._now_ns())
 
     def _on_subscribe(self, _c: Any, _u: Any, mid: int, codes: list[ReasonCode], _p: Any) -> None:
         self._tell(lambda: self._resolve(self._answers.pop(mid, None), [code.value for code in codes]))

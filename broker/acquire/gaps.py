@@ -49,11 +49,11 @@ class GapLedger:
             events.gap_opened(self._source, cause.value)
             await self.record(self._outage)
 
-    async def close(self, to_ns: int) -> None:
-        """Close it, if one is open."""
+    async def close(self, to_ns: int, *, backfilled: bool = False) -> None:
+        """Close it, if one is open; *backfilled* where the peer held everything and delivers it."""
         outage, self._outage = self._outage, None
         if outage is not None:
-            await self.record(replace(outage, to_ns=max(to_ns, outage.from_ns)))
+            await self.record(replace(outage, to_ns=max(to_ns, outage.from_ns), backfilled=backfilled))
 
     async def report(self, gap: Gap) -> None:
         """Take over a gap that the adapter found."""

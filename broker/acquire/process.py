@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from prometheus_client import generate_latest
 
 from adapters.base import Adapter, AdapterContext, SourceOptions
 from broker import events
@@ -38,8 +39,15 @@ if TYPE_CHECKING:
     from broker.config.model import Config
 
 STATUS_FILE: Final = "acquire.json"
-#: For reads to end, settles to go out and adapters to close; the supervisor waits longer.
-STOP_S: Final = 10.0
+METRICS_FILE: Final = "acquire.prom"
+METRICS_EVERY_NS: Final = 5_000_000_000
+#: One budget for reads to end, settles to go out and adapters to close. The supervisor's grace is longer by what the
+#: last commit may take.
+STOP_S: Final = 20.0
+#: For the last tick, which waits for the journal at most.
+TICKS_END_S: Final = 2.0
+#: After this share of the budget, what still runs is cancelled once more.
+PATIENCE: Final = 0.75
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 78
@@ -130,7 +138,8 @@ async def acquire(
     """
     Run every source until *stop* is set, and return why it ended.
 
-    The journal is ``data_dir/journal``; ``data_dir/acquire.json`` is replaced each second.
+    The journal is ``data_dir/journal``; ``data_dir/acquire.json`` is replaced each second, its time of change is the
+    sign of life; ``data_dir/acquire.prom`` has the metrics as Prometheus text, a few seconds old.
 
     Raises:
         JournalError: the journal cannot be used, or its thread has ended.
@@ -158,20 +167,26 @@ async def acquire(
             for name, source in sources.items()
         }
         figures = JournalFigures(options.disk.stop_ack)
+        measured_ns = mono_ns() - METRICS_EVERY_NS
 
         def each_second() -> None:
+            nonlocal measured_ns
             states = {name: runner.refresh() for name, runner in runners.items()}
             status = figures.as_json(journal.status(), mono_ns())
             body = acquire_json(os.getpid(), now_ns(), started_ns, tag_map.revision, status, states)
             _replace(data_dir / STATUS_FILE, msgspec.json.encode(body))
+            if mono_ns() - measured_ns >= METRICS_EVERY_NS:
+                measured_ns = mono_ns()
+                _replace(data_dir / METRICS_FILE, generate_latest(events.ACQUIRE))
 
         tasks = [asyncio.create_task(runner.run(), name=name) for name, runner in runners.items()]
         ticking = asyncio.create_task(tick(journal, each_second=each_second, now_ns=now_ns, mono_ns=mono_ns))
         try:
             await _until_stopped([*tasks, ticking], ticking, stop)
         finally:
-            await _end(tasks)
-            await _end([ticking])
+            # Ticks go on meanwhile, and end at once when they are cancelled.
+            await _end(tasks, STOP_S)
+            await _end([ticking], TICKS_END_S)
             each_second()
     finally:
         await asyncio.to_thread(journal.close)
@@ -179,7 +194,11 @@ async def acquire(
 
 
 def _first_entries(opened: Opened, sources: Mapping[str, Source], tag_map: TagMap, now_ns: int) -> list[Body]:
-    """The map; then what was left open is closed, and the time in which nothing ran becomes a gap of each source."""
+    """
+    The map; then what was left open is closed, and the time in which nothing ran becomes a gap of each source.
+
+    Not of one that the previous run did not know, was disabled, or had ended: nothing of it can be missing.
+    """
     entries: list[Body] = [MapInForce(tag_map.revision, tag_map.body)]
     last_ns = opened.last_wall_ns
     if last_ns is None:
@@ -194,10 +213,23 @@ def _first_entries(opened: Opened, sources: Mapping[str, Source], tag_map: TagMa
             entries.append(replace(gap, to_ns=max(gap.from_ns, now_ns)))
         else:
             entries.append(replace(gap, to_ns=max(gap.from_ns, last_ns)))
-    down = [name for name in sources if name not in was_disabled]
+    known = _known_before(opened)
+    idle = was_disabled | opened.ended
+    down = [name for name in sources if name not in idle and (known is None or name in known)]
     return entries + [
         Gap(name, (), last_ns, now_ns, GapCause.NOT_RUNNING, map_revision=tag_map.revision) for name in down
     ]
+
+
+def _known_before(opened: Opened) -> frozenset[str] | None:
+    """Sources of the previous run, by its map and its entries; None where its map cannot be read."""
+    if opened.map is None:
+        return None
+    try:
+        before = TagMap.from_body(opened.map.body)
+    except ValueError:
+        return None
+    return opened.sources | {tag.source for tag in before.tags}
 
 
 async def _until_stopped(tasks: list[asyncio.Task[None]], ticking: asyncio.Task[None], stop: asyncio.Event) -> None:
@@ -216,18 +248,23 @@ async def _until_stopped(tasks: list[asyncio.Task[None]], ticking: asyncio.Task[
         stopping.cancel()
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
+async def _end(tasks: list[asyncio.Task[None]], within_s: float) -> None:
     """Cancel, wait, cancel once more what hangs. What a task raises now no longer matters."""
-    for _ in range(2):
+    for share in (PATIENCE, 1.0 - PATIENCE):
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=STOP_S)
+            _, left = await asyncio.wait(tasks, timeout=within_s * share)
+            tasks = list(left)
 
 
 def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_suffix(".new")
-    # A status that cannot be written on a full disk must not stop the sources; its age tells.
-    with suppress(OSError):
+    # What cannot be written on a full disk must not stop the sources: the time inside tells its age, the time of
+    # change that we live.
+    try:
         temporary.write_bytes(content)
         temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            os.utime(path)

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
-from adapters.base import Adapter, Backoff, SourceOptions
+from adapters.base import Adapter, Backoff, Continuity, SourceOptions
 from broker import events
 from broker.acquire.gaps import GapLedger
-from broker.acquire.session import Session, Silent
+from broker.acquire.session import Session, Silent, covered_ns
 from broker.acquire.state import SourceState
 from broker.journal import JournalWriter
-from schemas.entries import Link
+from schemas.entries import END_OF_INPUT, Link
 from schemas.errors import ConfigError, EndOfInput, JournalError, NotConnected
 from schemas.samples import Gap, GapCause
 
@@ -31,12 +31,20 @@ def backoff_s(options: Backoff) -> Iterator[float]:
         wait = min(wait * 2, options.max)
 
 
+def continuity(adapter: Adapter) -> Continuity:
+    """What the last connect found out; ``unknown`` where the adapter does not say."""
+    return getattr(adapter, "continuity", "unknown")
+
+
 class AdapterRunner:
     """
     Owns the life of one source: connect, read, journal, settle, reconnect, close.
 
-    A lost connection is said once and opened as a gap; it is said to be back, and the gap closed, when the first batch
-    after it is durable, which also resets the back-off, because only data proves that the peer is back.
+    A lost connection is said once and opened as a gap, from the time up to which the data is complete: the last batch,
+    or the adapter's ``covered_ns`` where a quiet peer went on saying that nothing is new. It is said to be back, and
+    the gap closed, when the first batch after it is durable or ``covered_ns`` has passed the time of the connect; that
+    also resets the back-off, because only the peer's own word proves that it is back. Where the peer kept everything
+    over the whole outage (``continuity``), the gap is closed as backfilled.
     """
 
     def __init__(
@@ -62,6 +70,8 @@ class AdapterRunner:
         self._started_ns = now_ns()
         self._adapter: Adapter | None = None
         self._link: bool | None = None
+        self._covered_ns = 0
+        self._continuity: Continuity = "unknown"  # over all connects of the outage
         self._waits = backoff_s(options.backoff)
         self.state = SourceState("pending" if options.enabled else "disabled", self._started_ns)
 
@@ -120,7 +130,11 @@ class AdapterRunner:
                 await self._adapter.connect()
         except TimeoutError:
             raise Silent(f"connect did not return within {CONNECT_S:g} s") from None
-        self.state.turn("pending", self._now_ns())
+        connected_ns = self._now_ns()
+        found = continuity(self._adapter)
+        if found != "kept":
+            self._continuity = found
+        self.state.turn("pending", connected_ns)
         await Session(
             self._name,
             self._adapter,
@@ -128,17 +142,18 @@ class AdapterRunner:
             self._ledger,
             self.state,
             silence_s=self._options.silence_s(),
+            connected_ns=connected_ns,
             back=self._back,
         ).run()
 
-    async def _back(self, received_ns: int) -> None:
+    async def _back(self, to_ns: int) -> None:
         self._waits = backoff_s(self._options.backoff)
         self.state.turn("active", self._now_ns())
         if self._link is not True:
             self._link = True
             events.source_connected(self._name)
             await self._ledger.record(Link(self._name, True))
-        await self._ledger.close(received_ns)
+        await self._ledger.close(to_ns, backfilled=self._continuity == "kept")
 
     async def _lost(self, error: BaseException, cause: GapCause) -> None:
         """Record the loss once, then wait."""
@@ -151,8 +166,11 @@ class AdapterRunner:
             self.state.reconnects += 1
             events.source_lost(self._name, reason, wait)
             await self._ledger.record(Link(self._name, False, reason))
-        last = self.state.last_batch_ns
-        await self._ledger.open(cause, self._started_ns if last is None else last, reason)
+        if self._ledger.outage is None:
+            self._note_coverage()
+            covered = min(self._covered_ns, self._now_ns())
+            self._continuity = "kept"
+            await self._ledger.open(cause, max(self._started_ns, self.state.last_batch_ns or 0, covered), reason)
         await self._sleep(wait)
 
     async def _wait_for_journal(self) -> None:
@@ -161,13 +179,19 @@ class AdapterRunner:
             await self._sleep(REFUSED_S)
 
     async def _ended(self, end: EndOfInput) -> None:
-        self.state.turn("ended", self._now_ns())
-        if self._link:
-            self._link = False
-            await self._ledger.record(Link(self._name, False, str(end) or "end of input"))
+        now = self._now_ns()
+        self.state.turn("ended", now)
+        self._link = False
+        await self._ledger.close(now)
+        await self._ledger.record(Link(self._name, False, f"{END_OF_INPUT}: {end}" if str(end) else END_OF_INPUT))
+
+    def _note_coverage(self) -> None:
+        if self._adapter is not None:
+            self._covered_ns = max(self._covered_ns, covered_ns(self._adapter) or 0)
 
     async def _discard(self) -> None:
         """Close the adapter."""
+        self._note_coverage()
         adapter, self._adapter = self._adapter, None
         if adapter is None:
             return

@@ -6,34 +6,50 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from adapters.base import Adapter
 from broker import events
+from broker.acquire import quarantine
 from broker.acquire.gaps import GapLedger
 from broker.acquire.state import SourceState
 from broker.journal import JournalWriter
-from schemas.entries import Position
+from schemas.entries import Body, Position
 from schemas.errors import EndOfInput, JournalError, NotConnected
-from schemas.samples import Delivery, Gap, Reject
+from schemas.samples import Delivery, Gap
 
 #: Deliveries whose commit is under way; the adapter is not asked for more.
 MAX_UNSETTLED: Final = 256
-#: A peer that does not take its acknowledgement may hold up the end of a connection for so long.
+#: For one settle; and, as one deadline, for all that is under way at the end of a connection.
 SETTLE_S: Final = 5.0
+#: How often a source that has sent no batch yet is asked whether its peer says that nothing is new.
+LOOK_S: Final = 1.0
 
-_Pending = tuple[Delivery, "list[Future[Position]]"]
+
+class _Pending(NamedTuple):
+    """A delivery under commit: ``rows`` are journalled as samples, ``rejects`` as quarantine rows."""
+
+    delivery: Delivery
+    futures: list[Future[Position]]
+    rows: int
+    rejects: int
 
 
 class Silent(NotConnected):
-    """Nothing came and nothing moved for longer than ``silence_after``; the adapter is built anew."""
+    """The adapter hangs: nothing moved for ``silence_after``, or a settle did not return; it is built anew."""
+
+
+def covered_ns(adapter: Adapter) -> int | None:
+    """The time up to which the adapter's data is complete; None where the protocol cannot say."""
+    return getattr(adapter, "covered_ns", None)
 
 
 class Session:
     """
     The time between one connect and the loss of the connection.
 
-    *back* is awaited once, when the first batch is durable, with the batch's time of reception.
+    *back* is awaited once, with the time from which nothing is missing: when the first batch is durable, with its time
+    of reception; or when the adapter's data is complete beyond *connected_ns*, with that.
     """
 
     def __init__(
@@ -45,6 +61,7 @@ class Session:
         state: SourceState,
         *,
         silence_s: float,
+        connected_ns: int,
         back: Callable[[int], Awaitable[None]],
     ) -> None:
         self._source = source
@@ -53,11 +70,13 @@ class Session:
         self._ledger = ledger
         self._state = state
         self._silence_s = silence_s
+        self._connected_ns = connected_ns
         self._back = back
         self._pending: asyncio.Queue[_Pending | None] = asyncio.Queue(MAX_UNSETTLED)
         self._limit: asyncio.Timeout | None = None
         self._broken: BaseException | None = None
         self._refused: JournalError | None = None
+        self._end: float | None = None
         self._reading = False
         self._proved = False
         self._alive_at = 0.0
@@ -131,45 +150,81 @@ class Session:
         events.samples_received(self._source, len(item.batch))
         try:
             futures = [await self._journal.append_async(reject) for reject in item.rejects]
-            if len(item.batch):
+            rows, rejects = len(item.batch), len(item.rejects)
+            if rows:
                 try:
                     futures.append(await self._journal.append_async(item.batch))
                 except ValueError as error:
-                    futures.append(await self._journal.append_async(self._quarantined(item, error)))
-            await self._pending.put((item, futures))
+                    rest, refused = quarantine.divide(item.batch, error)
+                    rows, rejects = 0 if rest is None else len(rest), rejects + len(refused)
+                    bodies: list[Body] = [*refused, *([] if rest is None else [rest])]
+                    futures += [await self._journal.append_async(body) for body in bodies]
+            await self._pending.put(_Pending(item, futures, rows, rejects))
             self._state.in_flight += 1
         except BaseException:
-            await item.settle(JournalError("the source was stopped before the batch was durable"))
+            self._end_by()
+            with suppress(NotConnected):
+                await self._settle(item, _stopped())
             raise
 
-    def _quarantined(self, item: Delivery, error: ValueError) -> Reject:
-        """A batch that cannot be encoded is a fault of its adapter; it must not block what follows (C8)."""
-        raw = repr(item.batch)[:4096].encode(errors="backslashreplace")[:4096]
-        return Reject(self._source, "batch", str(error), raw, item.batch.received_ns)
+    async def _next_pending(self) -> _Pending | None:
+        while not self._proved:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    return await self._pending.get()
+            covered = covered_ns(self._adapter)
+            if covered is not None and covered > self._connected_ns:
+                await self._prove(self._connected_ns)
+        return await self._pending.get()
+
+    async def _prove(self, to_ns: int) -> None:
+        if not self._proved:
+            self._proved = True
+            await self._back(to_ns)
 
     async def _settle_in_order(self) -> None:
-        while (pending := await self._pending.get()) is not None:
-            delivery, futures = pending
+        while (pending := await self._next_pending()) is not None:
             self._state.in_flight -= 1
-            try:
-                error = await _outcome(futures)
-            except BaseException:
-                await delivery.settle(JournalError("the source was stopped before the batch was durable"))
-                raise
-            await delivery.settle(error)
+            error = await self._finish(pending)
             if error is not None:
-                self._refused = error
                 self._break(error)
-                continue
-            rows = len(delivery.batch)
-            self._state.samples += rows
-            self._state.rejects += len(delivery.rejects)
-            events.samples_journalled(self._source, rows, len(delivery.rejects))
-            if rows:
-                self._state.last_batch_ns = delivery.batch.received_ns
-                if not self._proved:
-                    self._proved = True
-                    await self._back(delivery.batch.received_ns)
+            elif pending.rows:
+                await self._prove(pending.delivery.batch.received_ns)
+
+    async def _finish(self, pending: _Pending) -> JournalError | None:
+        """Wait for the commit, settle by its outcome and return it. Raises NotConnected where settling failed."""
+        delivery = pending.delivery
+        try:
+            error = await _outcome(pending.futures)
+        except BaseException:
+            with suppress(NotConnected):
+                await self._settle(delivery, _stopped())
+            raise
+        await self._settle(delivery, error)
+        if error is not None:
+            self._refused = error
+            return error
+        self._state.samples += pending.rows
+        self._state.rejects += pending.rejects
+        events.samples_journalled(self._source, pending.rows, pending.rejects)
+        if pending.rows:
+            self._state.last_batch_ns = delivery.batch.received_ns
+        return None
+
+    async def _settle(self, delivery: Delivery, error: JournalError | None) -> None:
+        """Settle within the deadline. Raises Silent where it did not return."""
+        by = asyncio.get_running_loop().time() + SETTLE_S
+        try:
+            async with asyncio.timeout_at(by if self._end is None else min(by, self._end)):
+                await delivery.settle(error)
+        except TimeoutError:
+            raise Silent(f"an acknowledgement was not taken within {SETTLE_S:g} s") from None
+
+    def _end_by(self) -> float:
+        """The one deadline for all that is settled at the end; it runs from the first call."""
+        if self._end is None:
+            self._end = asyncio.get_running_loop().time() + SETTLE_S
+        return self._end
 
     def _settler_ended(self, settler: asyncio.Task[None]) -> None:
         error = None if settler.cancelled() else settler.exception()
@@ -177,29 +232,43 @@ class Session:
             self._break(error)
 
     async def _drain(self, settler: asyncio.Task[None]) -> None:
-        """Settle everything taken, by what became of it; what a dead peer holds up is refused."""
+        """
+        Settle everything taken, by what became of it, within one deadline.
+
+        What is not durable by then is refused; a settle that a dead peer holds up is called, and given up.
+        """
+        end = self._end_by()
         try:
-            async with asyncio.timeout(SETTLE_S):
+            async with asyncio.timeout_at(end):
                 if not settler.done():
                     await self._pending.put(None)
                 await asyncio.wait([settler])
         except TimeoutError:
             settler.cancel()
             await asyncio.wait([settler])
+        finally:
+            settler.cancel()
         while not self._pending.empty():
             left = self._pending.get_nowait()
             if left is not None:
                 self._state.in_flight -= 1
                 with suppress(TimeoutError, NotConnected):
-                    async with asyncio.timeout(SETTLE_S):
-                        await left[0].settle(NotConnected("the connection was lost"))
+                    async with asyncio.timeout_at(end):
+                        await self._finish(left)
+
+
+def _stopped() -> JournalError:
+    return JournalError("the source was stopped before the batch was durable")
 
 
 async def _outcome(futures: list[Future[Position]]) -> JournalError | None:
     error: JournalError | None = None
     for future in futures:
         try:
-            await asyncio.wrap_future(future)
+            # A future that is done answers without a turn of the loop, so also behind a deadline that has passed.
+            if not future.done():
+                await asyncio.wrap_future(future)
+            future.result()
         except JournalError as failure:
             error = failure
     return error

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 from broker.journal.writer import JournalStatus
 from schemas.documents import rfc3339
 
-#: pending: no sample yet. active: samples come. failing: no connection, with the reason. ended: the input is over.
+#: pending: nothing came yet. active: samples come, or the peer says that nothing is new. failing: no connection, with
+#: the reason. ended: the input is over.
 Condition = Literal["pending", "active", "failing", "ended", "disabled"]
 #: Seconds over which the journal's rate is taken.
 RATE_WINDOW: Final = 60

@@ -18,6 +18,8 @@ from schemas.samples import Exact, Gap, GapCause, Origin, Reject, SampleBatch
 #: msgpack integers end at 64 bits, and text must be UTF-8: what lies beyond travels as an extension.
 _BIG_INT: Final = 1
 _SURROGATES: Final = 2
+#: Levels of lists and dicts an exact value may have; what is read back must never meet the interpreter's own limit.
+MAX_DEPTH: Final = 32
 
 
 class _Batch(msgspec.Struct, tag="s", array_like=True):
@@ -99,6 +101,14 @@ def _packable(value: Any) -> Any:
     return value
 
 
+def _is_shallow(value: Any, levels: int = MAX_DEPTH) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return True
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in value)
+
+
 def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -151,12 +161,15 @@ def encode(body: Body) -> bytes:
 
     Raises:
         ValueError: columns that differ in length or type, or an exact value that is neither text, number, bytes,
-            list nor dict.
+            list nor dict, or is nested deeper than ``MAX_DEPTH``.
     """
     exact: dict[int, Exact] = {}
     if isinstance(body, SampleBatch):
         body.check()
         exact = body.exact
+        for row, value in exact.items():
+            if not _is_shallow(value):
+                raise ValueError(f"exact value of row {row} is nested deeper than {MAX_DEPTH} levels")
     try:
         return _encoder.encode(_wire(body, exact))
     except (OverflowError, UnicodeEncodeError, TypeError, RecursionError):
@@ -167,6 +180,20 @@ def encode(body: Body) -> bytes:
         raise ValueError(f"{type(body).__name__} cannot be journalled: {error}") from error
 
 
+def refused_rows(batch: SampleBatch) -> dict[int, str]:
+    """Rows whose exact value :func:`encode` refuses, each with the reason."""
+    found: dict[int, str] = {}
+    for row, value in batch.exact.items():
+        if not _is_shallow(value):
+            found[row] = f"the value is nested deeper than {MAX_DEPTH} levels"
+            continue
+        try:
+            _encoder.encode(_packable(value))
+        except (OverflowError, UnicodeEncodeError, TypeError) as error:
+            found[row] = f"the value cannot be journalled: {error}"
+    return found
+
+
 def decode(data: bytes | memoryview) -> Body:
     """
     Inverse of :func:`encode`; columns are read-only views.
@@ -174,7 +201,10 @@ def decode(data: bytes | memoryview) -> Body:
     Raises:
         ValueError: bytes that no version up to this one has written (msgspec's errors are ValueErrors).
     """
-    wire: _Wire = _decoder.decode(data)
+    try:
+        wire: _Wire = _decoder.decode(data)
+    except RecursionError as error:
+        raise ValueError(f"nested too deeply to be read: {error}") from error
     match wire:
         case _Batch():
             return SampleBatch(

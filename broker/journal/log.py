@@ -18,13 +18,15 @@ from broker.journal import codec, frame, mark
 from broker.journal.disk import FULL, Disk, DiskFile, boot_id
 from broker.journal.mark import Mark
 from broker.journal.options import JournalOptions
-from broker.journal.recovery import Opened, Recovery, Segment
-from schemas.entries import START, Body, MapInForce, Position
+from broker.journal.recovery import DAMAGED, Opened, Recovery, Segment
+from schemas.entries import START, Body, Link, MapInForce, Position
 from schemas.errors import JournalError, JournalFull
 from schemas.samples import Gap, Reject, SampleBatch
 
 #: Segments that core has read go from here on, before acknowledgements have to stop (C6 of docs/delivery-contract.md).
 EXPIRE_SHARE: Final = 0.80
+#: Damaged files that are kept for people to look at may take so much of the budget.
+DAMAGED_SHARE: Final = 0.05
 #: A quiet journal begins a new segment after this time, so that `keep` has something to remove.
 SEGMENT_AGE_NS: Final = 3600 * 1_000_000_000
 LOCK_FILE: Final = "writer.lock"
@@ -38,12 +40,12 @@ class Item:
     wall_ns: int
     mono_ns: int
     counted: bool  #: samples and rejects stop at `stop_ack`; gaps, links, maps and ticks may use the whole budget
-    heading: MapInForce | Gap | None
+    heading: MapInForce | Gap | Link | None
 
     @classmethod
     def of(cls, body: Body, wall_ns: int, mono_ns: int) -> Item:
         """Encode a body. Raises ValueError."""
-        kept = body if isinstance(body, MapInForce | Gap) else None
+        kept = body if isinstance(body, MapInForce | Gap | Link) else None
         return cls(codec.encode(body), wall_ns, mono_ns, isinstance(body, SampleBatch | Reject), kept)
 
 
@@ -75,7 +77,7 @@ class JournalLog:
         self._epoch = 0
         self._seq = 0
         self._written = 0
-        self.used = 0
+        self.used = 0  #: bytes of segments and damaged files
         self.appended = 0
         self.commits = 0
         self.abandoned = 0  #: files given up after an error of the disk
@@ -102,13 +104,13 @@ class JournalLog:
             raise JournalError(f"{self._directory} cannot be used: {error.strerror or error}") from error
         self._boot_id = boot_id()
         self._segments = recovery.segments
-        self.used = sum(segment.size for segment in self._segments)
+        self.used = sum(segment.size for segment in self._segments) + sum(size for _, size in self._damaged())
         self._epoch, self._seq = opened.epoch, opened.next_seq - 1
         return opened
 
     @property
     def position(self) -> Position:
-        """Place of the last durable entry."""
+        """Where the sequence stands: at the last durable entry, or right before the first of a new epoch."""
         return Position(self._epoch, self._seq)
 
     def published(self) -> Position:
@@ -284,6 +286,35 @@ class JournalLog:
             self._segments.pop(0)
             self.used -= oldest.size
             removed.append(oldest)
+        return removed
+
+    def _damaged(self) -> list[tuple[Path, int]]:
+        """Damaged files with their sizes, the oldest first: their names end with the time they were moved."""
+        folder = self._directory / DAMAGED
+        found: list[tuple[Path, int]] = []
+        for name in sorted(self._disk.names(folder), key=lambda name: (name.rpartition(".")[2].zfill(20), name)):
+            with suppress(OSError):
+                file = self._disk.view(folder / name)
+                try:
+                    found.append((folder / name, file.size()))
+                finally:
+                    file.close()
+        return found
+
+    def trim_damaged(self) -> list[int]:
+        """Remove the oldest damaged files beyond their share of the budget, never the newest; sizes of the removed."""
+        removed: list[int] = []
+        files = self._damaged()
+        total = sum(size for _, size in files)
+        with suppress(OSError):
+            room = DAMAGED_SHARE * self.budget()
+            for path, size in files[:-1]:
+                if total <= room:
+                    break
+                self._disk.unlink(path)
+                total -= size
+                self.used -= size
+                removed.append(size)
         return removed
 
     def _age_s(self, segment: Segment) -> float:

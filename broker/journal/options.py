@@ -38,7 +38,7 @@ class JournalOptions(_Frozen):
     keep: Annotated[
         Duration, Field(gt=0, description="Keep what core has read for so long; what it has not read is kept anyway.")
     ] = 72 * 3600.0
-    max_size: Annotated[Size, Field(gt=0, description="Budget of all segments together.")] = 20 << 30
+    max_size: Annotated[Size, Field(gt=0, description="Budget of all segments and damaged files together.")] = 20 << 30
     segment: Annotated[Size, Field(gt=0, description="Size of one segment file.")] = 64 << 20
     disk: Annotated[DiskShares, Field(description="What gives way when the disk fills.")] = DiskShares()
 

@@ -242,8 +242,10 @@ class JournalFiles:
         cause = GapCause.JOURNAL_DAMAGED
         if entry.epoch == self._after.epoch or self._after == START:
             cause = self._cause(entry.seq)
-        first = self._after.seq + 1 if entry.epoch == self._after.epoch or self._after == START else 1
-        missing = f"entries {first} to {entry.seq - 1} are missing"
+        missing = f"entries {self._after.seq + 1} to {entry.seq - 1} are missing"
+        if entry.epoch != self._after.epoch and self._after != START:
+            old = f"entry {self._after.seq} of epoch {self._after.epoch}"
+            missing = f"after {old} the journal goes on with entry {entry.seq} of epoch {entry.epoch}"
         begin = self._last_wall_ns if self._last_wall_ns is not None else entry.wall_ns
         gap = Gap(
             "", (), begin, entry.wall_ns, cause, detail=f"{missing}: {self._damaged}" if self._damaged else missing

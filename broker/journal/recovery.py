@@ -17,7 +17,7 @@ from typing import Final
 from broker.journal import codec, frame, mark
 from broker.journal.disk import Disk
 from broker.journal.mark import Mark
-from schemas.entries import MapInForce, Position
+from schemas.entries import Link, MapInForce, Position
 from schemas.samples import Gap
 
 DAMAGED: Final = "damaged"
@@ -38,10 +38,11 @@ class Segment:
 
 @dataclass(slots=True)
 class Heading:
-    """What every new segment repeats at its head: the map in force, and the gaps that are still open."""
+    """What every new segment repeats at its head: the map in force, open gaps, and which sources have ended."""
 
     map: MapInForce | None = None
     gaps: dict[_GapKey, Gap] = field(default_factory=dict)
+    ended: dict[str, Link] = field(default_factory=dict)
 
     def note(self, body: object) -> None:
         """Follow one body of the stream."""
@@ -53,10 +54,14 @@ class Heading:
                 self.gaps[key] = body
             else:
                 self.gaps.pop(key, None)
+        elif isinstance(body, Link):
+            self.ended.pop(body.source, None)
+            if body.ended:
+                self.ended[body.source] = body
 
-    def bodies(self) -> list[MapInForce | Gap]:
+    def bodies(self) -> list[MapInForce | Gap | Link]:
         """In the order in which they are written."""
-        return [*([self.map] if self.map is not None else []), *self.gaps.values()]
+        return [*([self.map] if self.map is not None else []), *self.gaps.values(), *self.ended.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,9 @@ class Opened:
         cut_bytes: length of the torn tail.
         damage: one text for each damaged file.
         unverified_end: why a new epoch had to begin; empty where the sequence goes on.
+        map: the map that was in force; None where none can be read.
+        sources: sources that the last readable segment names.
+        ended: sources whose last link says that their input is over.
     """
 
     epoch: int
@@ -81,6 +89,9 @@ class Opened:
     cut_bytes: int
     damage: tuple[str, ...]
     unverified_end: str
+    map: MapInForce | None = None
+    sources: frozenset[str] = frozenset()
+    ended: frozenset[str] = frozenset()
 
 
 class Recovery:
@@ -95,6 +106,7 @@ class Recovery:
         self.heading = Heading()
         self.damage: list[str] = []
         self.cut_bytes = 0
+        self._sources: set[str] = set()
         self._highest_name = 0
         self._last_seq = 0
         self._last_wall_ns: int | None = None
@@ -159,7 +171,9 @@ class Recovery:
             end = found[-1].end if found else frame.HEADER_SIZE
             for item in found:
                 with suppress(ValueError):
-                    self.heading.note(codec.decode(memoryview(data)[item.start : item.end]))
+                    body = codec.decode(memoryview(data)[item.start : item.end])
+                    self.heading.note(body)
+                    self._sources.add(getattr(body, "source", ""))
             if found:
                 self._last_seq = max(self._last_seq, found[-1].seq)
                 self._last_wall_ns = found[-1].wall_ns
@@ -246,6 +260,9 @@ class Recovery:
             self.cut_bytes,
             tuple(self.damage),
             why,
+            self.heading.map,
+            frozenset(self._sources - {""}),
+            frozenset(self.heading.ended),
         )
 
 

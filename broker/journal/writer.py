@@ -98,6 +98,9 @@ class JournalWriter:
         opened = self._log.open()
         for text in opened.damage:
             events.journal_damaged(text)
+        dropped = self._log.trim_damaged()
+        if dropped:
+            events.journal_damage_trimmed(len(dropped), sum(dropped))
         events.journal_opened(opened.epoch, opened.next_seq, opened.cut_bytes)
         self._running = True
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -181,6 +184,8 @@ class JournalWriter:
 
     def _run(self) -> None:
         trimmed = time.monotonic()
+        group: list[_Waiting] = []
+        why = "the journal is closed"
         try:
             while True:
                 group = self._next_group()
@@ -191,15 +196,19 @@ class JournalWriter:
                 if time.monotonic() - trimmed > TRIM_EVERY_S or self._refusing:
                     trimmed = time.monotonic()
                     self._maintain()
+        except BaseException as error:
+            why = f"the journal's thread has ended: {error!r}"
+            raise
         finally:
             with self._changed:
                 self._running = False
-                left = [future for _, future in self._waiting]
+                left = [future for _, future in (*group, *self._waiting) if not future.done()]
                 self._waiting.clear()
                 self._waiting_bytes = 0
                 self._wake_all()
+            # What was under way, too: whether it is durable is not known, so nobody may acknowledge it.
             for future in left:
-                future.set_exception(JournalError("the journal is closed"))
+                future.set_exception(JournalError(why))
 
     def _next_group(self) -> list[_Waiting]:
         """Wait for a group; empty after a while without entries, and when closing."""

@@ -189,6 +189,88 @@ async def test_the_end_is_final(make: Make) -> None:
     await adapter.close()
 
 
+async def test_a_rebuilt_adapter_goes_on_behind_the_settled_line(make: Make) -> None:
+    """A new adapter in the same state folder, as after a restart, plays on; nothing comes twice."""
+    text = "time,p\n1,1\n2,2\n3,3\n"
+    first = make(text, _tag(0, "p"), speed=1e6)
+    await first.connect()
+    await (await first.read()).settle()
+    await first.close()
+
+    again = make(None, _tag(0, "p"), speed=1e6)
+    rows = _rows(await _play(again))
+
+    assert [row.value for row in rows] == [2.0, 3.0]
+    assert (first.continuity, again.continuity) == ("unknown", "kept")
+
+
+async def test_a_replaced_file_begins_anew(make: Make, tmp_path: Path) -> None:
+    """Another content under the same name is another recording."""
+    await _play(make("time,p\n1,1\n2,2\n", _tag(0, "p")))
+    rows = _rows(await _play(make("time,p\n1,7\n", _tag(0, "p"))))
+
+    assert [row.value for row in rows] == [7.0]
+
+
+async def test_a_file_that_has_grown_is_played_on(make: Make, tmp_path: Path) -> None:
+    """Lines that were added since are played, those before them are not played again."""
+    await _play(make("time,p\n1,1\n", _tag(0, "p")))
+    with (tmp_path / "data.csv").open("a") as file:
+        file.write("2,2\n")
+
+    assert [row.value for row in _rows(await _play(make(None, _tag(0, "p"))))] == [2.0]
+
+
+async def test_shifted_times_do_not_move_again(make: Make) -> None:
+    """The shift is chosen once: after a restart the rest of the file keeps it, so no row gets a second time."""
+    text = "time,p\n100,1\n160,2\n"
+    first = make(text, _tag(0, "p"), speed=1e6, times="shifted")
+    await first.connect()
+    delivery = await first.read()
+    await delivery.settle()
+    await first.close()
+    rows = _rows(await _play(make(None, _tag(0, "p"), speed=1e6, times="shifted")))
+
+    assert next(delivery.batch.rows()).source_ns == NOW
+    assert [row.source_ns for row in rows] == [NOW + 60 * 10**9]
+
+
+async def test_waiting_is_a_sign_of_life(make: Make) -> None:
+    """While nothing is due a counter grows, so that a pause in the recording is not taken for silence."""
+    adapter = make("time,p\n1,1\n2,2\n", _tag(0, "p"), speed=50.0)
+    await _play(adapter)
+
+    assert adapter.counters["waits"] > 0
+
+
+async def test_a_damaged_bookmark_is_counted(make: Make, tmp_path: Path) -> None:
+    """A bookmark that cannot be read costs a second playing, which is counted, and nothing else."""
+    (tmp_path / "played.json").write_bytes(b"{")
+    adapter = make("time,p\n1,1\n", _tag(0, "p"))
+
+    assert [row.value for row in _rows(await _play(adapter))] == [1.0]
+    assert adapter.counters["bookmark_damaged"] == 1
+
+
+@pytest.mark.parametrize("time", ["9" * 400, "9223372036", "1e999"])
+async def test_a_time_that_fits_nothing_costs_its_line(make: Make, time: str) -> None:
+    """Huge times are refused with their line; what follows is played."""
+    body = f'{{"time": {time}, "tag": "p", "value": 1}}\n{{"time": 5, "tag": "p", "value": 2}}\n'
+    deliveries = await _play(make(body, _tag(0, "p"), file="d.jsonl", times="shifted"))
+
+    assert 2.0 in [row.value for row in _rows(deliveries)]
+
+
+async def test_deep_nesting_costs_its_line(make: Make) -> None:
+    """A structure nested without end is refused before anything is built from it."""
+    deep = "[" * 900 + "]" * 900
+    body = f'{{"time": 1, "tag": "p", "value": {deep}}}\n{{"time": 2, "tag": "p", "value": 2}}\n'
+    deliveries = await _play(make(body, _tag(0, "p"), file="d.jsonl"))
+
+    assert [row.value for row in _rows(deliveries)] == [2.0]
+    assert sum(len(d.rejects) for d in deliveries) == 1
+
+
 async def test_a_missing_file_may_appear_later(make: Make, tmp_path: Path) -> None:
     """Without the file connect says which one is missing, and works once it is there."""
     adapter = make(None, _tag(0, "p"))

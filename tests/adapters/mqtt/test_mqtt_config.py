@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from adapters.mqtt import MqttOptions
 from adapters.mqtt.config import check_tag
 from adapters.mqtt.login import read_secret
+from schemas.errors import NotConnected
 from schemas.tagmap import Tag
 
 JSON = [{"filter": "line1/#", "decode": "json"}]
@@ -92,7 +93,7 @@ def test_secrets_are_read_from_where_they_are(tmp_path: Path, monkeypatch: pytes
     path.chmod(0o600)
     assert [read_secret(ref, tmp_path) for ref in ("env:MQTT_PASSWORD", "file:pw", "cred:pw")] == ["one", "two", "two"]
     path.chmod(0o644)
-    with pytest.raises(ValueError, match="open to others"):
+    with pytest.raises(NotConnected, match="others may read"):
         read_secret("file:pw", tmp_path)
-    with pytest.raises(ValueError, match="is not set"):
+    with pytest.raises(NotConnected, match="NO_SUCH_NAME"):
         read_secret("env:NO_SUCH_NAME", tmp_path)

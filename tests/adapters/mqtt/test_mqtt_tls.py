@@ -102,7 +102,7 @@ async def test_a_key_open_to_others_is_refused(secure: Mosquitto, make: Make, tm
     (tmp_path / "client.key").chmod(0o644)
     tls = {"ca": "plant.pem", "cert": "client.pem", "key": "client.key"}
     adapter = make(f"mqtts://127.0.0.1:{secure.port}", NUMBERS, subscriptions=PLAIN, tls=tls)
-    with pytest.raises(NotConnected, match="open to others"):
+    with pytest.raises(NotConnected, match="others may read"):
         await adapter.connect()
 
 

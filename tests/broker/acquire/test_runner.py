@@ -170,7 +170,7 @@ async def test_rejects_are_journalled_and_settled(run: Callable[..., AdapterRunn
 
     await runner.run()
 
-    assert story(read()) == ["reject no JSON"]
+    assert story(read()) == ["reject no JSON", "down"]
     assert plant.settled == [(-1, "")]
     assert runner.state.rejects == 1
 
