@@ -107,7 +107,7 @@ class ReplayAdapter:
         """
         await self.close()
         try:
-            await asyncio.to_thread(self._open)
+            self._open()
         except OSError as error:
             raise NotConnected(f"cannot open {self._path}: {error.strerror}") from error
         except ValueError as error:

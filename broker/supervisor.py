@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SUPERVISED: Final = "FAIRLEAD_SUPERVISED"
 EXIT_CONFIG: Final = 78
+READY_POLL_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,18 @@ def run_supervisor(config: Config) -> int:
     events.process_started("supervisor", VERSION)
     program = [sys.executable, "-m", "broker"]
     commands = {part: [*program, part, "--config", str(config.path)] for part in ("acquire", "core")}
-    code = asyncio.run(_until_signal(commands))
+    signs = [config.data_dir / "core.json", config.data_dir / "acquire.json"]
+    since = time.time()
+
+    def ready() -> bool:
+        return all(sign.exists() and sign.stat().st_mtime >= since for sign in signs)
+
+    code = asyncio.run(_until_signal(commands, ready))
     events.process_stopped("supervisor", "asked to stop" if code == 0 else "a child cannot run")
     return code
 
 
-async def _until_signal(commands: Mapping[str, Sequence[str]]) -> int:
+async def _until_signal(commands: Mapping[str, Sequence[str]], ready: Callable[[], bool]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -62,7 +70,7 @@ async def _until_signal(commands: Mapping[str, Sequence[str]]) -> int:
             loop.add_signal_handler(number, stop.set)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-    return await supervise(commands, stop)
+    return await supervise(commands, stop, ready=ready)
 
 
 async def supervise(
@@ -71,12 +79,13 @@ async def supervise(
     *,
     limits: Limits = Limits(),
     environ: Mapping[str, str] | None = None,
+    ready: Callable[[], bool] = lambda: True,
 ) -> int:
     """
     Keep one child for each command alive until *stop* is set, or one says that its configuration cannot work.
 
     At the stop the children end one after the other in the order of *commands*, so that core still reads what acquire
-    wrote last. Returns 0, or 78.
+    wrote last. systemd is told READY when every child was started and *ready* says so. Returns 0, or 78.
     """
     environ = os.environ if environ is None else environ
     failed: list[int] = []
@@ -88,18 +97,31 @@ async def supervise(
     children = {name: _Child(name, command, environ, limits, hopeless) for name, command in commands.items()}
     tasks = [asyncio.create_task(child.keep(), name=name) for name, child in children.items()]
     beating = asyncio.create_task(_beat(environ))
+    stopping = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(_until_ready(list(children.values()), ready))
+    starting.add_done_callback(lambda done: None if done.cancelled() else notify("READY=1", environ))
     try:
-        await asyncio.gather(*(child.started.wait() for child in children.values()))
-        notify("READY=1", environ)
-        await stop.wait()
+        await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         notify("STOPPING=1", environ)
+        for task in (starting, stopping):
+            task.cancel()
         for child, task in zip(children.values(), tasks, strict=True):
-            await child.stop()
+            child.stop()
             await asyncio.wait([task])
         beating.cancel()
-        await asyncio.wait([beating])
+        await asyncio.wait([beating, starting, stopping])
+    for task in tasks:
+        # a keeper that ended by an error: the supervisor's own supervisor starts it again
+        task.result()
     return failed[0] if failed else 0
+
+
+async def _until_ready(children: Sequence[_Child], ready: Callable[[], bool]) -> None:
+    for child in children:
+        await child.started.wait()
+    while not ready():  # noqa: ASYNC110 - the signs are files of other processes
+        await asyncio.sleep(READY_POLL_S)
 
 
 class _Child:
@@ -118,60 +140,66 @@ class _Child:
         self._environ[SUPERVISED] = "1"
         self._limits = limits
         self._hopeless = hopeless
-        self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self.started = asyncio.Event()
 
     async def keep(self) -> None:
-        """Start, wait, start again, until told to stop."""
+        """Start, wait, start again, until told to stop; then ask, wait for the grace time, kill."""
         loop = asyncio.get_running_loop()
         wait = self._limits.first
         while not self._stopping.is_set():
             begun = loop.time()
-            # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which stops them in order.
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, env=self._environ, start_new_session=True
-            )
-            events.child_started(self._name, self._process.pid)
-            self.started.set()
-            if self._stopping.is_set():
-                self._ask()
-            code = await self._process.wait()
-            if self._stopping.is_set():
-                return
-            if code == EXIT_CONFIG:
-                events.child_ended(self._name, code, None)
-                self._hopeless(code)
-                return
-            if loop.time() - begun >= self._limits.healthy:
-                wait = self._limits.first
-            events.child_ended(self._name, code, wait)
+            try:
+                # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which stops them in order.
+                process = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=asyncio.subprocess.PIPE, env=self._environ, start_new_session=True
+                )
+            except OSError as error:
+                # no memory or no process to be had for the moment
+                events.child_not_started(self._name, str(error), wait)
+            else:
+                events.child_started(self._name, process.pid)
+                self.started.set()
+                code = await self._until_ended(process)
+                if self._stopping.is_set():
+                    return
+                if code == EXIT_CONFIG:
+                    events.child_ended(self._name, code, None)
+                    self._hopeless(code)
+                    await self._stopping.wait()
+                    return
+                if loop.time() - begun >= self._limits.healthy:
+                    wait = self._limits.first
+                events.child_ended(self._name, code, wait)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait)
             wait = min(wait * 2, self._limits.longest)
 
-    async def stop(self) -> None:
-        """Ask, wait for the grace time, kill."""
+    def stop(self) -> None:
+        """End the child, whatever it is doing; :meth:`keep` returns when it is gone."""
         self._stopping.set()
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        self._ask()
-        try:
-            await asyncio.wait_for(process.wait(), self._limits.grace)
-        except TimeoutError:
+
+    async def _until_ended(self, process: asyncio.subprocess.Process) -> int:
+        ended = asyncio.create_task(process.wait())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not ended.done():
+            _ask(process)
+            await asyncio.wait({ended}, timeout=self._limits.grace)
+        if not ended.done():
             events.child_killed(self._name)
             with suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+        return await ended
 
-    def _ask(self) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        if os.name != "nt":
-            with suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+
+def _ask(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    if os.name != "nt":
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
 
 
 def notify(message: str, environ: Mapping[str, str]) -> None:

@@ -102,6 +102,11 @@ class Session:
             if self._refused is not None:
                 raise self._refused from None  # it has not ended for us: what was refused has to be read again
             raise
+        except NotConnected:
+            await self._drain(settler)
+            if self._refused is not None:
+                raise self._refused from None  # the adapter only tells what our refusal did to the connection
+            raise
         except TimeoutError:
             if self._broken is None:
                 raise

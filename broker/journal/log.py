@@ -259,9 +259,11 @@ class JournalLog:
         self._seq = max(self._seq, done.seq)
         return f"core has read up to entry {done.seq} of epoch {done.epoch}, this journal ended at {here.seq}"
 
-    def trim(self) -> list[Segment]:
+    def trim(self, *, urgent: bool = False) -> list[Segment]:
         """
         Remove whole segments that core has read and that are past `keep`, or in the way of new ones; the removed.
+
+        *urgent*: samples are being refused, so everything that core has read is in the way.
 
         What core has not read stays, whatever the budget: acknowledgements stop instead.
         """
@@ -274,7 +276,7 @@ class JournalLog:
         while len(self._segments) > 1:
             oldest, following = self._segments[0], self._segments[1]
             if Position(following.epoch, following.first - 1) > done or (
-                self._age_s(following) <= self._options.keep and self.used <= room
+                self._age_s(following) <= self._options.keep and self.used <= room and not urgent
             ):
                 break
             try:

@@ -260,7 +260,7 @@ class JournalWriter:
         self._refusing = refused
 
     def _maintain(self) -> None:
-        removed = self._log.trim()
+        removed = self._log.trim(urgent=bool(self._refusing))
         if removed:
             events.journal_trimmed(len(removed), sum(segment.size for segment in removed))
         self._read = self._log.published()

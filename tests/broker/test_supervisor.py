@@ -157,3 +157,24 @@ async def test_systemd_hears(tmp_path: Path, eventually: Eventually) -> None:
     assert heard[-1] in {"STOPPING=1", "WATCHDOG=1"}
     assert "STOPPING=1" in heard
     assert lines(log) == ["none"]
+
+
+async def test_a_fork_that_fails_is_tried_again(tmp_path: Path, eventually: Callable[..., Awaitable[None]]) -> None:
+    """Where the system makes no process, the supervisor goes on trying, and a stop ends it at once."""
+    program = tmp_path / "late"
+    stop = asyncio.Event()
+    task = asyncio.create_task(supervise({"core": [str(program)]}, stop, limits=QUICK))
+    program.write_text(f"#!{sys.executable}\nimport pathlib, sys\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
+    program.chmod(0o700)
+    await eventually(lambda: (tmp_path / "ran").exists())
+    stop.set()
+
+    assert await task == 0
+
+
+async def test_stop_while_nothing_could_be_started(tmp_path: Path) -> None:
+    """A stop does not wait for a child that never came to be."""
+    stop = asyncio.Event()
+    stop.set()
+
+    assert await supervise({"core": [str(tmp_path / "missing")]}, stop, limits=QUICK) == 0
