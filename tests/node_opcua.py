@@ -62,7 +62,7 @@ def install(source: Path, npm: str, cache: Path) -> Path:
     return folder
 
 
-def start(node: str, folder: Path, pki: Path, port: int, period_ms: int = 200, ns_shift: int = 0) -> NodeOpcUa:
+def start(node: str, folder: Path, pki: Path, port: int, period_ms: int = 500, ns_shift: int = 0) -> NodeOpcUa:
     """Start the server; it ends by itself after 170 s."""
     arguments = ["--port", port, "--period-ms", period_ms, "--ns-shift", ns_shift, "--pki", pki, "--seconds", 170]
     process = subprocess.Popen(

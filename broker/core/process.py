@@ -85,6 +85,8 @@ async def _serve(config: Config, store: Store) -> int:
     serving = asyncio.create_task(server.serve(), name="api")
     access = config.data_dir / "core.json"
     try:
+        while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
         _publish(access, config, token)
         waiting = {asyncio.create_task(stop.wait()), asyncio.create_task(ended.wait())}
         await asyncio.wait({*waiting, serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -26,7 +26,7 @@ def test_clear_case_names_the_cause_with_its_facts(bearing: Evidence) -> None:
     )
     assert done.provenance.engine == "rules/1"
     assert all(done.provenance.checks.values())
-    assert "BearingTemp rose to 84.25 Cel (before: 61.5 Cel)" in render(done.text, bearing)
+    assert "BearingTemp rose to 84.25 °C (before: 61.5 °C)" in render(done.text, bearing)
 
 
 def test_contradiction_lowers_the_cause(bearing: Evidence, make_evidence, make_deviation) -> None:

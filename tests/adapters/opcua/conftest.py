@@ -140,11 +140,11 @@ def peer_folder(shared: Path, need: Callable[[str], str], pytestconfig: pytest.C
 def start_peer(
     peer_folder: Path, need: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., NodeOpcUa]]:
-    """Start the server: ``start_peer(port, period_ms=200, ns_shift=0)``."""
+    """Start the server: ``start_peer(port, period_ms=500, ns_shift=0)``."""
     running: list[NodeOpcUa] = []
     pki = tmp_path_factory.mktemp("node-opcua-pki")
 
-    def start(port: int, period_ms: int = 200, ns_shift: int = 0) -> NodeOpcUa:
+    def start(port: int, period_ms: int = 500, ns_shift: int = 0) -> NodeOpcUa:
         running.append(node_opcua.start(need("node"), peer_folder, pki, port, period_ms, ns_shift))
         return running[-1]
 

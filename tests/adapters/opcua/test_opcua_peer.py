@@ -58,7 +58,7 @@ async def test_a_bad_node_does_not_stop_the_others(peer, make_tags, make_adapter
 
 async def test_queue_overflow_is_flagged_and_becomes_a_gap(peer, make_tags, make_adapter, take, crash) -> None:
     """Where the server's queue was too short, the value carries the flag and a gap covers the loss, also at first."""
-    options = {"subscription": {"publishing": "1s", "keep_alive": "5s", "queue": 2, "sampling": "50ms"}}
+    options = {"subscription": {"publishing": "2s", "keep_alive": "5s", "queue": 2, "sampling": "50ms"}}
     adapter = make_adapter(peer.endpoint, make_tags("Line1.UInt32", uri=URI), **options)
     await adapter.connect()
     taken = await take(adapter, lambda t: len(t.batches) >= 3 and bool(t.gaps))

@@ -106,7 +106,8 @@ def test_a_running_core_is_asked(
         typed(PASSWORD + "\n")
         return fairlead("user", "add", "a.moreau", "--role", "engineer", "--password-stdin", "-c", str(core)).code == 0
 
-    eventually_sync(added, 20)  # core.json may be there a moment before the port is open
+    eventually_sync((core.parent / "var" / "core.json").exists, 20)
+    assert added()
     assert "a.moreau" in fairlead("user", "list", "-c", str(core)).out
     assert fairlead("db", "upgrade", "-c", str(core)).code == 75
     access = core.parent / "var" / "core.json"
