@@ -46,7 +46,8 @@ def run_core(config: Config) -> int:
     """Run until SIGTERM, SIGINT or the end of the supervisor; the exit code of the process."""
     events.set_up(config.log.level)
     events.process_started("core", VERSION)
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    # acquire makes the journal's folder, but may not have come so far
+    (config.data_dir / "journal").mkdir(parents=True, exist_ok=True)
     try:
         store = Store.open(config.store, config.data_dir, write=True)
     except StoreLocked as error:
