@@ -95,7 +95,7 @@ def _write_site(home: Path, protocol: str, address: str, tags: int, period_s: fl
         source = {"kind": "opcua", "endpoint": address, "security": "None", "scan": scan}
         source["subscription"] = {"publishing": scan}
     else:
-        source = {"kind": "mqtt", "broker": address, "protocol": "3.1.1", "scan": scan}
+        source = {"kind": "mqtt", "broker": address, "protocol": "3.1.1"}
         source["subscriptions"] = [{"filter": "bench/#", "decode": "json", "time": "ts", "time_format": "epoch_ms"}]
     share = -(-tags // 10)
     rows = [

@@ -24,6 +24,7 @@ from prometheus_client import generate_latest
 
 from adapters.base import Adapter, AdapterContext, SourceOptions
 from broker import events
+from broker.acquire.files import METRICS_FILE, STATUS_FILE
 from broker.acquire.runner import AdapterRunner
 from broker.acquire.state import JournalFigures, acquire_json
 from broker.acquire.ticks import tick
@@ -38,8 +39,6 @@ from schemas.tagmap import TagMap
 if TYPE_CHECKING:
     from broker.config.model import Config
 
-STATUS_FILE: Final = "acquire.json"
-METRICS_FILE: Final = "acquire.prom"
 METRICS_EVERY_NS: Final = 5_000_000_000
 #: One budget for reads to end, settles to go out and adapters to close. The supervisor's grace is longer by what the
 #: last commit may take.

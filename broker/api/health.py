@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from broker import events
+from broker.acquire.files import METRICS_FILE
 from broker.api.services import ReaderOf, Services, ServicesOf
 from broker.api.status import AcquireStatus
 from broker.store import Reader
@@ -73,7 +76,11 @@ class _Snapshot(Collector):
         build.add_metric([VERSION], 1)
         yield build
         yield from self._store()
-        yield from _acquire(self._services.acquire_status())
+        status = self._services.acquire_status()
+        told = list(_acquire(status))
+        yield from told
+        if status is not None:
+            yield from _measured(self._services.config.data_dir / METRICS_FILE, {family.name for family in told})
         state = self._services.reasoner.state
         llm = CounterMetricFamily("fairlead_llm_requests", "Annotations by outcome.", labels=["outcome"])
         llm.add_metric(["model"], float(state.answered))
@@ -100,6 +107,17 @@ class _Snapshot(Collector):
         }
         for name, (value, text) in gauges.items():
             yield GaugeMetricFamily(name, text, value)
+
+
+def _measured(path: Path, told: Collection[str]) -> Iterator[Metric]:
+    """What acquire itself measured (commits, gaps by cause), a few seconds old; not what the status says already."""
+    try:
+        families = list(text_string_to_metric_families(path.read_text("utf-8")))
+    except (OSError, ValueError):
+        return
+    for family in families:
+        if family.name not in told and not family.name.endswith("_created"):
+            yield family
 
 
 def _acquire(status: AcquireStatus | None) -> Iterator[Metric]:

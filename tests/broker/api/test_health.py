@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
@@ -104,6 +105,18 @@ def test_core_shows_no_counter_of_acquire(core: Core) -> None:
 
     assert text.count("# TYPE fairlead_samples_total counter") == 1
     assert "fairlead_journal_commit_seconds" not in text
+
+
+def test_what_acquire_measured_is_shown_once(core: Core) -> None:
+    """Commit times and gaps by cause come from acquire's own file; no family stands there twice."""
+    _write_status(core)
+    events.SAMPLES.labels("pumps").inc(3)
+    events.GAPS.labels("pumps", "link_down").inc()
+    (core.services.config.data_dir / "acquire.prom").write_bytes(generate_latest(events.ACQUIRE))
+    families = list(text_string_to_metric_families(core.client.get("/metrics").text))
+
+    assert [name for name, n in Counter(family.name for family in families).items() if n > 1] == []
+    assert {"fairlead_gaps", "fairlead_journal_commit_seconds"} <= {family.name for family in families}
 
 
 def test_metrics_without_acquire(core: Core) -> None:
