@@ -14,8 +14,11 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the broker until it is stopped."""
     from broker.config import load_config
     from broker.supervisor import run_supervisor
+    from broker.tagmap import load
 
-    raise typer.Exit(run_supervisor(load_config(config)))
+    checked = load_config(config)
+    load(checked)  # a map with an error starts nothing and writes nothing
+    raise typer.Exit(run_supervisor(checked))
 
 
 def acquire(config: ConfigOption = DEFAULT_CONFIG) -> None:
