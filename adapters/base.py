@@ -2,7 +2,7 @@
 What an adapter is: three verbs, one options class, no loop, no retry, no log and no clock of its own.
 
 ``broker/acquire/runner.py`` owns the loop that connects, reads, backs off and reconnects. docs/adapter-spec.md lists
-the rules; each names its test in ``tests/contract``.
+the rules; each names its test.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Adapter(Protocol):
         ...
 
     async def close(self) -> None:
-        """Release everything. Called once, also when ``connect`` never succeeded. Never raises."""
+        """Release everything. Harmless at any time, also before ``connect`` and when repeated. Never raises."""
         ...
 
 

@@ -122,7 +122,9 @@ class ReplayAdapter:
             NotConnected: a delivery was refused; ``connect`` goes back to it.
             EndOfInput: the file is played.
         """
-        if self._file is None or self._refused:
+        if self._file is None:
+            raise NotConnected(f"{self._path} is not open")
+        if self._refused:
             raise NotConnected(f"{self._path}: a delivery was not taken; playing it again")
         first = await self._next()
         if first is None:

@@ -58,6 +58,11 @@ def source_connected(source: str) -> None:
     _log.info("source_connected", source=source)
 
 
+def source_ended(source: str, reason: str) -> None:
+    """A source has nothing more to give: a recording was played to its end."""
+    _log.info("source_ended", source=source, reason=reason)
+
+
 def source_lost(source: str, reason: str, retry_s: float) -> None:
     """Say once that a source is lost; further attempts are silent."""
     SOURCE_UP.labels(source).set(0)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from broker import events
+from broker.store.lock import WriterLock
 from broker.version import VERSION
 
 if TYPE_CHECKING:
@@ -46,11 +47,26 @@ class Limits:
 
 
 def run_supervisor(config: Config) -> int:
-    """Run acquire and core until SIGTERM or SIGINT; the exit code (78: the configuration cannot work)."""
+    """
+    Run acquire and core until SIGTERM or SIGINT; the exit code (78: the configuration cannot work).
+
+    Raises:
+        StoreLocked: another supervisor runs on this data directory.
+    """
     events.set_up(config.log.level)
     events.process_started("supervisor", VERSION)
     program = [sys.executable, "-m", "broker"]
     commands = {part: [*program, part, "--config", str(config.path)] for part in ("acquire", "core")}
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    lock = WriterLock(config.data_dir / "run.lock", "the data directory")
+    lock.acquire()
+    try:
+        return _run(config, commands)
+    finally:
+        lock.release()
+
+
+def _run(config: Config, commands: Mapping[str, Sequence[str]]) -> int:
     signs = [config.data_dir / "core.json", config.data_dir / "acquire.json"]
     since = time.time()
 

@@ -181,6 +181,7 @@ class AdapterRunner:
     async def _ended(self, end: EndOfInput) -> None:
         now = self._now_ns()
         self.state.turn("ended", now)
+        events.source_ended(self._name, str(end))
         self._link = False
         await self._ledger.close(now)
         await self._ledger.record(Link(self._name, False, f"{END_OF_INPUT}: {end}" if str(end) else END_OF_INPUT))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -26,6 +27,21 @@ app.add_typer(database.app, name="db")
 app.add_typer(configs.app, name="config")
 app.command(hidden=True)(processes.acquire)
 app.command(hidden=True)(processes.core)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        version(Output.TABLE)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Broker between plant floor and office."""
 
 
 @app.command()

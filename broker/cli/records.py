@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -12,6 +12,8 @@ from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption
 if TYPE_CHECKING:
     from broker.store.rows import AnomalyRow
 
+#: Records among which the newest of one tag are looked for.
+NEWEST_SPAN: Final = 10_000
 LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Most rows.")]
 
 
@@ -26,15 +28,22 @@ def records(
     config: ConfigOption = DEFAULT_CONFIG,
     path: Annotated[str | None, typer.Option(help="Tag path; * stands for anything.")] = None,
     limit: LimitOption = 100,
-    after: Annotated[int, typer.Option(min=0, help="Go on behind this seq.")] = 0,
+    after: Annotated[int | None, typer.Option(min=0, help="Go on behind this seq; default: the newest rows.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print records in the order in which they were stored."""
+    """Print the newest records, or those behind a seq, in the order in which they were stored."""
     from broker.api.records import record_json
     from broker.cli.store_access import reading
 
     with reading(config) as (_, reader):
-        rows = [record_json(row) for row in reader.records(after=after, limit=limit, path=path)]
+        if after is None:
+            first, last = reader.span()
+            # with a path the newest rows of that tag may lie further back; so far is looked for them
+            after = max((first or 1) - 1, last - (limit if path is None else max(limit, NEWEST_SPAN)))
+            found = reader.records(after=after, limit=limit if path is None else NEWEST_SPAN, path=path)[-limit:]
+        else:
+            found = reader.records(after=after, limit=limit, path=path)
+        rows = [record_json(row) for row in found]
     print_rows(output, ("seq", "source_time", "path", "value", "unit", "quality", "status"), rows, empty="no records")
 
 

@@ -23,7 +23,9 @@ def reading(path: Path) -> Iterator[tuple[Config, Reader]]:
     store = Store.open(config.store, config.data_dir, write=False)
     try:
         if not store.is_current():
-            raise StoreError("the store is not there yet or has an older schema; fairlead run or db upgrade makes it")
+            raise StoreError(
+                "there is no store yet, or it has an older schema; fairlead run or fairlead db upgrade makes it"
+            )
         yield config, store.reader()
     finally:
         store.close()

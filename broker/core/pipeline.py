@@ -146,7 +146,7 @@ class Pipeline:
         Process the next bundle in one transaction and return its number of entries.
 
         Raises:
-            StoreError: nothing of the bundle was committed; the stages were rolled back by a restore.
+            StoreError: nothing of the bundle was committed. This pipeline is ahead of SQL then: restore a fresh one.
         """
         entries = self._journal.read(self._read_to, BUNDLE)
         if not entries:

@@ -17,8 +17,9 @@ class WriterLock:
     leaves nothing behind.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str = "the store") -> None:
         self.path = path
+        self._what = what
         self._fd: int | None = None
 
     def acquire(self) -> None:
@@ -38,7 +39,7 @@ class WriterLock:
         except OSError:
             holder = _holder(fd)
             os.close(fd)
-            raise StoreLocked(f"the store is in use by another process{holder}: {self.path}") from None
+            raise StoreLocked(f"{self._what} is in use by another process{holder}: {self.path}") from None
         self._fd = fd
         try:
             os.ftruncate(fd, 0)

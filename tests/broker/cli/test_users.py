@@ -16,6 +16,7 @@ import argon2
 import pytest
 
 from broker.store import Store, StoreOptions
+from broker.store.lock import WriterLock
 
 Fairlead = Callable[..., Any]
 MakeSite = Callable[..., Path]
@@ -129,3 +130,37 @@ def test_a_file_of_a_dead_core_does_not_hinder(
     (path.parent / "var" / "core.json").write_text(json.dumps(stale), encoding="utf-8")
     typed(PASSWORD + "\n")
     assert fairlead("user", "add", "a.moreau", "--role", "engineer", "--password-stdin", "-c", str(path)).code == 0
+
+
+def test_second_run_is_told_to_come_back_later(fairlead: Fairlead, make_site: MakeSite) -> None:
+    """Two supervisors on one data directory would fight for journal and store: the second exits with 75."""
+    path = make_site()
+    (path.parent / "var").mkdir()
+    lock = WriterLock(path.parent / "var" / "run.lock")
+    lock.acquire()
+    try:
+        said = fairlead("run", "-c", str(path))
+    finally:
+        lock.release()
+
+    assert said.code == 75
+    assert "in use" in said.err
+
+
+def test_what_is_stored_is_for_this_account_alone(make_site: MakeSite) -> None:
+    """The store holds password hashes and the audit: nobody else on the machine reads it."""
+    path = make_site()
+    command = [sys.executable, "-m", "broker", "user", "add", "a.moreau", "--role", "engineer", "--password-stdin"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([*command, "-c", str(path)], input=PASSWORD + "\n", text=True, env=environment, check=True)
+
+    assert (path.parent / "var" / "store.db").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version_is_an_option_too(fairlead: Fairlead, option: str) -> None:
+    """Who types the option that other programs have gets the version."""
+    said = fairlead(option)
+
+    assert said.code == 0
+    assert said.out.startswith("fairlead ")
