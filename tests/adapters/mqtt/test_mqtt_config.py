@@ -97,3 +97,10 @@ def test_secrets_are_read_from_where_they_are(tmp_path: Path, monkeypatch: pytes
         read_secret("file:pw", tmp_path)
     with pytest.raises(NotConnected, match="NO_SUCH_NAME"):
         read_secret("env:NO_SUCH_NAME", tmp_path)
+
+
+@pytest.mark.parametrize("url", ["mqtts://host:99999", "mqtt://127.0.0.1:0", "mqtts://host/path", "mqtts://host#x"])
+def test_a_broker_address_that_cannot_be_is_an_error_of_the_file(url: str) -> None:
+    """A wrong port or a path is found by check, not at run time."""
+    with pytest.raises(ValidationError):
+        MqttOptions.model_validate({"broker": url, "subscriptions": [{"filter": "t", "decode": "plain"}]})

@@ -296,3 +296,44 @@ def test_no_message_raises_and_each_is_accounted_for(parts: list[tuple[bytes, by
     assert bench.counters["messages"] == len(messages)
     assert len(rejects) <= len(messages)
     assert len(rows) + len(rejects) >= len(messages)
+
+
+POISON = [
+    ("r[?value > `10`]", b'{"r": [{"value": "x"}]}'),
+    ("max_by(r, &value)", b'{"r": [{"value": 1}, {"value": "x"}]}'),
+    ("avg(r)", b'{"r": [1, "x"]}'),
+    ("sum(r)", b'{"r": [' + b"9" * 400 + b", 1]}"),
+    ("sort(r)", b'{"r": [1, "x", null]}'),
+    ("length(r)", b'{"r": 5}'),
+    ("to_number(r)", b'{"r": {"a": 1}}'),
+    ("join(',', r)", b'{"r": [1]}'),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), POISON)
+def test_a_path_that_cannot_be_evaluated_stops_nothing(path: str, body: bytes) -> None:
+    """What escaped here would never be acknowledged and come back for ever: it ends as a row or a refusal."""
+    bench = Bench({f"t/x#{path}": None, "t/y#v": None}, {"decode": "json"})
+    good = Message(b"t/y", b'{"v": 7}', 8, 1, False, False, 2, ARRIVED)
+
+    rows, rejects = bench.put(body, good)
+
+    assert [row.value for row in rows if row.tag == 1] == [7.0]
+    assert len([row for row in rows if row.tag == 0]) + len(rejects) + bench.counters["path_missing"] >= 1
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["r", "value", "a"]), inner),
+        max_leaves=8,
+    ),
+    st.sampled_from([path for path, _ in POISON] + ["r", "*", "r[*].value", "keys(r)", "r | [0]"]),
+)
+def test_no_document_and_no_function_raise(document: Any, path: str) -> None:
+    """Whatever JSON meets whatever expression, decoding returns."""
+    try:
+        body = json.dumps(document).encode()
+    except ValueError:
+        return
+    Bench({f"t/x#{path}": None}, {"decode": "json"}).put(body)
