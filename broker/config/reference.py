@@ -47,6 +47,22 @@ Two kinds of file, both text: `fairlead.yaml` says where and how to connect and 
 - The environment is stronger than the file: `FAIRLEAD_STORE__URL` is `store.url`, two underscores a level;
   `FAIRLEAD_STORE__URL_FILE` reads the value from a file. `FAIRLEAD_CONFIG` names the file itself.
 - `fairlead config show` prints every value with its origin, `fairlead config schema` the JSON Schema.
+
+The smallest site that runs, `fairlead.yaml` and `maps/pump.yaml`:
+
+```yaml
+version: 1
+site: {path: Acme/Lyon}
+sources:
+  skid: {kind: modbus, host: 127.0.0.1, byte_order: ABCD}
+```
+
+```yaml
+version: 1
+defaults: {source: skid}
+tags:
+  - {path: Acme/Lyon/Utilities/P101/Pressure, address: "40001", type: float32, unit: bar, range: [0, 16]}
+```
 """
 _MAP_TEXT: Final = """\
 Top level: `version`, `defaults` (any tag option but `path`, `id` and `address`), `equipment`, `enums`, `templates`,
@@ -84,7 +100,8 @@ def rows(model: type[BaseModel], prefix: str = "", skip: frozenset[str] = frozen
 def markdown() -> str:
     """The whole of docs/configuration.md."""
     parts = [_HEAD, "## `fairlead.yaml`\n", _table(rows(RootOptions))]
-    parts += ["## `sources.<name>`, every kind\n", _table(rows(SourceOptions))]
+    kinds = ", ".join(f"`{kind}`" for kind in sorted(REGISTRY))
+    parts += [f"## `sources.<name>`, every kind\n\n`kind` is required: one of {kinds}.\n", _table(rows(SourceOptions))]
     shared = frozenset(SourceOptions.model_fields)
     for kind, spec in sorted(REGISTRY.items()):
         own = rows(spec.options, skip=frozenset({*_unchanged(spec.options, shared), "kind"}))

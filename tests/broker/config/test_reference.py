@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from broker import tagmap
-from broker.config import check_config, reference
+from broker.config import check_config, load_config, reference
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -63,3 +64,15 @@ def test_every_value_has_its_origin(write_config: Callable[..., Path]) -> None:
     assert shown["journal.max_size"] == ("20GiB", "default")
     assert shown["store.password"] == ("env:DB", f"{path}:5")
     assert shown["sources.p.port"] == ("502", "default")
+
+
+def test_the_smallest_site_of_the_reference_runs(tmp_path: Path) -> None:
+    """The two files that the reference shows first are without an error."""
+    site, tag_map = re.findall(r"```yaml\n(.*?)```", reference.markdown(), re.DOTALL)[:2]
+    (tmp_path / "fairlead.yaml").write_text(site, "utf-8")
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "pump.yaml").write_text(tag_map, "utf-8")
+
+    assert [tag.path for tag in tagmap.load(load_config(tmp_path / "fairlead.yaml", {})).tags] == [
+        "Acme/Lyon/Utilities/P101/Pressure"
+    ]
