@@ -27,6 +27,15 @@ SOURCE_UP = Gauge("fairlead_source_up", "1 while data comes.", ["source"], regis
 ADAPTER = Gauge("fairlead_adapter_counter", "The adapter's own counters.", ["source", "name"], registry=ACQUIRE)
 
 
+class _Stderr:
+    """Writes a line to what standard error is at that moment, so that a redirection in between holds nothing open."""
+
+    def msg(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    log = debug = info = warning = error = critical = msg
+
+
 def set_up(level: str = "info") -> None:
     """Write events as JSON lines to stderr from *level* on."""
     structlog.configure(
@@ -37,7 +46,7 @@ def set_up(level: str = "info") -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Stderr(),
         cache_logger_on_first_use=False,
     )
 

@@ -53,13 +53,13 @@ def run_supervisor(config: Config) -> int:
     Raises:
         StoreLocked: another supervisor runs on this data directory.
     """
-    events.set_up(config.log.level)
-    events.process_started("supervisor", VERSION)
     program = [sys.executable, "-m", "broker"]
     commands = {part: [*program, part, "--config", str(config.path)] for part in ("acquire", "core")}
     config.data_dir.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(config.data_dir / "run.lock", "the data directory")
     lock.acquire()
+    events.set_up(config.log.level)
+    events.process_started("supervisor", VERSION)
     try:
         return _run(config, commands)
     finally:
