@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,30 @@ class NodeOpcUa:
     namespace_index: int
     period_ms: int
     process: subprocess.Popen[str]
+    stalls: Path
+
+    def unsampled(self, ticks: Iterable[int]) -> set[int]:
+        """
+        Those ticks that the server itself may never have sampled.
+
+        Its event loop was seen standing still (``stall_witness.js``) so long that less than 200 ms of the tick were
+        left for its samplers: a value that no sampler saw is in no queue, and nobody could deliver it.
+        """
+        lines = self.stalls.read_text("utf-8").split("\n")[:-1] if self.stalls.exists() else []
+        stalls = [(int(since), int(until)) for since, until in (line.split() for line in lines)]
+        found = set()
+        for k in ticks:
+            begins = START_MS + k * self.period_ms
+            ends = begins + self.period_ms
+            stood = sum(max(0, min(until, ends) - max(since, begins)) for since, until in stalls)
+            if self.period_ms - stood < 200:
+                found.add(k)
+        return found
+
+    def missing(self, ticks: Sequence[int]) -> set[int]:
+        """Ticks between the first and the last of these that are not there, although the server sampled them."""
+        between = set(range(ticks[0], ticks[-1] + 1)) - set(ticks)
+        return between - self.unsampled(between)
 
     def stop(self) -> None:
         """Kill it without a farewell."""
@@ -65,9 +90,12 @@ def install(source: Path, npm: str, cache: Path) -> Path:
 def start(node: str, folder: Path, pki: Path, port: int, period_ms: int = 500, ns_shift: int = 0) -> NodeOpcUa:
     """Start the server; it ends by itself after 170 s."""
     arguments = ["--port", port, "--period-ms", period_ms, "--ns-shift", ns_shift, "--pki", pki, "--seconds", 170]
+    stalls = pki.parent / f"stalls-{port}"
+    witness = Path(__file__).with_name("stall_witness.js")
     process = subprocess.Popen(
-        [node, "server.js", *map(str, arguments)],
+        [node, "--require", str(witness), "server.js", *map(str, arguments)],
         cwd=folder,
+        env={**os.environ, "STALLS": str(stalls)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -76,7 +104,7 @@ def start(node: str, folder: Path, pki: Path, port: int, period_ms: int = 500, n
     for line in process.stdout:
         if line.startswith("READY "):
             _, endpoint, index = line.split()
-            return NodeOpcUa(endpoint, int(index.removeprefix("ns=")), period_ms, process)
+            return NodeOpcUa(endpoint, int(index.removeprefix("ns=")), period_ms, process, stalls)
     raise AssertionError("node-opcua ended before it was ready")
 
 
