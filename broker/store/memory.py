@@ -33,7 +33,7 @@ class Memory:
     tag_ids: dict[str, int]
     numbering: dict[bytes, NDArray[np.int64]]
     newest_ns: NDArray[np.int64]
-    rollups: tuple[rollups.Level, ...]
+    rollups: tuple[rollups.Level, rollups.Level]
     dirty: set[str] = field(default_factory=set)
 
     @classmethod

@@ -7,6 +7,7 @@ same to the last bit however the stream was cut into transactions. Late rows joi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,8 +87,8 @@ class Level:
             self.cached = np.concatenate([self.cached, np.zeros(more, np.bool_)])
             self.bound_ns = np.concatenate([self.bound_ns, newest_ns[old:]])
 
-    def add(self, connection: sa.Connection, rows: Inserted) -> None:
-        """Count *rows* in and write every bucket they touch."""
+    def add(self, connection: sa.Connection, rows: Inserted, *, anew: bool = False) -> None:
+        """Count *rows* in and write every bucket they touch; *anew* forgets what stood in those buckets."""
         bucket = rows.source_ns // self.width_ns * self.width_ns
         order = np.lexsort((bucket, rows.tag_id))
         changed = np.empty(len(order), np.bool_)
@@ -96,20 +97,21 @@ class Level:
         starts = np.flatnonzero(changed)
         group = np.empty(len(order), np.intp)
         group[order] = np.cumsum(changed) - 1
-        state = self._stored(connection, rows.tag_id[order][starts], bucket[order][starts], rows.revision)
+        tag_id, bucket_ns = rows.tag_id[order][starts], bucket[order][starts]
+        state = _empty(tag_id, bucket_ns, rows.revision)
+        if not anew:
+            self._load(connection, state, rows.revision)
         _count(state, rows, group, order, starts)
-        bulk.replace(connection, self.table, [_column(state, name) for name in _COLUMNS])
-        self._remember(state, rows.revision)
+        self.put(connection, state)
 
-    def _stored(
-        self, connection: sa.Connection, tag_id: NDArray[np.int64], bucket: NDArray[np.int64], revision: int
-    ) -> NDArray[np.void]:
-        """The buckets as they stand, empty ones where there is none."""
-        state = np.zeros(len(tag_id), BUCKET)
-        state["tag_id"], state["bucket_ns"], state["revision"] = tag_id, bucket, revision
-        state["min"], state["max"] = np.inf, -np.inf
-        state["first_ns"], state["last_ns"], state["end_ns"] = _FOREVER, _NEVER, _NEVER
-        state["first"] = state["last"] = np.nan
+    def put(self, connection: sa.Connection, state: NDArray[np.void]) -> None:
+        """Write whole buckets of one revision, sorted by tag and begin, in the place of what stood there."""
+        bulk.replace(connection, self.table, [_column(state, name) for name in _COLUMNS])
+        self._remember(state, int(state["revision"][0]))
+
+    def _load(self, connection: sa.Connection, state: NDArray[np.void], revision: int) -> None:
+        """Fill empty buckets with what stands in SQL, where something does."""
+        tag_id, bucket = state["tag_id"], state["bucket_ns"]
         if revision:
             look = np.ones(len(tag_id), np.bool_)
         else:
@@ -121,7 +123,6 @@ class Level:
             keys = [tag_id[places], bucket[places], np.full(len(places), revision, np.int64)]
             for index, row in bulk.look_up(connection, self.table, ("tag_id", "bucket_ns", "revision"), keys, _COLUMNS):
                 state[places[index]] = _state(row)
-        return state
 
     def _remember(self, state: NDArray[np.void], revision: int) -> None:
         if revision:
@@ -135,9 +136,58 @@ class Level:
         self.bound_ns[tag_id] = np.maximum(self.bound_ns[tag_id], fresh["bucket_ns"])
 
 
-def levels() -> tuple[Level, ...]:
-    """A fresh memory of both levels."""
+def levels() -> tuple[Level, Level]:
+    """A fresh memory of both levels, the finer first."""
     return (Level(tables.rollup_1m, MINUTE_NS), Level(tables.rollup_1h, HOUR_NS))
+
+
+def _empty(tag_id: NDArray[np.int64], bucket_ns: NDArray[np.int64], revision: int) -> NDArray[np.void]:
+    state = np.zeros(len(tag_id), BUCKET)
+    state["tag_id"], state["bucket_ns"], state["revision"] = tag_id, bucket_ns, revision
+    state["min"], state["max"] = np.inf, -np.inf
+    state["first_ns"], state["last_ns"], state["end_ns"] = _FOREVER, _NEVER, _NEVER
+    state["first"] = state["last"] = np.nan
+    return state
+
+
+def buckets_of(rows: Sequence[tuple[Any, ...]]) -> NDArray[np.void]:
+    """Rows of a roll-up table, columns in its order, as buckets."""
+    state = np.zeros(len(rows), BUCKET)
+    for place, row in enumerate(rows):
+        state[place] = _state(row)
+    return state
+
+
+def merge(parts: NDArray[np.void], width_ns: int) -> NDArray[np.void]:
+    """
+    Buckets of *width_ns* that count what the finer *parts* count; parts are sorted by tag and begin.
+
+    The sum is that of the parts' sums in order of time, so its last bits may differ from a sum value by value.
+    """
+    begin = parts["bucket_ns"] // width_ns * width_ns
+    changed = np.ones(len(parts), np.bool_)
+    changed[1:] = (np.diff(parts["tag_id"]) != 0) | (np.diff(begin) != 0)
+    starts = np.flatnonzero(changed)
+    group = np.cumsum(changed) - 1
+    state = _empty(parts["tag_id"][starts], begin[starts], int(parts["revision"][0]))
+    for name in ("n", "n_good", "n_bad", "n_value"):
+        state[name] = np.add.reduceat(parts[name], starts)
+    np.minimum.at(state["min"], group, parts["min"])
+    np.maximum.at(state["max"], group, parts["max"])
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.zeros(len(starts))
+        np.add.at(total, group, parts["sum"])
+    state["sum"] = np.where(np.isfinite(total), total, np.nan)
+    for place in range(len(parts)):
+        into, part = group[place], parts[place]
+        if part["n_value"]:
+            if part["first_ns"] < state["first_ns"][into]:
+                state["first_ns"][into], state["first"][into] = part["first_ns"], part["first"]
+            if part["last_ns"] >= state["last_ns"][into]:
+                state["last_ns"][into], state["last"][into] = part["last_ns"], part["last"]
+        if part["end_ns"] >= state["end_ns"][into]:
+            state["end_ns"][into], state["end_seq"][into] = part["end_ns"], part["end_seq"]
+    return state
 
 
 def _count(

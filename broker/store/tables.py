@@ -248,6 +248,25 @@ outbox = _table(
     _text("body"),
 )
 
+#: Runs that made records anew; ``at_ns`` is the wall time of the journal that a running one has come to.
+replays = _table(
+    "replays",
+    _key("revision"),
+    _text("state"),
+    _text("actor"),
+    _text("reason"),
+    _text("sources"),
+    _int("from_ns"),
+    _int("to_ns"),
+    sa.Column("map_revision", Blob, nullable=False),
+    sa.Column("map_body", Blob, nullable=False),
+    _int("started_ns"),
+    _int("ended_ns", null=True),
+    _int("at_ns", null=True),
+    _int("entries"),
+    _int("rows"),
+    _text("detail"),
+)
 users = _table("users", _text_key("name"), _text("roles"), _text("password_hash"), _int("disabled"))
 audit = _table(
     "audit",

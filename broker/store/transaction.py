@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from broker.store import episodes, people, registry, stream, tables
+from broker.store import episodes, people, registry, replays, revise, stream, tables
 from broker.store.columns import columns_of
 from broker.store.insert import insert_rows, new_rows
 from broker.store.memory import Memory, numbering_of, upsert
@@ -17,6 +17,7 @@ from broker.store.reader import episodes as read_episodes
 from broker.store.reader import operation, values
 from broker.store.rollups import Inserted
 from broker.store.rows import GapRow, RecordRow, Window
+from broker.store.text import clean
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
 from schemas.documents import Document
@@ -40,6 +41,7 @@ class Transaction:
         self._memory = memory
         self._now_ns = now_ns
         self._inserted: list[Inserted] = []
+        self._revised: list[Inserted] = []
         self._sources: dict[str, tuple[int, int]] = {}
         self._rejects: Counter[str] = Counter()
 
@@ -76,6 +78,11 @@ class Transaction:
             )
             for level in self._memory.rollups:
                 level.add(self._connection, rows)
+        revised, self._revised = self._revised, []
+        if revised:
+            tag_id = np.concatenate([part.tag_id for part in revised])
+            source_ns = np.concatenate([part.source_ns for part in revised])
+            revise.rebuild(self._connection, self._memory, tag_id, source_ns)
 
     # the stream
 
@@ -87,12 +94,16 @@ class Transaction:
         """
         Store the rows outside the deadband that are not there yet, and return the highest ``seq`` so far.
 
-        A row that SQL refuses becomes a quarantine row. *revision* is above 0 for a replay that repairs.
+        A row that SQL refuses becomes a quarantine row. *revision* is above 0 for a replay that repairs: then rows
+        inside the deadband are stored too where they replace a stored one, and the roll-ups are made anew.
 
         Raises:
             ValueError: the batch's map was never registered, or a tag number is not in it.
         """
-        columns = columns_of(batch, numbering_of(self._memory, self._connection, batch.map_revision))
+        numbering = numbering_of(self._memory, self._connection, batch.map_revision)
+        if revision:
+            batch = revise.keep_stored(self._connection, batch, numbering)
+        columns = columns_of(batch, numbering)
         columns = new_rows(self._connection, self._memory, columns, revision)
 
         def refuse(place: int, reason: str) -> None:
@@ -100,7 +111,9 @@ class Transaction:
 
         inserted = insert_rows(self._connection, self._memory, columns, revision, refuse)
         if inserted is not None:
-            self._inserted.append(inserted)
+            (self._revised if revision else self._inserted).append(inserted)
+        if revision:
+            return self._memory.last("record_seq")
         rows = 0 if inserted is None else len(inserted.seq)
         before, _ = self._sources.get(batch.source, (0, 0))
         self._sources[batch.source] = (before + rows, batch.received_ns)
@@ -120,6 +133,47 @@ class Transaction:
             }
         )
         self.reject(Reject(batch.source, path, reason, raw, batch.received_ns), batch.position)
+
+    def begin_replay(
+        self,
+        actor: str,
+        reason: str,
+        *,
+        sources: tuple[str, ...],
+        span_ns: tuple[int, int],
+        tag_map: TagMap,
+    ) -> int:
+        """Note a replay that begins, and return its revision; what an ended process left running is interrupted."""
+        at_ns = self._now_ns()
+        self.interrupt_replays()
+        return replays.begin(
+            self._connection,
+            self._memory,
+            actor=actor,
+            reason=reason,
+            sources=sources,
+            span_ns=span_ns,
+            map_revision=tag_map.revision,
+            map_body=tag_map.body,
+            at_ns=at_ns,
+        )
+
+    def note_replay(self, revision: int, *, at_ns: int | None, entries: int, rows: int) -> None:
+        """How far a replay has come: wall time of the journal, entries looked at, rows written."""
+        replays.note(self._connection, revision, {"at_ns": at_ns, "entries": entries, "rows": rows})
+
+    def end_replay(self, revision: int, state: str, detail: str) -> None:
+        """A replay is ``done`` or ``failed``; *detail* says what a person should know."""
+        values = {"state": state, "detail": clean(detail), "ended_ns": self._now_ns()}
+        replays.note(self._connection, revision, values)
+
+    def interrupt_replays(self) -> list[int]:
+        """Say of replays that an ended process left running that they are interrupted; their revisions."""
+        return replays.interrupt(self._connection, self._now_ns())
+
+    def replay_maps(self, from_ns: int, to_ns: int) -> list[bytes]:
+        """Bodies of the maps of earlier replays that wrote records of this span of reception."""
+        return replays.maps_between(self._connection, from_ns, to_ns)
 
     def gap(self, gap: Gap, position: Position) -> None:
         """Store a gap, or close the open one that it repeats."""
