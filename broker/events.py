@@ -104,6 +104,20 @@ def entry_refused(epoch: int, seq: int, reason: str) -> None:
     _log.error("entry_refused", epoch=epoch, seq=seq, reason=reason)
 
 
+REPLAYED = Counter("fairlead_replayed_records", "Records written by replays.", registry=CORE)
+
+
+def replay_started(revision: int, actor: str) -> None:
+    """Samples of the journal are normalized again."""
+    _log.info("replay_started", revision=revision, actor=actor)
+
+
+def replay_ended(revision: int, state: str, rows: int, detail: str) -> None:
+    """It is done, or failed; *rows* records have its revision."""
+    REPLAYED.inc(rows)
+    (_log.info if state == "done" else _log.error)("replay_ended", revision=revision, state=state, detail=detail)
+
+
 def annotation_not_stored(anomaly_id: str, reason: str) -> None:
     """An answer of the model could not be written; the evidence is still pending."""
     _log.warning("annotation_not_stored", anomaly_id=anomaly_id, reason=reason)

@@ -31,6 +31,7 @@ OPEN: Final[frozenset[str]] = frozenset({"anyone"})
 READERS: Final[frozenset[str]] = frozenset({"consumer", "integrator", "engineer", "auditor", "admin"})
 PLANT: Final[frozenset[str]] = frozenset({"integrator", "engineer", "auditor", "admin"})
 ENGINEER: Final[frozenset[str]] = frozenset({"engineer"})
+MAPPING: Final[frozenset[str]] = frozenset({"integrator", "admin"})
 ADMIN: Final[frozenset[str]] = frozenset({"admin"})
 AUDITOR: Final[frozenset[str]] = frozenset({"auditor", "admin"})
 
@@ -59,6 +60,8 @@ ACCESS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("POST", "/api/v1/annotations/{annotation_id}/review"): ENGINEER,
     ("GET", "/api/v1/documents"): READERS,
     ("GET", "/api/v1/documents/{document_id}"): READERS,
+    ("GET", "/api/v1/replays"): PLANT,
+    ("POST", "/api/v1/replays"): MAPPING,
     ("GET", "/api/v1/users"): ADMIN,
     ("POST", "/api/v1/users"): ADMIN,
     ("POST", "/api/v1/users/{name}/disable"): ADMIN,

@@ -19,11 +19,12 @@ from fastapi.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from broker import events
-from broker.api import anomalies, documents, health, people, records
+from broker.api import anomalies, documents, health, people, records, replays
 from broker.api.access import SECURITY_HEADERS, Gate
 from broker.api.accounts import Accounts, Sessions
 from broker.api.answers import problem
 from broker.api.services import Services
+from broker.core.replays import ReplayService
 from broker.version import VERSION
 from broker.web import pages
 from schemas.errors import Refused, StoreError
@@ -54,6 +55,7 @@ def build_app(services: Services, *, mono_s: Callable[[], float] = time.monotoni
     app = FastAPI(title="Fairlead", version=VERSION, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.services = services
     app.state.reader = reader
+    app.state.replays = ReplayService(services.config, services.store, services.writer)
     app.state.accounts = accounts
     app.state.sessions = sessions
     gate = Gate(accounts, sessions, services.token, _hosts(services.config))
@@ -62,7 +64,7 @@ def build_app(services: Services, *, mono_s: Callable[[], float] = time.monotoni
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
-    for module in (health, records, anomalies, documents, people, pages):
+    for module in (health, records, anomalies, documents, replays, people, pages):
         module.add_routes(app)
     app.mount("/static", StaticFiles(directory=Path(str(files("broker.web") / "static"))), name="static")
     return app

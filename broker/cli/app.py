@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import check, configs, database, exits, journal, processes, records, users
+from broker.cli import check, configs, database, exits, journal, processes, records, replay, users
 from broker.cli.output import Output, OutputOption, print_json
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(check.check)
 app.command()(processes.demo)
 app.command()(records.records)
 app.command()(records.anomalies)
+app.command()(replay.replay)
 app.add_typer(users.app, name="user")
 app.add_typer(database.app, name="db")
 app.add_typer(journal.app, name="journal")

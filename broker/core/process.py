@@ -35,6 +35,8 @@ from normalizers.normalizer import Normalizer
 from schemas.errors import StoreLocked
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from broker.config.model import Config
 
 EXIT_OK: Final = 0
@@ -78,9 +80,11 @@ async def _serve(config: Config, store: Store) -> int:
     reasoning = ReasoningService(store.reader(), writer, reasoner, time.time_ns)
     token = secrets.token_urlsafe(32)
     services = Services(config, store, writer, reasoner, token)
-    server = _server(config, services)
+    app = build_app(services)
+    server = _server(config, app)
     ended = asyncio.Event()
     writer.start(lambda: _tell(loop, reasoning.wake), lambda: _tell(loop, ended.set))
+    writer.submit(lambda tx: tx.interrupt_replays())  # of a core that was killed
     thinking = asyncio.create_task(reasoning.run(), name="reasoning")
     thinking.add_done_callback(_say_why)
     serving = asyncio.create_task(server.serve(), name="api")
@@ -102,6 +106,7 @@ async def _serve(config: Config, store: Store) -> int:
         thinking.cancel()
         await asyncio.gather(thinking, serving, return_exceptions=True)
         await reasoner.close()
+        await asyncio.to_thread(app.state.replays.stop)
         await asyncio.to_thread(writer.stop)
 
 
@@ -117,10 +122,10 @@ def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(what)
 
 
-def _server(config: Config, services: Services) -> uvicorn.Server:
+def _server(config: Config, app: FastAPI) -> uvicorn.Server:
     tls = config.api.tls
     settings = uvicorn.Config(
-        build_app(services),
+        app,
         host=config.api.host,
         port=config.api.port,
         log_config=None,

@@ -8,7 +8,7 @@ that was given up, a tail behind the mark) are none of its findings.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,8 @@ from schemas.entries import Body, Position
 
 #: A wall clock that was set between two segments may put entries this far outside the times of their headers.
 CLOCK_SLACK_NS: Final = 2 * 3600 * 1_000_000_000
+#: So much of a segment is read for its first entry.
+HEAD: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +126,7 @@ class Survey:
                 self.removed += 1
                 continue
             if found and segment.header is not None:
-                before = found[-1]
-                found[-1] = SegmentFile(
-                    before.name,
-                    before.first,
-                    before.size,
-                    before.header,
-                    before.fault,
-                    before.next_first,
-                    segment.header.wall_ns,
-                )
+                found[-1] = replace(found[-1], until_ns=segment.header.wall_ns)
             found.append(segment)
         return found
 
@@ -223,5 +216,10 @@ class Survey:
         return None
 
     def oldest_ns(self) -> int | None:
-        """Wall time at which the oldest readable segment begins."""
-        return next((s.header.wall_ns for s in self.segments if s.header is not None), None)
+        """Wall time of the oldest readable entry; None for an empty journal."""
+        for segment in self.segments:
+            # a segment's header is written after its first entry was stamped, so the entry itself is asked
+            for item in self.items(replace(segment, size=min(segment.size, HEAD))):
+                if isinstance(item, Item):
+                    return item.wall_ns
+        return None

@@ -19,6 +19,7 @@ BODIES: dict[str, dict[str, object]] = {
     "/api/v1/users": {"json": {"name": "new.person", "roles": ["consumer"], "password": PASSWORD}},
     "/api/v1/annotations/{annotation_id}/review": {"json": {"verdict": "approved"}},
     "/ui/annotations/{annotation_id}/review": {"data": {"anomaly_id": "x", "verdict": "approved"}},
+    "/api/v1/replays": {"json": {"from_ns": "1"}},
     "/login": {"data": {"name": "nobody", "password": "wrong"}},
 }
 ROUTES = sorted(ACCESS)

@@ -31,6 +31,7 @@ EVERY = (
     ["journal", "stats"],
     ["journal", "verify"],
     ["journal", "export"],
+    ["replay", "--from", "1h"],
     ["config", "show"],
 )
 
@@ -63,6 +64,7 @@ def test_no_command_works_with_a_wrong_file(
         ["user", "add", "A Moreau", "--role", "engineer"],
         ["user", "add", "a.moreau", "--role", "boss"],
         ["demo", "--port", "0"],
+        ["replay"],
     ],
     ids=" ".join,
 )
