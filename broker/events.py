@@ -143,6 +143,24 @@ JOURNAL_COMMIT = Histogram(
 JOURNAL_REFUSING = Gauge("fairlead_journal_refusing", "1 while samples are not accepted.", registry=ACQUIRE)
 
 
+JOURNAL_RESERVE = Gauge("fairlead_journal_reserve_bytes", "Space kept for what must not be lost.", registry=ACQUIRE)
+PRESSURE = Gauge("fairlead_journal_pressure", "1 while a step is in force.", ["step"], registry=ACQUIRE)
+PRESSURES = Counter("fairlead_journal_pressure_entered", "Times a step was entered.", ["step"], registry=ACQUIRE)
+
+
+def journal_pressure(step: str, reason: str, *, entered: bool) -> None:
+    """A step of what gives way on a filling disk is in force, or no longer."""
+    PRESSURE.labels(step).set(entered)
+    if entered:
+        PRESSURES.labels(step).inc()
+    (_log.warning if entered else _log.info)("journal_pressure", step=step, entered=entered, reason=reason)
+
+
+def journal_reserve(size: int) -> None:
+    """So much is kept for what must not be lost."""
+    JOURNAL_RESERVE.set(size)
+
+
 def journal_opened(epoch: int, next_seq: int, cut_bytes: int) -> None:
     """The journal can be written; *cut_bytes* of a torn tail were removed."""
     _log.info("journal_opened", epoch=epoch, next_seq=next_seq, cut_bytes=cut_bytes)

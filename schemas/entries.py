@@ -55,7 +55,15 @@ class MapInForce:
     body: bytes
 
 
-Body = SampleBatch | Gap | Reject | Link | MapInForce | Tick
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something acquire did or saw that belongs into the audit: ``action`` is its stable name, ``text`` for people."""
+
+    action: str
+    text: str
+
+
+Body = SampleBatch | Gap | Reject | Link | MapInForce | Tick | Notice
 
 
 @dataclass(frozen=True, slots=True)

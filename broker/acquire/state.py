@@ -85,6 +85,9 @@ class JournalFigures:
             "budget_bytes": status.budget,
             "waiting_bytes": status.waiting,
             "refusing": status.refusing,
+            "unread_bytes": status.unread,
+            "reserve_bytes": status.reserve,
+            "steps": list(status.steps),
             "bytes_per_s": round(rate, 1),
             "capacity_h": round(room / rate / 3600, 2) if rate > 0 else None,
         }

@@ -8,7 +8,7 @@ from typing import Final
 
 from broker import events
 from broker.journal import JournalWriter
-from schemas.entries import Tick
+from schemas.entries import Notice, Tick
 from schemas.errors import JournalError
 
 TICK_S: Final = 1.0
@@ -44,6 +44,7 @@ async def tick(
         moved = now_ns() - mono_ns() - offset
         if abs(moved) > JUMP_S * 1e9:
             events.clock_jumped(moved / 1e9)
+            await journal.append_async(Notice("clock_jumped", f"this host's clock moved by {moved / 1e9:+.3f} s"))
             offset += moved
         done = max(done + 1, int((mono_ns() - start) / (TICK_S * 1e9)) + 1)
         await sleep(max(0.0, done * TICK_S - (mono_ns() - start) / 1e9))

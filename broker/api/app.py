@@ -55,7 +55,7 @@ def build_app(services: Services, *, mono_s: Callable[[], float] = time.monotoni
     app = FastAPI(title="Fairlead", version=VERSION, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.services = services
     app.state.reader = reader
-    app.state.replays = ReplayService(services.config, services.store, services.writer)
+    app.state.replays = ReplayService(services.config, services.store, services.writer, services.derived_work_waits)
     app.state.accounts = accounts
     app.state.sessions = sessions
     gate = Gate(accounts, sessions, services.token, _hosts(services.config))

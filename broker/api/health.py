@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
@@ -22,6 +22,13 @@ from broker.store.rows import Counts
 from broker.version import VERSION
 from schemas.errors import FairleadError
 
+#: Steps of a filling disk that cost somebody something, as people read them.
+_STEPS: Final = {
+    "derived": "journal: core is far behind, so the model explains nothing and replays wait",
+    "stop_ack": "journal: samples are not accepted, their sources have to keep them",
+    "reserve": "journal: the disk is full, gaps and notices use the reserve",
+}
+
 
 def add_routes(app: FastAPI) -> None:
     """Register the routes of this module."""
@@ -37,7 +44,11 @@ async def healthz(services: ServicesOf) -> Response:
 
 
 def readyz(services: ServicesOf) -> Response:
-    """200 while the store takes writes and its migrations are current; a dead PLC does not make it unready."""
+    """
+    200 while the store takes writes and its migrations are current; a dead PLC does not make it unready.
+
+    ``degraded`` says what gives way because the journal's disk fills.
+    """
     problems = []
     if services.writer.error:
         problems.append(f"store: {services.writer.error}")
@@ -51,7 +62,11 @@ def readyz(services: ServicesOf) -> Response:
     if reasoner.status != "ready":
         why = f" ({reasoner.reason})" if reasoner.reason else ""
         notes.append(f"reasoning is {reasoner.status}{why}: rules explain")
-    body: dict[str, Any] = {"ready": not problems, "problems": problems, "notes": notes}
+    status = services.acquire_status()
+    degraded = [] if status is None else [_STEPS[step] for step in status.journal.steps if step in _STEPS]
+    if status is not None and "expire" in status.journal.steps:
+        notes.append("the journal has no room for all of journal.keep: what core has read goes earlier")
+    body: dict[str, Any] = {"ready": not problems, "degraded": degraded, "problems": problems, "notes": notes}
     return JSONResponse(body, 200 if not problems else 503)
 
 

@@ -40,6 +40,11 @@ class Services:
         """What acquire says of itself; None when it does not run."""
         return read_status(self.config.data_dir, time.time_ns())
 
+    def derived_work_waits(self) -> bool:
+        """Whether the journal fills so far that nothing may compete with its reading (step ``derived``)."""
+        status = self.acquire_status()
+        return status is not None and "derived" in status.journal.steps
+
     def write(self, command: Callable[[Transaction], T]) -> T:
         """
         Run a command on the writer thread and wait for it.

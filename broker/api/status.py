@@ -27,13 +27,20 @@ class SourceStatus(msgspec.Struct, frozen=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True):
-    """The journal; sizes in bytes. ``refusing`` says why samples are not accepted, ``capacity_h`` for how long."""
+    """
+    The journal; sizes in bytes. ``refusing`` says why samples are not accepted, ``capacity_h`` for how long they are.
+
+    ``steps`` of a filling disk that are in force: derived, expire, stop_ack, reserve.
+    """
 
     bytes: int
     budget_bytes: int
     refusing: str
     bytes_per_s: float
     capacity_h: float | None
+    unread_bytes: int = 0
+    reserve_bytes: int = 0
+    steps: tuple[str, ...] = ()
 
 
 class AcquireStatus(msgspec.Struct, frozen=True):

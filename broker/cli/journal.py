@@ -45,6 +45,7 @@ class Kind(StrEnum):
     LINK = "link"
     MAP = "map"
     TICK = "tick"
+    NOTICE = "notice"
 
 
 @app.command()
@@ -127,7 +128,9 @@ def export(
     if source is not None and source not in settings.sources:
         typer.echo(f"fairlead: {source} is not a source of {config}; entries of former sources are given", err=True)
     now_ns = time.time_ns()
-    kinds = frozenset(item.value for item in kind) if kind else frozenset({"samples", "gap", "reject", "link"})
+    kinds = (
+        frozenset(item.value for item in kind) if kind else frozenset({"samples", "gap", "reject", "link", "notice"})
+    )
     job = Export(
         directory,
         from_ns=times.moment(begin, now_ns, "--from"),

@@ -25,7 +25,7 @@ from llm.rules import annotate_by_rules
 from normalizers.clock import Skew
 from normalizers.normalizer import Normalizer
 from schemas.anomaly import Anomaly
-from schemas.entries import Entry, JournalReader, Link, MapInForce, Position, Tick
+from schemas.entries import Entry, JournalReader, Link, MapInForce, Notice, Position, Tick
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
 from schemas.tagmap import TagMap
 
@@ -219,6 +219,8 @@ class Pipeline:
                 tx.gap(body, entry.position)
             elif isinstance(body, Reject):
                 tx.reject(body, entry.position)
+            elif isinstance(body, Notice):
+                tx.audit("acquire", body.action, "", {"text": body.text}, at_ns=entry.wall_ns)
 
     def _samples(self, entry: Entry, batch: SampleBatch, tx: Transaction | None) -> None:
         try:

@@ -77,9 +77,9 @@ async def _serve(config: Config, store: Store) -> int:
         lambda: Pipeline(store, journal, Normalizer(config.normalize), Detection(config.detection)),
     )
     reasoner = Reasoner(config.llm, base_dir=config.base_dir, now_ns=time.time_ns)
-    reasoning = ReasoningService(store.reader(), writer, reasoner, time.time_ns)
     token = secrets.token_urlsafe(32)
     services = Services(config, store, writer, reasoner, token)
+    reasoning = ReasoningService(store.reader(), writer, reasoner, time.time_ns, services.derived_work_waits)
     app = build_app(services)
     server = _server(config, app)
     ended = asyncio.Event()

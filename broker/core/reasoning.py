@@ -26,13 +26,25 @@ REFUSED: Final = "answer refused"
 
 
 class ReasoningService:
-    """Takes pending evidence from the store, newest first, one after another."""
+    """
+    Takes pending evidence from the store, newest first, one after another.
 
-    def __init__(self, reader: Reader, writer: Writer, reasoner: Reasoner, now_ns: Callable[[], int]) -> None:
+    While *waits* says so nothing is taken: the evidence stays pending, the rules' annotations stand.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        writer: Writer,
+        reasoner: Reasoner,
+        now_ns: Callable[[], int],
+        waits: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._reasoner = reasoner
         self._now_ns = now_ns
+        self._waits = waits
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -45,7 +57,7 @@ class ReasoningService:
         while True:
             self._wake.clear()
             try:
-                worked = self._reasoner.state.status == "ready" and await self._work()
+                worked = self._reasoner.state.status == "ready" and not self._waits() and await self._work()
             except Exception as error:  # noqa: BLE001 - one evidence must not end the service; rules stand for it
                 events.annotation_not_stored("", repr(error))
                 worked = False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from broker import events
 from broker.core.replay import Replay, ReplayRequest
@@ -14,14 +15,22 @@ from schemas.errors import FairleadError, Refused
 if TYPE_CHECKING:
     from broker.config.model import Config
 
+#: How often a replay that waits looks whether it may go on.
+PAUSE_S: Final = 1.0
+
 
 class ReplayService:
-    """Starts replays; their progress and end stand in the store's ledger (``Reader.replays``)."""
+    """
+    Starts replays; their progress and end stand in the store's ledger (``Reader.replays``).
 
-    def __init__(self, config: Config, store: Store, writer: Writer) -> None:
+    While *waits* says so they pause between two transactions.
+    """
+
+    def __init__(self, config: Config, store: Store, writer: Writer, waits: Callable[[], bool] = lambda: False) -> None:
         self._config = config
         self._store = store
         self._writer = writer
+        self._waits = waits
         self._busy = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -33,6 +42,8 @@ class ReplayService:
         Raises:
             Refused: another replay runs, or this one cannot be.
         """
+        if self._waits():
+            raise Refused("the journal fills because core is behind; replay when it has caught up")
         if not self._busy.acquire(blocking=False):
             raise Refused("another replay runs; wait for its end")
         try:
@@ -60,6 +71,8 @@ class ReplayService:
         )
 
     def _write(self, command: Command) -> Any:
+        while self._waits() and not self._stop.wait(PAUSE_S):
+            pass
         return self._writer.submit(command).result()
 
     def _run(self, replay: Replay) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.entries import Body, Link, MapInForce, Tick
+from schemas.entries import Body, Link, MapInForce, Notice, Tick
 from schemas.samples import Exact, Gap, GapCause, Origin, Reject, SampleBatch
 
 #: msgpack integers end at 64 bits, and text must be UTF-8: what lies beyond travels as an extension.
@@ -70,7 +70,12 @@ class _Tick(msgspec.Struct, tag="t", array_like=True):
     pass
 
 
-_Wire = _Batch | _Gap | _Reject | _Link | _Map | _Tick
+class _Notice(msgspec.Struct, tag="n", array_like=True):
+    action: str
+    text: str
+
+
+_Wire = _Batch | _Gap | _Reject | _Link | _Map | _Tick | _Notice
 
 
 def _unpack(code: int, data: memoryview) -> Any:
@@ -153,6 +158,8 @@ def _wire(body: Body, exact: dict[int, Exact]) -> _Wire:
             return _Map(body.revision, body.body)
         case Tick():
             return _Tick()
+        case Notice():
+            return _Notice(_clean(body.action), _clean(body.text))
 
 
 def encode(body: Body) -> bytes:
@@ -239,6 +246,8 @@ def decode(data: bytes | memoryview) -> Body:
             return MapInForce(wire.revision, wire.body)
         case _Tick():
             return Tick()
+        case _Notice():
+            return Notice(wire.action, wire.text)
 
 
 class Outline(NamedTuple):
@@ -272,6 +281,7 @@ _KINDS: Final[dict[type, str]] = {
     _Link: "link",
     _Map: "map",
     _Tick: "tick",
+    _Notice: "notice",
 }
 
 

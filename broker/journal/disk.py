@@ -41,6 +41,10 @@ class DiskFile(Protocol):
         """Cut to *size* bytes."""
         ...
 
+    def allocate(self, size: int) -> None:
+        """Let the file be *size* bytes long, with blocks that are really taken from the disk; ENOSPC if not all are."""
+        ...
+
     def sync(self) -> None:
         """Return when every byte written so far survives a power loss."""
         ...
@@ -131,6 +135,19 @@ class RealFile:
     def truncate(self, size: int) -> None:
         """Cut to *size* bytes."""
         self._handle.truncate(size)
+
+    def allocate(self, size: int) -> None:
+        """By the file system where it can, else by writing zeros."""
+        here = self.size()
+        if size <= here:
+            return
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._handle.fileno(), here, size - here)
+            return
+        while here < size:
+            part = min(size - here, 1 << 20)
+            self.append(bytes(part))
+            here += part
 
     def sync(self) -> None:
         """Fdatasync where there is one: the length is data, the times are not."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 from broker.journal.disk import Disk
 from broker.journal.survey import Damage, Item, Survey
 from schemas.documents import rfc3339
-from schemas.entries import Body, Link, MapInForce, Tick
+from schemas.entries import Body, Link, MapInForce, Notice, Tick
 from schemas.samples import Gap, Reject, SampleBatch
 from schemas.status import Flag, name
 from schemas.tagmap import TagMap
@@ -74,7 +74,7 @@ class Export:
         from_ns: int | None = None,
         to_ns: int | None = None,
         source: str | None = None,
-        kinds: frozenset[str] = frozenset({"samples", "gap", "reject", "link"}),
+        kinds: frozenset[str] = frozenset({"samples", "gap", "reject", "link", "notice"}),
         disk: Disk | None = None,
     ) -> None:
         self._survey = Survey(directory, disk=disk)
@@ -166,6 +166,8 @@ def kind_of(body: Body) -> str:
             return "map"
         case Tick():
             return "tick"
+        case Notice():
+            return "notice"
 
 
 def number(value: float) -> float | str | None:
@@ -212,6 +214,8 @@ def _other(body: Body) -> dict[str, Any]:
             return {"source": body.source, "received_time": rfc3339(body.received_ns), "detail": detail}
         case Link():
             return {"source": body.source, "detail": {"up": body.up, "reason": body.reason}}
+        case Notice():
+            return {"detail": {"action": body.action, "text": body.text}}
         case MapInForce():
             tags = len(_paths(body))
             return {"map_revision": body.revision.hex(), "detail": {"tags": tags}}

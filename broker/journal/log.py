@@ -19,16 +19,17 @@ from broker.journal.disk import FULL, Disk, DiskFile, boot_id
 from broker.journal.mark import Mark
 from broker.journal.options import JournalOptions
 from broker.journal.recovery import DAMAGED, Opened, Recovery, Segment
+from broker.journal.reserve import Reserve
 from schemas.entries import START, Body, Link, MapInForce, Position
 from schemas.errors import JournalError, JournalFull
 from schemas.samples import Gap, Reject, SampleBatch
 
-#: Segments that core has read go from here on, before acknowledgements have to stop (C6 of docs/delivery-contract.md).
-EXPIRE_SHARE: Final = 0.80
 #: Damaged files that are kept for people to look at may take so much of the budget.
 DAMAGED_SHARE: Final = 0.05
 #: A quiet journal begins a new segment after this time, so that `keep` has something to remove.
 SEGMENT_AGE_NS: Final = 3600 * 1_000_000_000
+#: The reserve takes no more than this part of `max_size`.
+RESERVE_PART: Final = 10
 LOCK_FILE: Final = "writer.lock"
 
 
@@ -77,6 +78,7 @@ class JournalLog:
         self._epoch = 0
         self._seq = 0
         self._written = 0
+        self.reserve = Reserve(disk, directory, min(options.disk.reserve, options.max_size // RESERVE_PART))
         self.used = 0  #: bytes of segments and damaged files
         self.appended = 0
         self.commits = 0
@@ -106,6 +108,7 @@ class JournalLog:
         self._segments = recovery.segments
         self.used = sum(segment.size for segment in self._segments) + sum(size for _, size in self._damaged())
         self._epoch, self._seq = opened.epoch, opened.next_seq - 1
+        self.reserve.open()
         return opened
 
     @property
@@ -127,13 +130,15 @@ class JournalLog:
             budget = self.budget()
         except OSError as error:
             return [JournalError(f"journal disk: {error.strerror}")] * len(items)
-        limit = self._options.disk.stop_ack * budget
+        limit, room = self._options.disk.stop_ack * budget, self._room(budget)
         used = self.used
         taken: list[Item] = []
         outcome: list[Position | JournalError] = []
         for item in items:
             size = len(item.payload) + frame.FRAME_SIZE
-            if used + size > (limit if item.counted else budget):
+            if not item.counted and used + size > room:
+                room = self._more_room(used + size, room)
+            if used + size > (limit if item.counted else room):
                 used = max(used, int(limit)) if item.counted else used  # a smaller one must not overtake it
                 outcome.append(JournalFull(f"journal holds {self.used} of {budget} bytes"))
                 continue
@@ -143,10 +148,36 @@ class JournalLog:
         if not taken:
             return outcome
         written = self._write(taken)
+        while isinstance(written, JournalFull) and self.reserve.give(0):
+            # others have filled the disk: what must not be lost has space of its own, samples have not
+            refused = written
+            outcome = [
+                refused if place == START and item.counted else place
+                for item, place in zip(items, outcome, strict=True)
+            ]
+            taken = [item for item in taken if not item.counted]
+            if not taken:
+                return outcome
+            written = self._write(taken)
         if isinstance(written, JournalError):
             return [written if place == START else place for place in outcome]
         positions = iter(written)
         return [next(positions) if place == START else place for place in outcome]
+
+    def _room(self, budget: int) -> int:
+        """Bytes up to which what must not be lost is written: the budget, and what the reserve has given up."""
+        given = self.reserve.wanted - self.reserve.held
+        if not given:
+            return budget
+        with suppress(OSError):
+            return min(self._options.max_size + given, self.used + self._disk.free(self._directory))
+        return budget
+
+    def _more_room(self, needed: int, room: int) -> int:
+        """The room after so much of the reserve was given up as it takes, or all of it."""
+        while needed > room and self.reserve.give(needed - room):
+            room = self._room(room)
+        return room
 
     def _write(self, items: list[Item]) -> list[Position] | JournalError:
         error: OSError | None = None
@@ -270,7 +301,7 @@ class JournalLog:
         done = self.published()
         removed: list[Segment] = []
         try:
-            room = EXPIRE_SHARE * self.budget()
+            room = self._options.disk.expire * self.budget()
         except OSError:
             return removed
         while len(self._segments) > 1:
@@ -289,6 +320,16 @@ class JournalLog:
             self.used -= oldest.size
             removed.append(oldest)
         return removed
+
+    def unread(self) -> int:
+        """Bytes of the segments that core has not read to their end; what it has read can go at any moment."""
+        done = self.published()
+        size = 0
+        for place, segment in enumerate(self._segments):
+            following = self._segments[place + 1] if place + 1 < len(self._segments) else None
+            if following is None or Position(following.epoch, following.first - 1) > done:
+                size += segment.size
+        return size
 
     def _damaged(self) -> list[tuple[Path, int]]:
         """Damaged files with their sizes, the oldest first: their names end with the time they were moved."""
@@ -327,6 +368,7 @@ class JournalLog:
 
     def close(self) -> None:
         """Release every handle. Never raises."""
+        self.reserve.close()
         for file in (self._file, self._mark_file, self._lock):
             if file is not None:
                 file.close()

@@ -23,12 +23,33 @@ class Commit(_Frozen):
 
 
 class DiskShares(_Frozen):
-    """What gives way when the disk fills, as shares of the budget."""
+    """What gives way when the disk fills, as shares of the budget (`max_size`, or less where the disk has less)."""
 
+    derived: Annotated[
+        Share,
+        Field(gt=0, lt=1, description="Unread entries take so much: the model explains nothing and replays wait."),
+    ] = 0.70
+    expire: Annotated[
+        Share, Field(gt=0, lt=1, description="What core has read is removed from here on, also before `keep` is over.")
+    ] = 0.80
     stop_ack: Annotated[
         Share,
         Field(gt=0, lt=1, description="Accept no samples from here on; gaps, links, maps and ticks use the rest."),
     ] = 0.95
+    reserve: Annotated[
+        Size,
+        Field(
+            ge=0,
+            description="Space taken at the start, beside `max_size` and at most a tenth of it, and given up piece by "
+            "piece when gaps, links, maps and notices find the disk full; `0B`: none.",
+        ),
+    ] = 64 << 20
+
+    @model_validator(mode="after")
+    def _rise(self) -> Self:
+        if not self.derived < self.expire < self.stop_ack:
+            raise ValueError("the shares must rise: derived, expire, stop_ack")
+        return self
 
 
 class JournalOptions(_Frozen):

@@ -22,8 +22,9 @@ from broker import events
 from broker.journal.disk import Disk, RealDisk
 from broker.journal.log import Item, JournalLog
 from broker.journal.options import JournalOptions
+from broker.journal.pressure import Pressure
 from broker.journal.recovery import Opened
-from schemas.entries import Body, Position
+from schemas.entries import Body, Notice, Position
 from schemas.errors import JournalError, JournalFull
 from schemas.samples import Gap, GapCause
 
@@ -43,7 +44,8 @@ class JournalStatus:
     Figures for people; sizes in bytes.
 
     ``read`` is core's position as last seen; ``written`` grows since the start; ``refusing`` is empty while samples
-    are accepted.
+    are accepted. ``unread`` is the size of what core has not read, ``reserve`` the space still kept for what must not
+    be lost; ``steps`` are those of :mod:`broker.journal.pressure` that are in force.
     """
 
     position: Position
@@ -54,6 +56,9 @@ class JournalStatus:
     waiting: int
     refusing: str
     commits: int
+    unread: int
+    reserve: int
+    steps: tuple[str, ...]
 
 
 _Waiting = tuple[Item, "Future[Position]"]
@@ -85,6 +90,9 @@ class JournalWriter:
         self._abandoned = 0
         self._budget = options.max_size
         self._read = Position(0, 0)
+        self._unread = 0
+        self._held = 0
+        self._pressure = Pressure(options.disk)
 
     def open(self) -> Opened:
         """
@@ -102,6 +110,8 @@ class JournalWriter:
         if dropped:
             events.journal_damage_trimmed(len(dropped), sum(dropped))
         events.journal_opened(opened.epoch, opened.next_seq, opened.cut_bytes)
+        self._held = self._log.reserve.held
+        events.journal_reserve(self._held)
         self._running = True
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         if opened.unverified_end:
@@ -130,6 +140,9 @@ class JournalWriter:
             self._waiting_bytes,
             self._refusing,
             self._log.commits,
+            self._unread,
+            self._log.reserve.held,
+            self._pressure.steps,
         )
 
     def append(self, body: Body) -> Future[Position]:
@@ -250,6 +263,8 @@ class JournalWriter:
                 future.set_result(result)
         if any(item.counted for item, _ in group) or refused:
             self._tell(refused, next((r for r in outcome if isinstance(r, JournalError)), None))
+        if bool(self._refusing) != ("stop_ack" in self._pressure.steps) or self._log.reserve.held != self._held:
+            self._judge()
 
     def _tell(self, refused: str, error: JournalError | None) -> None:
         """Say once that samples are refused, and once that they are accepted again."""
@@ -272,12 +287,38 @@ class JournalWriter:
             room = self._options.disk.stop_ack * self._budget - self._log.used
             if self._refusing and room > RESUME_SHARE * self._budget:
                 self._tell("", None)
+        if not self._refusing:
+            self._log.reserve.fill()
+        self._unread = self._log.unread()
+        self._judge()
+
+    def _judge(self) -> None:
+        """Say which steps were entered and left; each is a notice in the journal, and so a row of the audit."""
+        reserve = self._log.reserve
+        self._held = reserve.held
+        given = reserve.wanted - reserve.held
+        changes = self._pressure.update(
+            used=self._log.used,
+            unread=self._unread,
+            budget=self._budget,
+            refusing=self._refusing,
+            reserve_given=given,
+        )
+        events.journal_reserve(reserve.held)
+        for change in changes:
+            events.journal_pressure(change.step, change.why, entered=change.entered)
+            action = f"journal_{change.step}_{'entered' if change.entered else 'left'}"
+            self._note(Notice(action, change.why))
 
     def _report_unverified(self, why: str, last_wall_ns: int | None) -> None:
         events.journal_damaged(why)
         now = self._now_ns()
         gap = Gap("", (), now if last_wall_ns is None else last_wall_ns, now, GapCause.JOURNAL_DAMAGED, detail=why)
-        item = Item.of(gap, now, self._mono_ns())
+        self._note(gap)
+
+    def _note(self, body: Body) -> None:
+        """Queue an entry of the journal itself."""
+        item = Item.of(body, self._now_ns(), self._mono_ns())
         with self._changed:
             if self._running:
                 self._push(item)

@@ -59,6 +59,13 @@ class SimulatedFile:
         self._node.pending.append((size, None))
         self._disk.step()
 
+    def allocate(self, size: int) -> None:
+        more = size - len(self._node.cache)
+        room = self._disk.take(more)
+        self._write(len(self._node.cache), bytes(room))
+        if room < more:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
     def sync(self) -> None:
         self._disk.step()
         self._disk.syncs += 1
