@@ -121,8 +121,13 @@ class JournalLog:
         return mark.published_position(self._disk, self._directory)
 
     def budget(self) -> int:
-        """Bytes the journal may take: `max_size`, or less where the disk has less. Raises OSError."""
-        return min(self._options.max_size, self.used + self._disk.free(self._directory))
+        """
+        Bytes the journal may take: `max_size`, or less where the disk has less. Raises OSError.
+
+        What the reserve has given up is not for samples.
+        """
+        free = max(0, self._disk.free(self._directory) - self.reserve.given)
+        return min(self._options.max_size, self.used + free)
 
     def commit(self, items: Sequence[Item]) -> list[Position | JournalError]:
         """Make a group durable with one sync; what became of each, in order. Never raises for the disk's sake."""
@@ -166,7 +171,7 @@ class JournalLog:
 
     def _room(self, budget: int) -> int:
         """Bytes up to which what must not be lost is written: the budget, and what the reserve has given up."""
-        given = self.reserve.wanted - self.reserve.held
+        given = self.reserve.given
         if not given:
             return budget
         with suppress(OSError):

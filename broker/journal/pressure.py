@@ -36,14 +36,14 @@ class Pressure:
         """
         The steps by figures of this moment, in bytes; what changed, in order of the steps.
 
-        *refusing* says why samples are refused; *reserve_given* is what the reserve lacks.
+        *refusing* says why samples are refused; *reserve_given* is what the reserve has given up.
         """
         total = max(budget, 1)
         texts = {
             "derived": f"{unread} of {budget} bytes are not read by core",
             "expire": f"the journal takes {used} of {budget} bytes",
             "stop_ack": refusing or "samples are accepted",
-            "reserve": f"{reserve_given} bytes of the reserve are not held",
+            "reserve": f"{reserve_given} bytes of the reserve are given up",
         }
         shares = {"derived": unread / total, "expire": used / total}
         now = {name: self._stays(name, share) for name, share in shares.items()}

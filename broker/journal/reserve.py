@@ -19,7 +19,11 @@ PIECE: Final = 1 << 20
 
 
 class Reserve:
-    """The file ``reserve`` of a journal directory. ``wanted`` and ``held`` are bytes; 0 wanted: there is none."""
+    """
+    The file ``reserve`` of a journal directory; sizes in bytes.
+
+    ``wanted`` 0: there is none. ``given`` was given up since it was last whole: samples leave that much free.
+    """
 
     def __init__(self, disk: Disk, directory: Path, wanted: int) -> None:
         self._disk = disk
@@ -28,6 +32,7 @@ class Reserve:
         self._file: DiskFile | None = None
         self.wanted = wanted
         self.held = 0
+        self.given = 0
 
     def open(self) -> None:
         """Take over what an earlier run left, and fill up. Never raises: a full disk has no reserve."""
@@ -58,7 +63,7 @@ class Reserve:
                 return False
             self._file.allocate(self.wanted)
             self._file.sync()
-            self.held = self.wanted
+            self.held, self.given = self.wanted, 0
         except OSError:
             with suppress(OSError):
                 self._shrink(before)
@@ -74,6 +79,7 @@ class Reserve:
             self._shrink(size)
         except OSError:
             return 0
+        self.given += given
         return given
 
     def _shrink(self, size: int) -> None:

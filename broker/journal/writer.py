@@ -296,13 +296,12 @@ class JournalWriter:
         """Say which steps were entered and left; each is a notice in the journal, and so a row of the audit."""
         reserve = self._log.reserve
         self._held = reserve.held
-        given = reserve.wanted - reserve.held
         changes = self._pressure.update(
             used=self._log.used,
             unread=self._unread,
             budget=self._budget,
             refusing=self._refusing,
-            reserve_given=given,
+            reserve_given=reserve.given,
         )
         events.journal_reserve(reserve.held)
         for change in changes:
