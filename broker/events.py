@@ -89,6 +89,34 @@ def bundle_committed(count: int, lag_s: float) -> None:
     INGEST_LAG.set(lag_s)
 
 
+ROWS = Counter("fairlead_rows", "Rows of batches by what became of them.", ["outcome"], registry=CORE)
+VIOLATIONS = Counter("fairlead_invariant_violations", "What must hold and did not.", ["name"], registry=CORE)
+ACQUIRE_VIOLATIONS = Counter(
+    "fairlead_acquire_invariant_violations", "What must hold and did not.", ["name"], registry=ACQUIRE
+)
+for _name in ("seq", "rows", "gaps"):
+    VIOLATIONS.labels(_name)
+for _name in ("received", "acknowledged"):
+    ACQUIRE_VIOLATIONS.labels(_name)
+
+
+def rows_became(outcome: str, count: int) -> None:
+    """So many rows of a batch were stored, redelivered, held back by the deadband, or put into quarantine."""
+    ROWS.labels(outcome).inc(count)
+
+
+def invariant_violated(name: str, detail: str) -> None:
+    """Core found that something does not hold that must: a fault of this program."""
+    VIOLATIONS.labels(name).inc()
+    _log.critical("invariant_violated", name=name, detail=detail)
+
+
+def acquire_invariant_violated(name: str, detail: str) -> None:
+    """Acquire found that something does not hold that must: a fault of this program."""
+    ACQUIRE_VIOLATIONS.labels(name).inc()
+    _log.critical("invariant_violated", name=name, detail=detail)
+
+
 def store_refused(reason: str, retry_s: float) -> None:
     """SQL cannot be written; the same entries are tried again."""
     _log.error("store_refused", reason=reason, retry_s=retry_s)

@@ -77,6 +77,8 @@ class AdapterRunner:
 
     def refresh(self) -> SourceState:
         """The state with the adapter's counters as they are now; they go to the metrics, too."""
+        for name, text in self.state.check().items():
+            events.acquire_invariant_violated(name, f"{self._name}: {text}")
         adapter = self._adapter
         if adapter is not None:
             self.state.publish(adapter.counters, adapter.facts)

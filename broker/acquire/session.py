@@ -27,12 +27,17 @@ LOOK_S: Final = 1.0
 
 
 class _Pending(NamedTuple):
-    """A delivery under commit: ``rows`` are journalled as samples, ``rejects`` as quarantine rows."""
+    """
+    A delivery under commit: ``rows`` are journalled as samples, ``rejects`` as quarantine rows.
+
+    ``received`` is the number of rows and rejects that it came with.
+    """
 
     delivery: Delivery
     futures: list[Future[Position]]
     rows: int
     rejects: int
+    received: int
 
 
 class Silent(NotConnected):
@@ -153,6 +158,9 @@ class Session:
             await self._ledger.report(item)
             return
         events.samples_received(self._source, len(item.batch))
+        received = len(item.batch) + len(item.rejects)
+        self._state.received += received
+        self._state.waiting += received
         try:
             futures = [await self._journal.append_async(reject) for reject in item.rejects]
             rows, rejects = len(item.batch), len(item.rejects)
@@ -164,9 +172,11 @@ class Session:
                     rows, rejects = 0 if rest is None else len(rest), rejects + len(refused)
                     bodies: list[Body] = [*refused, *([] if rest is None else [rest])]
                     futures += [await self._journal.append_async(body) for body in bodies]
-            await self._pending.put(_Pending(item, futures, rows, rejects))
+            await self._pending.put(_Pending(item, futures, rows, rejects, received))
             self._state.in_flight += 1
         except BaseException:
+            self._state.waiting -= received
+            self._state.refused += received
             self._end_by()
             with suppress(NotConnected):
                 await self._settle(item, _stopped())
@@ -202,19 +212,30 @@ class Session:
         try:
             error = await _outcome(pending.futures)
         except BaseException:
+            self._account(pending, durable=False)
             with suppress(NotConnected):
                 await self._settle(delivery, _stopped())
             raise
+        self._account(pending, durable=error is None)
         await self._settle(delivery, error)
         if error is not None:
             self._refused = error
             return error
-        self._state.samples += pending.rows
+        self._state.acknowledged += pending.received
         self._state.rejects += pending.rejects
         events.samples_journalled(self._source, pending.rows, pending.rejects)
         if pending.rows:
             self._state.last_batch_ns = delivery.batch.received_ns
         return None
+
+    def _account(self, pending: _Pending, *, durable: bool) -> None:
+        """Every row that was received is one of these, at any time; what is settled comes after."""
+        self._state.waiting -= pending.received
+        if durable:
+            self._state.samples += pending.rows
+            self._state.unusable += pending.received - pending.rows
+        else:
+            self._state.refused += pending.received
 
     async def _settle(self, delivery: Delivery, error: JournalError | None) -> None:
         """Settle within the deadline. Raises Silent where it did not return."""

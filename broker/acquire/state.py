@@ -19,7 +19,13 @@ RATE_WINDOW: Final = 60
 
 @dataclass(slots=True)
 class SourceState:
-    """State of one source; times are UTC ns. ``since_ns`` is when the condition began."""
+    """
+    State of one source; times are UTC ns. ``since_ns`` is when the condition began.
+
+    ``received`` counts rows and rejects as they came: each is then ``waiting`` for its commit, journalled as a sample
+    (``samples``), journalled as a reject (``unusable``), or ``refused`` and not acknowledged. ``acknowledged`` counts
+    those whose source was told that we have them.
+    """
 
     condition: Condition
     since_ns: int
@@ -29,6 +35,12 @@ class SourceState:
     rejects: int = 0
     reconnects: int = 0
     in_flight: int = 0
+    received: int = 0
+    unusable: int = 0
+    refused: int = 0
+    waiting: int = 0
+    acknowledged: int = 0
+    violated: bool = False
     counters: dict[str, int] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
 
@@ -37,6 +49,18 @@ class SourceState:
         if condition != self.condition:
             self.condition, self.since_ns = condition, now_ns
         self.error = error
+
+    def check(self) -> dict[str, str]:
+        """What must hold of the counters and does not, by name; said once."""
+        found = {}
+        known = self.samples + self.unusable + self.refused + self.waiting
+        if self.received != known:
+            found["received"] = f"{self.received} rows were received, {known} are accounted for"
+        if self.acknowledged > self.samples + self.unusable:
+            kept = self.samples + self.unusable
+            found["acknowledged"] = f"{self.acknowledged} rows were acknowledged, {kept} are durable"
+        said, self.violated = self.violated, bool(found)
+        return {} if said else found
 
     def publish(self, counters: Counter[str], facts: dict[str, str]) -> None:
         """Take over what the adapter says of itself."""
@@ -54,6 +78,9 @@ class SourceState:
             "rejects": self.rejects,
             "reconnects": self.reconnects,
             "in_flight": self.in_flight,
+            "received": self.received,
+            "refused": self.refused,
+            "acknowledged": self.acknowledged,
             "counters": self.counters,
             "facts": self.facts,
         }

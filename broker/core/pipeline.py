@@ -18,6 +18,7 @@ import msgspec
 import detectors.base
 import normalizers.base
 from broker import events
+from broker.core.invariants import Invariants
 from broker.evidence import build_evidence, signature
 from broker.store import Store, Transaction
 from detectors.detection import Detection
@@ -64,6 +65,7 @@ class Pipeline:
         self._open_paths: dict[str, tuple[str, ...]] = {}
         self._unmapped: dict[str, Gap] = {}
         self._refused: dict[Position, str] = {}
+        self._invariants = Invariants()
         self.at: Entry | None = None
         self._read_to = Position(0, 0)
         self._saved_ns = 0
@@ -191,12 +193,15 @@ class Pipeline:
         self._detection.use_map(tag_map.revision, tag_map)
         # batches of the maps before may still follow: a source is read while a new map comes into force
         self._maps = [*(m for m in self._maps if m.revision != tag_map.revision), tag_map][-KEPT_MAPS:]
+        self._invariants.use_map(tag_map)
         if tx is not None:
             tx.use_map(tag_map.revision, tag_map)
 
     def _step(self, entry: Entry, tx: Transaction | None) -> None:
         body = entry.body
         self.at = entry
+        if tx is not None:
+            self._invariants.entry(entry)
         if entry.position in self._refused:
             if tx is not None:
                 source = getattr(body, "source", "")
@@ -238,7 +243,9 @@ class Pipeline:
         if tx is not None:
             if halted is not None:
                 tx.gap(replace(halted, to_ns=batch.received_ns), entry.position)
+            before = tx.tally.copy()
             tx.records(records)
+            self._invariants.rows(entry, len(records), tx.tally - before)
         self._anomalies(self._detection.records(records), tx, entry)
 
     def _anomalies(self, anomalies: Sequence[Anomaly], tx: Transaction | None, entry: Entry) -> None:

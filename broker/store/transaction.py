@@ -34,6 +34,7 @@ class Transaction:
 
     Made by ``Store.transaction``; used by one thread. Roll-ups, counters and source figures are gathered and written
     when the transaction ends or is read from, so that a bundle of many small batches costs one write a bucket.
+    ``tally`` counts what became of the rows of live batches: stored, redelivered, deadband, quarantined.
     """
 
     def __init__(self, connection: sa.Connection, memory: Memory, now_ns: Callable[[], int]) -> None:
@@ -44,6 +45,7 @@ class Transaction:
         self._revised: list[Inserted] = []
         self._sources: dict[str, tuple[int, int]] = {}
         self._rejects: Counter[str] = Counter()
+        self.tally: Counter[str] = Counter()
 
     @property
     def next_seq(self) -> int:
@@ -104,13 +106,18 @@ class Transaction:
         if revision:
             batch = revise.keep_stored(self._connection, batch, numbering)
         columns = columns_of(batch, numbering)
-        columns = new_rows(self._connection, self._memory, columns, revision)
+        self.tally["deadband"] += len(batch) - len(columns)
+        fresh = new_rows(self._connection, self._memory, columns, revision)
+        self.tally["redelivered"] += len(columns) - len(fresh)
+        columns = fresh
 
         def refuse(place: int, reason: str) -> None:
+            self.tally["quarantined"] += 1
             self._quarantine(batch, int(columns.row[place]), int(columns.tag_id[place]), reason)
 
         inserted = insert_rows(self._connection, self._memory, columns, revision, refuse)
         if inserted is not None:
+            self.tally["stored"] += len(inserted.seq)
             (self._revised if revision else self._inserted).append(inserted)
         if revision:
             return self._memory.last("record_seq")

@@ -1,0 +1,87 @@
+"""
+What must hold of every stream, checked while it runs (docs/delivery-contract.md, "Invariants").
+
+A violation is a fault of this program, not of the plant: it is an event and a counter, and nothing is held up by it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from broker import events
+from schemas.entries import Entry
+from schemas.samples import Gap, GapCause, Origin, Reject, SampleBatch
+from schemas.tagmap import TagMap
+
+#: Beside what the slowest tag of a polled source allows: reception and commit take their time.
+SLACK_NS: Final = 2_000_000_000
+#: Causes of the gaps that a reader puts in the place of entries that are gone.
+_HOLES: Final = (GapCause.JOURNAL_DAMAGED, GapCause.DISK_BUDGET)
+
+
+class Invariants:
+    """
+    Follows the entries of one run of the pipeline, in order.
+
+    ``seq``: sequence numbers of an epoch rise by one, or a gap of every source stands for those that are gone.
+    ``rows``: of each batch, every row is stored, known already, held back by the deadband, or in quarantine.
+    ``gaps``: a polled source that said nothing for longer than its tags allow has a gap row for it.
+    """
+
+    def __init__(self) -> None:
+        self._last: Entry | None = None
+        self._allowed_ns: dict[str, int] = {}
+        self._heard_ns: dict[str, int] = {}
+        self._gap_until_ns: dict[str, int] = {}
+        self._open: dict[tuple[str, tuple[int, ...], GapCause, int], Gap] = {}
+
+    def use_map(self, tag_map: TagMap) -> None:
+        """Sources all of whose tags are polled have an expected sampling; of others nothing is expected."""
+        self._allowed_ns = {}
+        for source in {tag.source for tag in tag_map.tags}:
+            limits = [tag.stale_after_ms for tag in tag_map.of_source(source)]
+            if limits and None not in limits:
+                self._allowed_ns[source] = max(limit or 0 for limit in limits) * 1_000_000 + SLACK_NS
+        self._heard_ns.clear()
+
+    def entry(self, entry: Entry) -> None:
+        """The next entry."""
+        last, body = self._last, entry.body
+        stands_for_missing = isinstance(body, Gap) and not body.source and body.cause in _HOLES
+        if last is not None and entry.epoch == last.epoch and entry.seq != last.seq + 1 and not stands_for_missing:
+            events.invariant_violated("seq", f"entry {entry.seq} of epoch {entry.epoch} follows {last.seq}")
+        self._last = entry
+        if isinstance(body, Gap):
+            self._gap(body)
+        elif (isinstance(body, SampleBatch) and body.origin is Origin.LIVE) or isinstance(body, Reject):
+            self._heard(body.source, body.received_ns)
+
+    def rows(self, entry: Entry, received: int, became: Counter[str]) -> None:
+        """What became of the *received* rows of a batch."""
+        for outcome, count in became.items():
+            if count:
+                events.rows_became(outcome, count)
+        if received != became.total():
+            text = f"entry {entry.seq} has {received} rows, {became.total()} are accounted for: {dict(became)}"
+            events.invariant_violated("rows", text)
+
+    def _gap(self, gap: Gap) -> None:
+        key = (gap.source, gap.tags, gap.cause, gap.from_ns)
+        if gap.to_ns is None:
+            self._open[key] = gap
+            return
+        self._open.pop(key, None)
+        self._gap_until_ns[gap.source] = max(self._gap_until_ns.get(gap.source, 0), gap.to_ns)
+
+    def _heard(self, source: str, now_ns: int) -> None:
+        allowed, before = self._allowed_ns.get(source), self._heard_ns.get(source)
+        self._heard_ns[source] = now_ns
+        if allowed is None or before is None or now_ns - before <= allowed:
+            return
+        covered = any(gap.source in (source, "") for gap in self._open.values()) or any(
+            self._gap_until_ns.get(name, 0) > before for name in (source, "")
+        )
+        if not covered:
+            silent_s = (now_ns - before) / 1e9
+            events.invariant_violated("gaps", f"{source} was silent for {silent_s:.1f} s and no gap row says why")
