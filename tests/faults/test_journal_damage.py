@@ -1,0 +1,116 @@
+"""F6: torn and flipped bytes at the tail and in the middle: only they are lost, and it is said."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from broker.journal import JournalFiles, JournalOptions, JournalWriter, frame
+from broker.journal.recovery import DAMAGED
+from broker.journal.verify import verify
+from schemas.entries import START
+from schemas.samples import Gap, GapCause, SampleBatch
+
+REVISION = b"0123456789abcdef"
+OPTIONS = JournalOptions.model_validate({"commit": {"every": "1ms"}, "segment": "16KiB", "max_size": "4MiB"})
+
+
+def batch(number: int) -> SampleBatch:
+    return SampleBatch.build("plc", REVISION, number, tag=range(5), source_ns=[number] * 5, value=[float(number)] * 5)
+
+
+def write(folder: Path, numbers: range) -> tuple[JournalWriter, float]:
+    """Open, which repairs, and append; the writer stays open. Seconds that the opening took."""
+    begun = time.monotonic()
+    writer = JournalWriter(folder, OPTIONS)
+    writer.open()
+    opened = time.monotonic() - begun
+    for future in [writer.append(batch(number)) for number in numbers]:
+        future.result(60)
+    return writer, opened
+
+
+def read(folder: Path) -> tuple[dict[int, float], list[Gap]]:
+    reader = JournalFiles(folder)
+    found, after, gaps = {}, START, []
+    while entries := reader.read(after, 1000):
+        after = entries[-1].position
+        for entry in entries:
+            if isinstance(entry.body, SampleBatch):
+                found[entry.body.received_ns] = float(entry.body.value[0])
+            elif isinstance(entry.body, Gap):
+                gaps.append(entry.body)
+    reader.close()
+    return found, gaps
+
+
+def hurt(rng: random.Random, folder: Path) -> str:
+    """One kind of damage in one segment."""
+    files = sorted(folder.glob("*.seg"))
+    path = rng.choice(files)
+    data = bytearray(path.read_bytes())
+    kind = rng.choice(["flip", "zero", "cut", "tail", "header"])
+    at = rng.randrange(frame.HEADER_SIZE, len(data))
+    if kind == "flip":
+        data[at] ^= 1 << rng.randrange(8)
+    elif kind == "zero":
+        data[at : at + 64] = bytes(len(data[at : at + 64]))
+    elif kind == "cut":
+        del data[at:]
+    elif kind == "tail":
+        path, data = files[-1], bytearray(files[-1].read_bytes()) + frame.SYNC + rng.randbytes(30)
+    else:
+        data[rng.randrange(frame.HEADER_SIZE)] ^= 1
+    path.write_bytes(data)
+    return kind
+
+
+def test_damage_is_confined_and_told(
+    tmp_path: Path, scale: Callable[[int, int], int], figures: Callable[..., None]
+) -> None:
+    """After each damage a start goes on by itself; what is lost lies within one segment, and a gap row says so."""
+    cycles = scale(25, 400)
+    wrong = silent = far = 0
+    slowest = 0.0
+    kinds = set()
+    for cycle in range(cycles):
+        rng = random.Random(cycle)
+        folder = tmp_path / str(cycle)
+        writer, _ = write(folder, range(1, 301))
+        writer.close()
+        firsts = sorted(frame.first_of(path.name) or 0 for path in folder.glob("*.seg"))
+        kind = hurt(rng, folder)
+        kinds.add(kind)
+        before = verify(folder)
+        writer, opened = write(folder, range(301, 311))
+        writer.close()
+        slowest = max(slowest, opened)
+        found, gaps = read(folder)
+        missing = sorted(set(range(1, 311)) - set(found))
+        wrong += sum(number != value for number, value in found.items())
+        silent += bool(missing) and not any(gap.cause is GapCause.JOURNAL_DAMAGED for gap in gaps)
+        if missing:
+            assert before.faults, f"cycle {cycle}: {kind} was not found"
+            # entries number from 1 like the batches
+            part = [first for first in firsts if first <= missing[0]][-1]
+            following = next((first for first in firsts if first > part), 302)
+            far += missing[-1] >= following
+        if kind == "tail":
+            assert not missing
+        else:
+            assert before.faults
+        kept_aside = list((folder / DAMAGED).glob("*")) if (folder / DAMAGED).exists() else []
+        assert verify(folder).faults == [] or kept_aside or missing
+    assert (wrong, silent, far) == (0, 0, 0)
+    assert slowest < 5.0
+    assert len(kinds) == 5
+    figures(
+        "F6 torn and flipped bytes in tail and middle",
+        f"{cycles} journals of 310 entries, one damage each ({', '.join(sorted(kinds))})",
+        lost=0,
+        wrong=wrong,
+        recovery_s=round(slowest, 2),
+        control="without the CRC a flipped bit is read as a value (tests/broker/journal)",
+    )
