@@ -99,8 +99,7 @@ class JournalLog:
             self._recovery = recovery = Recovery(self._disk, self._directory, found, self._now_ns())
             opened = recovery.run()
             self._mark = recovery.mark(opened)
-            mark.write(self._mark_file, self._mark)
-            self._mark_file.sync()
+            mark.write_first(self._mark_file, self._mark)
         except OSError as error:
             self.close()
             raise JournalError(f"{self._directory} cannot be used: {error.strerror or error}") from error

@@ -6,8 +6,8 @@ hold entries that a power loss removes from the journal, and the sequence number
 after each fdatasync the writer notes in ``durable`` how far the segments are safe, and readers go no further. The mark
 itself is never synced while running: it is written *after* the data it speaks of, so whatever version of it reaches
 the disk names data that is there; after a power loss it may be old, never too new, and the writer's next start brings
-it up to date. Two slots in sectors of their own are written in turn, so that a torn write leaves the other. A commit
-thus costs one fdatasync, not two. The file is overwritten in place, because a rename for each commit would cost more
+it up to date. Two slots in sectors of their own are written in turn, so that a torn write leaves the other; a third is
+written at each start only, and synced, for the power loss that tears both. A commit thus costs one fdatasync, not two. The file is overwritten in place, because a rename for each commit would cost more
 than the commit.
 """
 
@@ -26,6 +26,8 @@ from schemas.entries import START, Position
 MARK_FILE: Final = "durable"
 POSITION_FILE: Final = "position.json"
 SLOT: Final = 512
+SLOTS: Final = 3
+SIZE: Final = SLOTS * SLOT
 _MARK: Final = struct.Struct("<4sQQQQQ")
 _CRC: Final = struct.Struct("<I")
 _MAGIC: Final = b"FLDM"
@@ -57,9 +59,9 @@ def pack(mark: Mark) -> bytes:
 
 
 def unpack(raw: bytes) -> Mark | None:
-    """The newer of the two slots that is whole; None if neither is."""
+    """The newest of the slots that are whole; None if none is. A file of two slots is of an earlier version."""
     found: list[Mark] = []
-    for at in (0, SLOT):
+    for at in range(0, SIZE, SLOT):
         part = raw[at : at + _MARK.size + _CRC.size]
         if len(part) == _MARK.size + _CRC.size and part[:4] == _MAGIC:
             (crc,) = _CRC.unpack_from(part, _MARK.size)
@@ -73,6 +75,18 @@ def write(file: DiskFile, mark: Mark) -> None:
     file.write_at(mark.turn % 2 * SLOT, pack(mark))
 
 
+def write_first(file: DiskFile, mark: Mark) -> None:
+    """
+    Write and sync the mark of a start: into the slot whose turn it is, then into the one that is kept for it.
+
+    One after the other, so that a power loss in between leaves one of them. Raises OSError.
+    """
+    write(file, mark)
+    file.sync()
+    file.write_at(2 * SLOT, pack(mark))
+    file.sync()
+
+
 def open_for_writing(disk: Disk, directory: Path) -> tuple[DiskFile, Mark | None]:
     """The mark's file, made if need be, and what it says. Raises OSError."""
     path = directory / MARK_FILE
@@ -80,12 +94,10 @@ def open_for_writing(disk: Disk, directory: Path) -> tuple[DiskFile, Mark | None
         file = disk.open(path)
     except FileNotFoundError:
         file = disk.create(path)
-    found = unpack(file.read_at(0, 2 * SLOT))
-    if file.size() != 2 * SLOT:
-        file.truncate(0)
-        file.append(bytes(2 * SLOT))
-        if found is not None:
-            write(file, found)
+    found = unpack(file.read_at(0, SIZE))
+    if file.size() != SIZE:
+        file.truncate(min(file.size(), SIZE))
+        file.append(bytes(SIZE - file.size()))
         file.sync()
         disk.sync_folder(directory)
     return file, found

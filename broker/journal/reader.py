@@ -105,7 +105,7 @@ class JournalFiles:
         except FileNotFoundError:
             return
         try:
-            found = mark.unpack(file.read_at(0, 2 * mark.SLOT))
+            found = mark.unpack(file.read_at(0, mark.SIZE))
         finally:
             file.close()
         if found is None:

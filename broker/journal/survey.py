@@ -100,7 +100,7 @@ class Survey:
         except FileNotFoundError:
             return None
         try:
-            return mark.unpack(file.read_at(0, 2 * mark.SLOT))
+            return mark.unpack(file.read_at(0, mark.SIZE))
         finally:
             file.close()
 

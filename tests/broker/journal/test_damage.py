@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.journal import JournalFiles, JournalOptions, JournalWriter, frame
+from broker.journal import JournalFiles, JournalOptions, JournalWriter, frame, mark
 from schemas.entries import START, Entry, MapInForce, Tick
 from schemas.errors import JournalError
 from schemas.samples import Gap, GapCause, SampleBatch
@@ -153,6 +153,25 @@ def test_damage_before_the_mark_is_no_torn_tail(tmp_path: Path, small: JournalOp
     found = entries(tmp_path)
     assert numbers(found) == [0, 1]
     assert [gap.cause for gap in gaps(found)] == [GapCause.JOURNAL_DAMAGED]
+
+
+def test_a_power_loss_that_tears_both_slots_of_the_mark(
+    tmp_path: Path, small: JournalOptions, batch: MakeBatch
+) -> None:
+    """The mark of the start is kept apart: no new epoch, no gap; and a file of an earlier version has no such slot."""
+    fill(tmp_path, small, batch, range(20))
+    path = tmp_path / mark.MARK_FILE
+    path.write_bytes(bytes(2 * mark.SLOT) + path.read_bytes()[2 * mark.SLOT :])
+
+    fill(tmp_path, small, batch, range(20, 25))
+
+    found = entries(tmp_path)
+    assert (numbers(found), gaps(found)) == (list(range(25)), [])
+    assert len({entry.epoch for entry in found}) == 1
+    path.write_bytes(path.read_bytes()[: 2 * mark.SLOT])
+    fill(tmp_path, small, batch, range(25, 30))
+    assert path.stat().st_size == mark.SIZE
+    assert len({entry.epoch for entry in entries(tmp_path)}) == 1
 
 
 def test_lost_mark_begins_an_epoch(tmp_path: Path, small: JournalOptions, batch: MakeBatch) -> None:
