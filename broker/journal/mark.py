@@ -3,12 +3,13 @@ The durable mark and core's published position: two small files beside the segme
 
 **Why a mark.** What stands in a segment file may still be in memory only; a reader that handed it out would let SQL
 hold entries that a power loss removes from the journal, and the sequence numbers would be given again to others. So
-after each fdatasync the writer notes in ``durable`` how far the segments are safe, and readers go no further. The mark
-itself is never synced while running: it is written *after* the data it speaks of, so whatever version of it reaches
-the disk names data that is there; after a power loss it may be old, never too new, and the writer's next start brings
-it up to date. Two slots in sectors of their own are written in turn, so that a torn write leaves the other; a third is
-written at each start only, and synced, for the power loss that tears both. A commit thus costs one fdatasync, not two. The file is overwritten in place, because a rename for each commit would cost more
-than the commit.
+after each fdatasync the writer notes in ``durable`` how far the segments are safe, and readers go no further. The
+mark itself is never synced while running: it is written *after* the data it speaks of, so whatever version of it
+reaches the disk names data that is there; after a power loss it may be old, never too new, and the writer's next
+start brings it up to date. Two slots in sectors of their own are written in turn, so that a torn write leaves the
+other; a third is written at each start only, and synced, for the power loss that tears both. A commit thus costs one
+fdatasync, not two. The file is overwritten in place, because a rename for each commit would cost more than the
+commit.
 """
 
 from __future__ import annotations
