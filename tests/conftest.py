@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fault_table import figures, scale
+
+__all__ = ["figures", "scale"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Where Debian puts programs that are not on the path of every user.
