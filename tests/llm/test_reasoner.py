@@ -192,16 +192,15 @@ async def test_deadline_of_milliseconds_gives_rules(reasoner, tiny_gguf: Path, b
 
 async def test_stuck_worker_is_killed_and_comes_back(reasoner, tiny_gguf: Path, bearing: Evidence, eventually) -> None:
     """A worker that does not answer is killed at the deadline; the next one answers."""
-    one = await reasoner(model=str(tiny_gguf), deadline="1500ms")
+    one = await reasoner(model=str(tiny_gguf), deadline="4s")
     await eventually(lambda: one.worker_pid is not None)
     stuck = psutil.Process(one.worker_pid)
     stuck.suspend()
     done = await ask(one, bearing)
     assert done.origin == "rules"
-    assert "deadline of 1.5 s" in done.provenance.fallback_reason
+    assert "deadline of 4 s" in done.provenance.fallback_reason
     await eventually(lambda: not stuck.is_running() or stuck.status() == psutil.STATUS_ZOMBIE)
-    await eventually(lambda: one.worker_pid is not None)
-    assert one.worker_pid != stuck.pid
+    await eventually(lambda: one.worker_pid not in (None, stuck.pid))
     check_valid(bearing, await ask(one, bearing))
     assert one.state.crashes == 1
 
