@@ -15,9 +15,10 @@ import pytest
 from pydantic import ValidationError
 
 from llm.client import MAX_WAITING, ReasonerOptions
-from llm.messages import Setup, frame, from_worker
+from llm.messages import HEADER, Failure, Setup, frame, from_worker
 from llm.process import environment
 from schemas.annotation import UNKNOWN, Annotation, citations, uncited_digits
+from schemas.errors import WorkerError
 from schemas.evidence import Evidence
 
 pytestmark = pytest.mark.model
@@ -333,3 +334,10 @@ def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
     """Unknown keys and impossible values are errors."""
     with pytest.raises(ValidationError):
         ReasonerOptions.model_validate(wrong)
+
+
+def test_a_message_that_is_not_text_is_refused_like_any_other() -> None:
+    """Bytes that are not UTF-8 where text belongs raise WorkerError, which costs the worker and not the client."""
+    good = frame(Failure(1, "reason"))[HEADER.size :]
+    with pytest.raises(WorkerError):
+        from_worker(good.replace(b"reason", b"re\xff\xfeon"))
