@@ -96,6 +96,16 @@ class _Snapshot(Collector):
         yield from told
         if status is not None:
             yield from _measured(self._services.config.data_dir / METRICS_FILE, {family.name for family in told})
+        ahead = GaugeMetricFamily(
+            "fairlead_source_clock_ahead_seconds", "A device clock against ours; negative: behind.", labels=["source"]
+        )
+        suspect = GaugeMetricFamily(
+            "fairlead_source_clock_suspect", "1 while it is off by more than normalize.skew_warn.", labels=["source"]
+        )
+        for source, skew in self._services.writer.skews.items():
+            ahead.add_metric([source], skew.ahead_ns / 1e9)
+            suspect.add_metric([source], float(skew.beyond_limit))
+        yield from (ahead, suspect)
         state = self._services.reasoner.state
         llm = CounterMetricFamily("fairlead_llm_requests", "Annotations by outcome.", labels=["outcome"])
         llm.add_metric(["model"], float(state.answered))

@@ -15,7 +15,7 @@ from schemas.documents import rfc3339
 from tests.broker.api.core import P101, TOKEN, Core, S, bearing_wear
 
 
-def _write_status(core: Core, age_s: float = 0.0) -> None:
+def _write_status(core: Core, age_s: float = 0.0, steps: tuple[str, ...] = ()) -> None:
     """``acquire.json`` as acquire writes it."""
     source = {
         "state": "failing",
@@ -37,6 +37,7 @@ def _write_status(core: Core, age_s: float = 0.0) -> None:
         "refusing": "",
         "bytes_per_s": 10.0,
         "capacity_h": 71.5,
+        "steps": list(steps),
     }
     at = rfc3339(time.time_ns() - int(age_s * 1e9))
     body = {"pid": 1, "at": at, "started": at, "journal": journal, "sources": {"pumps": source}}
@@ -73,6 +74,29 @@ def test_unready_while_the_store_refuses(core: Core) -> None:
         "store: disk is full",
         "the store's migrations are not current; run fairlead db upgrade",
     ]
+
+
+def test_degraded_while_the_disk_fills(core: Core) -> None:
+    """Each step that costs somebody something is said; the core stays ready, derived work waits."""
+    _write_status(core)
+    assert core.client.get("/readyz").json()["degraded"] == []
+    assert not core.services.derived_work_waits()
+
+    _write_status(core, steps=("derived", "expire", "stop_ack", "reserve"))
+    answer = core.client.get("/readyz")
+
+    assert answer.status_code == 200
+    assert [text.split(":")[1].split(",")[0] for text in answer.json()["degraded"]] == [
+        " core is far behind",
+        " samples are not accepted",
+        " the disk is full",
+    ]
+    assert any("journal.keep" in note for note in answer.json()["notes"])
+    assert core.services.derived_work_waits()
+    refused = core.as_role("integrator").post("/api/v1/replays", json={"from_ns": "1"})
+    assert (refused.status_code, "core is behind" in refused.text) == (409, True)
+    _write_status(core, age_s=60, steps=("derived",))
+    assert not core.services.derived_work_waits()
 
 
 def test_metrics_parse_and_name_no_tag(core: Core) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.journal import JournalFiles
-from schemas.entries import Position
+from broker.journal import JournalFiles, JournalOptions, JournalWriter
+from schemas.entries import Notice, Position, Tick
 from schemas.samples import SampleBatch
 from tests.broker.core import stream
 
@@ -190,3 +190,23 @@ def test_damaged_stage_state_does_not_stop_the_core(journal_dir: Path, tmp_path:
         while fresh.run_once():
             pass
     assert len(stream.dump(tmp_path)["records"]) == 120 * 5 * len(stream.SIGNALS)
+
+
+def test_notices_of_acquire_are_in_the_audit_once(tmp_path: Path) -> None:
+    """With the time of the journal, however often the stages are restored."""
+    writer = JournalWriter(tmp_path / "journal", JournalOptions())
+    writer.open()
+    writer.append(Notice("clock_jumped", "this host's clock moved by +3600.000 s")).result(10)
+    writer.append(Tick()).result(10)
+    writer.close()
+    with closing(stream.open_store(tmp_path / "s")) as store, closing(JournalFiles(tmp_path / "journal")) as files:
+        for _ in range(3):
+            pipeline = stream.make_pipeline(store, files)
+            pipeline.restore()
+            while pipeline.run_once():
+                pass
+        rows = store.reader().audit()
+        (entry, _) = JournalFiles(tmp_path / "journal").read(Position(0, 0))
+        fault = store.reader().verify_audit()
+    assert [(row.actor, row.action, row.at_ns) for row in rows] == [("acquire", "clock_jumped", entry.wall_ns)]
+    assert fault is None
