@@ -96,6 +96,9 @@ class _Snapshot(Collector):
         yield from told
         if status is not None:
             yield from _measured(self._services.config.data_dir / METRICS_FILE, {family.name for family in told})
+        if status is not None and status.journal.epoch == self._services.writer.position.epoch:
+            pending = max(0, status.journal.seq - self._services.writer.position.seq)
+            yield GaugeMetricFamily("fairlead_pending_entries", "Journal entries that are not in SQL.", pending)
         ahead = GaugeMetricFamily(
             "fairlead_source_clock_ahead_seconds", "A device clock against ours; negative: behind.", labels=["source"]
         )

@@ -41,6 +41,8 @@ class JournalStatus(msgspec.Struct, frozen=True):
     unread_bytes: int = 0
     reserve_bytes: int = 0
     steps: tuple[str, ...] = ()
+    epoch: int = 0
+    seq: int = 0
 
 
 class AcquireStatus(msgspec.Struct, frozen=True):

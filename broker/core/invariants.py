@@ -25,7 +25,7 @@ class Invariants:
     Follows the entries of one run of the pipeline, in order.
 
     ``seq``: sequence numbers of an epoch rise by one, or a gap of every source stands for those that are gone.
-    ``rows``: of each batch, every row is stored, known already, held back by the deadband, or in quarantine.
+    ``rows``: of each bundle, every row is stored, known already, held back by the deadband, or in quarantine.
     ``gaps``: a polled source that said nothing for longer than its tags allow has a gap row for it.
     """
 
@@ -57,13 +57,13 @@ class Invariants:
         elif (isinstance(body, SampleBatch) and body.origin is Origin.LIVE) or isinstance(body, Reject):
             self._heard(body.source, body.received_ns)
 
-    def rows(self, entry: Entry, received: int, became: Counter[str]) -> None:
-        """What became of the *received* rows of a batch."""
+    def rows(self, last: Entry, received: int, became: Counter[str]) -> None:
+        """What became of the *received* rows of a committed bundle whose last entry is *last*."""
         for outcome, count in became.items():
             if count:
                 events.rows_became(outcome, count)
         if received != became.total():
-            text = f"entry {entry.seq} has {received} rows, {became.total()} are accounted for: {dict(became)}"
+            text = f"up to entry {last.seq} came {received} rows, {became.total()} are accounted for: {dict(became)}"
             events.invariant_violated("rows", text)
 
     def _gap(self, gap: Gap) -> None:

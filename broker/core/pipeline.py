@@ -66,6 +66,7 @@ class Pipeline:
         self._unmapped: dict[str, Gap] = {}
         self._refused: dict[Position, str] = {}
         self._invariants = Invariants()
+        self._rows = 0  # of the current bundle
         self.at: Entry | None = None
         self._read_to = Position(0, 0)
         self._saved_ns = 0
@@ -154,15 +155,18 @@ class Pipeline:
         if not entries:
             return 0
         restart: Position | None = None
+        self._rows = 0
         with self._store.transaction() as tx:
             for entry in entries:
                 self._step(entry, tx)
                 self._read_to = entry.position
+            became = tx.tally
             tx.set_position(self._read_to)
             if entries[-1].wall_ns - self._saved_ns >= SAVE_EVERY_NS or entries[-1].wall_ns < self._saved_ns:
                 self._saved_ns = entries[-1].wall_ns
                 self._save(tx)
                 restart = self._read_to
+        self._invariants.rows(entries[-1], self._rows, became)
         if restart is not None:
             self._journal.done(restart)
         events.bundle_committed(len(entries), (self._now_ns() - entries[-1].wall_ns) / 1e9)
@@ -243,9 +247,8 @@ class Pipeline:
         if tx is not None:
             if halted is not None:
                 tx.gap(replace(halted, to_ns=batch.received_ns), entry.position)
-            before = tx.tally.copy()
             tx.records(records)
-            self._invariants.rows(entry, len(records), tx.tally - before)
+            self._rows += len(records)
         self._anomalies(self._detection.records(records), tx, entry)
 
     def _anomalies(self, anomalies: Sequence[Anomaly], tx: Transaction | None, entry: Entry) -> None:

@@ -186,7 +186,8 @@ class Replay:
                 f"removed again; begin later than {rfc3339(newest_ns - self._keep_ns)}"
             )
         held = [s for s in survey.segments if s.may_hold(request.from_ns - WARM_UP_NS, request.to_ns)]
-        assert held, "the span lies within the journal's"
+        if not held:
+            raise Refused(f"no segment of the journal can be read in the span; {available}")
         first, last = held[0], held[-1]
         assert first.header is not None
         assert last.header is not None

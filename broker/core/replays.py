@@ -10,7 +10,7 @@ from broker import events
 from broker.core.replay import Replay, ReplayRequest
 from broker.core.writer import Command, Writer
 from broker.store import Store
-from schemas.errors import FairleadError, Refused
+from schemas.errors import FairleadError, Refused, StoreError
 
 if TYPE_CHECKING:
     from broker.config.model import Config
@@ -41,9 +41,12 @@ class ReplayService:
 
         Raises:
             Refused: another replay runs, or this one cannot be.
+            StoreError: the store cannot be written now.
         """
         if self._waits():
             raise Refused("the journal fills because core is behind; replay when it has caught up")
+        if self._writer.error:
+            raise StoreError(f"the store cannot be written now: {self._writer.error}")
         if not self._busy.acquire(blocking=False):
             raise Refused("another replay runs; wait for its end")
         try:
