@@ -34,6 +34,7 @@ class Channel(asyncio.Protocol):
         usable: whether another question may be asked here.
         transaction: the last id used; a new channel goes on from there, so that no reply owed to an old one fits.
         overdue: whether it was closed because a reply did not come.
+        proven: whether any reply ever came.
     """
 
     def __init__(
@@ -45,14 +46,18 @@ class Channel(asyncio.Protocol):
         transaction: int,
         now_ns: Clock,
         counters: Counter[str],
+        *,
+        helper: bool = False,
     ) -> None:
         self.usable = False
         self.overdue = False
+        self.proven = False
         self.transaction = transaction
         self._framing = framing
         self._depth = depth
         self._timeout_s = timeout_s
         self._pause_s = pause_s
+        self._helper = helper
         self._now_ns = now_ns
         self._counters = counters
         self._loop = asyncio.get_running_loop()
@@ -78,12 +83,17 @@ class Channel(asyncio.Protocol):
         self.usable = True
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        """The socket is gone; what was under way is asked once more elsewhere, and fails the second time."""
+        """
+        The socket is gone; what was under way is asked once more elsewhere, and fails the second time. A helper that
+        never got a reply says nothing of the blocks: many devices take a connection too many and cut it at once.
+        """
         self.usable = False
         self._stop_timers()
         asked, self._asked = list(self._asked.values()), {}
         exchange = self._exchange
-        if exchange is not None and asked:
+        if exchange is not None and self._helper and not self.proven:
+            exchange.back([index for index, _ in asked])
+        elif exchange is not None and asked:
             self._counters["closed_by_peer"] += 1
             exchange.back([index for index, _ in asked[1:]])
             if not exchange.once_more(asked[0][0]):
@@ -232,6 +242,7 @@ class Channel(asyncio.Protocol):
         return reply.size
 
     def _keep(self, index: int, reply: Reply, arrived_ns: int) -> None:
+        self.proven = True
         if self._exchange is None:
             if self._single is not None and not self._single.done():
                 self._single.set_result(reply)

@@ -163,6 +163,8 @@ class Link:
             await channel.run(exchange)
             if not channel.usable:
                 self._drop(number)
+                if number and not channel.proven:
+                    raise NotConnected("the device cut a connection beyond those it takes")
 
     async def _channel(self, number: int) -> Channel:
         channel = self._channels[number]
@@ -184,6 +186,7 @@ class Link:
             self._transaction,
             self._now_ns,
             self._counters,
+            helper=number > 0,
         )
         peer = f"{self._host}:{self._port}"
         try:
