@@ -148,7 +148,7 @@ class ModbusAdapter:
         current = self._plan(periods)
         try:
             answers = await self._poller.poll(current.blocks, current.refused, now_s)
-            await self._warden.verify(self._link, self._units.answered_now, self._units.given_up)
+            await self._warden.verify(self._link, self._units.answered_now, self._units.missed_now)
         except NotConnected as error:
             self._connected, self._broken = False, error
             raise

@@ -31,6 +31,7 @@ class Units:
         reason: what went wrong last.
         degraded: unit to the time of its next try.
         answered_now: units that replied in this poll.
+        missed_now: units that owe a reply of this poll, or were not asked.
     """
 
     def __init__(self, fail_after: int, degrade_after: int, pause_s: float, counters: Counter[str]) -> None:
@@ -45,6 +46,7 @@ class Units:
         self._failures: Counter[int] = Counter()
         self._empty_polls: Counter[int] = Counter()
         self.answered_now: set[int] = set()
+        self.missed_now: set[int] = set()
 
     def restart(self) -> None:
         """Forget everything, as after a connect."""
@@ -58,10 +60,12 @@ class Units:
         self.heard = False
         self.reason = ""
         self.answered_now.clear()
+        self.missed_now.clear()
         self.given_up.clear()
         for unit, until_s in self.degraded.items():
             if now_s < until_s:
                 self.given_up[unit] = status.BAD_NO_COMMUNICATION
+                self.missed_now.add(unit)
             else:
                 self._failures[unit] = self._fail_after - _PROBES
 
@@ -83,6 +87,7 @@ class Units:
 
     def _count(self, unit: int, condition: int, reason: str) -> None:
         self._failures[unit] += 1
+        self.missed_now.add(unit)
         self.reason = reason
         if self._failures[unit] >= self._fail_after:
             self.given_up[unit] = condition

@@ -61,3 +61,30 @@ async def scripted(script: Script) -> AsyncIterator[int]:
             writer.transport.abort()
         await asyncio.gather(*running.values())
         await server.wait_closed()
+
+
+@asynccontextmanager
+async def bytes_server(size: int, reply: Callable[[bytes], list[bytes]]) -> AsyncIterator[int]:
+    """A server of any framing: each *size* bytes are answered with the pieces that *reply* gives; gives its port."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            while True:
+                for piece in reply(await reader.readexactly(size)):
+                    writer.write(piece)
+                    await writer.drain()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
