@@ -36,7 +36,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One request; it begins with its first item, and every item lies wholly in it."""
+    """One request; every item lies wholly in it."""
 
     unit: int
     function: int
@@ -53,11 +53,18 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may ask: registers, coils, and how many unwanted registers (16 coils each) to read over."""
+    """
+    What one request may ask: registers, coils, and how many unwanted registers (16 coils each) to read over.
+
+    ``alone``: every item gets a block of its own. ``coils_from_zero``: blocks of coils begin at address 0 where the
+    limit lets them reach so far.
+    """
 
     registers: int = 125
     bits: int = 2000
     max_gap: int = 8
+    alone: bool = False
+    coils_from_zero: bool = False
 
     def of(self, function: int) -> tuple[int, int]:
         """Largest count and largest gap for a function code."""
@@ -67,7 +74,7 @@ class Limits:
 @dataclass(slots=True)
 class Learnt:
     """
-    What the device refused during this connection.
+    What the device refused; it outlives connections, and restarts by ``adapters/modbus/memory.py``.
 
     Attributes:
         refused: items that were refused alone, and the time of the next try.
@@ -102,7 +109,7 @@ class Learnt:
         self.version += 1
 
     def forget(self) -> None:
-        """Begin anew, as after a connect."""
+        """Begin anew, as with another device."""
         self.refused.clear()
         self.cuts.clear()
         self.version += 1
@@ -126,11 +133,19 @@ def plan(items: Iterable[Item], limits: Limits, learnt: Learnt | None = None) ->
             end = max(end, item.end)
             continue
         if group:
-            blocks.append(Block.over(tuple(group)))
+            blocks.append(_block(tuple(group), limits))
         group, end = [item], item.end
     if group:
-        blocks.append(Block.over(tuple(group)))
+        blocks.append(_block(tuple(group), limits))
     return blocks
+
+
+def _block(items: tuple[Item, ...], limits: Limits) -> Block:
+    block = Block.over(items)
+    end = block.address + block.count
+    if limits.coils_from_zero and block.function <= 2 and end <= limits.bits:
+        return Block(block.unit, block.function, 0, end, items)
+    return block
 
 
 def _joins(
@@ -141,7 +156,7 @@ def _joins(
     cuts: set[tuple[int, int, int]],
     holes: set[tuple[int, int, int]],
 ) -> bool:
-    if item.table != group[0].table:
+    if limits.alone or item.table != group[0].table:
         return False
     most, gap = limits.of(item.function)
     if item.address - end > gap or max(end, item.end) - group[0].address > most:

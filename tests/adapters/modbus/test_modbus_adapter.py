@@ -102,7 +102,10 @@ async def test_values_follow_the_server(make_tag: MakeTag, make_adapter: MakeAda
 
 
 async def test_refused_addresses_are_bad_alone(make_tag: MakeTag, make_adapter: MakeAdapter, take: Take) -> None:
-    """Exception 2 on a block is narrowed down: only the addresses that do not exist are bad, and are remembered."""
+    """
+    Exception 2 on a block is narrowed down: only the addresses that do not exist are bad, and they are remembered over
+    connections and over restarts.
+    """
     names = [f"r{i}" for i in range(40)]
     missing = {7, 8, 31}
     points = [RegisterPoint(n, "holding", i, "uint16") for i, n in enumerate(names) if i not in missing]
@@ -125,9 +128,14 @@ async def test_refused_addresses_are_bad_alone(make_tag: MakeTag, make_adapter: 
         assert costs[0] > costs[1] == costs[2] == 3
         assert adapter.counters["refused_items"] == 3
         assert adapter.facts["refused"] == "HR32, HR8, HR9"
-        await adapter.connect()
-        await take(adapter)
-        assert adapter.counters["refused_items"] == 6
+        for again in (adapter, make_adapter(server.port, [make_tag(i, f"HR{i + 1}") for i in range(40)])):
+            await again.connect()
+            before = words(server, 3)
+            batch = await take(again)
+            assert (batch.status == status.BAD_CONFIGURATION_ERROR).sum() == 3
+            assert words(server, 3) - before <= 4  # one of the refused is tried after a start
+        assert adapter.counters["refused_items"] == 3
+        assert again.counters["refused_items"] == 0
 
 
 async def test_an_illegal_hole_is_learnt(make_tag: MakeTag, make_adapter: MakeAdapter, take: Take) -> None:
