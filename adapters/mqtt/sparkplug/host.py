@@ -135,7 +135,6 @@ class Host:
         else:
             self._process(node, item, rows, now_s)
         self._drain(node, rows, now_s)
-        node.last_ns = message.arrival_ns
         return True
 
     def expire(self, rows: Rows, now_s: float) -> None:
@@ -179,8 +178,7 @@ class Host:
         if missing > 0 and node.state.alive:
             self._counters["sequence_gaps"] += 1
             detail = f"{node.edge}: {missing} messages before seq {item.payload.seq} did not come"
-            from_ns = node.last_ns or item.message.arrival_ns
-            self._gap(node.tags(), from_ns, item.message.arrival_ns, detail)
+            self._gap(node.tags(), node.last_ns, item.message.arrival_ns, detail)
             self._need_rebirth(node, detail, now_s)
         elif missing < 0:
             self._counters["out_of_sequence"] += 1
@@ -196,6 +194,7 @@ class Host:
         node.order.waiting = behind
         node.order.restart(item.payload.seq)
         self._counters["births"] += 1
+        node.last_ns = item.message.arrival_ns
         node.state = births.Node(True, _bdseq(item), {"": Device.born(item.payload.metrics)})
         node.birth_came()
         self._read(node, item, rows, now_s)
@@ -228,6 +227,7 @@ class Host:
 
     def _process(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
         topic = item.topic
+        node.last_ns = item.message.arrival_ns
         if topic.kind == "DBIRTH" and node.state.alive:
             self._counters["births"] += 1
             node.state.devices[topic.device] = Device.born(item.payload.metrics)
