@@ -28,8 +28,8 @@ class Metric:
     """
     One metric to send; what is None is left out.
 
-    ``value`` None is sent as a null. ``timestamp`` is epoch ms, ``quality`` the property of that name. Not ``typed``: the
-    datatype only chooses the field of the value, and is left to the birth.
+    ``value`` None is sent as a null. ``timestamp`` is epoch ms, ``quality`` the property of that name. Not ``typed``:
+    the datatype only chooses the field of the value, and is left to the birth.
     """
 
     name: str | None

@@ -42,7 +42,7 @@ def _run(numbers: list[int], wait: int) -> tuple[list[int], int, int]:
 
 @given(st.integers(1, 700), st.integers(0, 20), st.randoms(use_true_random=False))
 def test_a_shuffle_within_the_wait_is_undone(count: int, reach: int, chance: random.Random) -> None:
-    """Two messages are apart by twice their displacement at most: within the wait they come out in order, over the wrap of the numbers, none missing."""
+    """Displaced by less than half the wait, messages come out in order, over the wrap of the numbers, none missing."""
     numbers = sorted(range(count), key=lambda n: n + chance.uniform(0, reach))
 
     assert _run(numbers, wait=2 * reach + 2) == (list(range(count)), 0, 0)
