@@ -6,7 +6,7 @@ import threading
 from collections import Counter, deque
 from typing import Final, NamedTuple
 
-from adapters.mqtt.decode import Message
+from adapters.mqtt.message import Message
 
 _LIMIT_BYTES: Final = 64 * 1024 * 1024
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from adapters.base import AdapterContext
 from adapters.mqtt import MqttOptions
-from adapters.mqtt.decode import Decoder, Message, getter
+from adapters.mqtt.decode import Decoder
+from adapters.mqtt.message import Message
+from adapters.mqtt.paths import getter
 from adapters.values import too_deep
 from schemas import status
 from schemas.samples import Origin, Reject, Sample

@@ -6,8 +6,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from adapters.mqtt.decode import Message
 from adapters.mqtt.inbox import Dropped, Inbox
+from adapters.mqtt.message import Message
 
 
 def _message(number: int, qos: int, size: int = 1) -> Message:
