@@ -152,7 +152,7 @@ class Pipeline:
         if not entries:
             return 0
         restart: Position | None = None
-        with self._store.transaction() as tx:
+        with self._store.transaction(later=True) as tx:
             for entry in entries:
                 self._step(entry, tx)
                 self._read_to = entry.position
@@ -166,9 +166,15 @@ class Pipeline:
         events.bundle_committed(len(entries), (self._now_ns() - entries[-1].wall_ns) / 1e9)
         return len(entries)
 
+    def settle(self) -> None:
+        """Bring the roll-ups up to the records; ticks do it, and this where none comes for a while."""
+        with self._store.transaction() as tx:
+            tx.roll_up()
+
     def save(self) -> None:
         """Save the stages where they stand; called at a clean stop, so that a restart has nothing to repeat."""
         with self._store.transaction() as tx:
+            tx.roll_up()
             self._save(tx)
         self._journal.done(self._read_to)
 
@@ -206,6 +212,8 @@ class Pipeline:
         elif isinstance(body, SampleBatch):
             self._samples(entry, body, tx)
         elif isinstance(body, Tick):
+            if tx is not None:
+                tx.roll_up()
             self._anomalies(self._detection.tick(entry.wall_ns), tx, entry)
         elif isinstance(body, MapInForce):
             if body.revision != self._maps[-1].revision:

@@ -24,6 +24,8 @@ POLL_S: Final = 0.02
 #: Waiting time after the store refused a bundle, doubling up to the limit.
 RETRY_S: Final = 0.5
 RETRY_MAX_S: Final = 10.0
+#: Roll-ups follow the last record after so long where no tick comes, because acquire is down.
+SETTLE_S: Final = 2.0
 MAINTAIN_EVERY_S: Final = 30.0
 MAX_COMMANDS: Final = 1000
 ALIVE_S: Final = 30.0
@@ -126,6 +128,7 @@ class Writer:
 
     def _loop(self, pipeline: Pipeline) -> None:
         maintain_at = time.monotonic() + MAINTAIN_EVERY_S
+        settle_at: float | None = None
         while True:
             self.beat_s = time.monotonic()
             self._run_commands(block=False)
@@ -135,6 +138,7 @@ class Writer:
                 self._store.maintain(pipeline.wall_ns)
                 maintain_at = time.monotonic() + MAINTAIN_EVERY_S
             if done:
+                settle_at = self.beat_s + SETTLE_S
                 self.error = ""
                 self.position = pipeline.position
                 self.skews = pipeline.skews()
@@ -144,6 +148,9 @@ class Writer:
                 pipeline.save()
                 return
             else:
+                if settle_at is not None and self.beat_s >= settle_at:
+                    settle_at = None
+                    pipeline.settle()
                 self._run_commands(block=True)
 
     def _run_commands(self, *, block: bool) -> None:
