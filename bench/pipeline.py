@@ -168,6 +168,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     places = [
         (LiveReader, "read", "journal read"),
         (Normalizer, "step", "normalizer"),
+        (Normalizer, "join", "normalizer"),
         (Detection, "records", "detectors"),
         (Detection, "tick", "tick"),
         (transaction.Transaction, "records", "insert"),

@@ -29,8 +29,8 @@ SETTLE_S: Final = 2.0
 MAINTAIN_EVERY_S: Final = 30.0
 MAX_COMMANDS: Final = 1000
 ALIVE_S: Final = 30.0
-#: Entries at which a stage may fail before the process gives up: a fault of the program, not of the data.
-MAX_FAILURES: Final = 20
+#: Failures of a stage before the process gives up: a fault of the program, not of the data. An entry may cost two.
+MAX_FAILURES: Final = 40
 
 
 class Writer:
@@ -101,9 +101,11 @@ class Writer:
 
     def _repeat(self) -> None:
         wait_s, failed, poison = RETRY_S, 0, None
+        careful_to = Position(0, 0)
         while True:
             self.beat_s = time.monotonic()
             pipeline = self._make_pipeline()
+            pipeline.careful_to = careful_to
             try:
                 pipeline.restore()
                 if poison is not None:
@@ -121,6 +123,10 @@ class Writer:
                 failed += 1
                 if pipeline.at is None or failed > MAX_FAILURES:
                     raise
+                if pipeline.at.position > careful_to:
+                    # one of several taken together: they go one by one now, so that it shows which
+                    careful_to = pipeline.bundle_end
+                    continue
                 poison = (pipeline.at, repr(error))
                 events.entry_refused(*pipeline.at.position, repr(error))
             else:

@@ -115,7 +115,7 @@ def columns_of(batch: RecordBatch, numbering: NDArray[np.int64]) -> Columns:
         batch.flags[row].astype(np.int64),
         None if batch.server_ns is None else batch.server_ns[row],
         batch.fingerprint[row],
-        np.full(len(row), batch.received_ns, np.int64),
+        batch.received()[row],
     )
     if batch.exact:
         place = {int(r): i for i, r in enumerate(row)}

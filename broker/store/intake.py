@@ -19,13 +19,13 @@ from broker.store.columns import Columns, columns_of
 from broker.store.insert import insert_rows, new_rows
 from broker.store.memory import Memory, numbering_of
 from broker.store.rollups import Inserted
-from schemas.records import RecordBatch
+from schemas.records import Piece, RecordBatch
 
 #: So many rows are inserted without waiting for the end of the transaction.
 ENOUGH: Final = 20_000
 
-#: (batch, row in it, tag_id, reason): called for each row that SQL refuses, in their order.
-Refuse = Callable[[RecordBatch, int, int, str], None]
+#: (batch, piece, row in the batch, tag_id, reason): called for each row that SQL refuses, in their order.
+Refuse = Callable[[RecordBatch, Piece, int, int, str], None]
 
 
 class Intake:
@@ -78,11 +78,17 @@ class Intake:
             self._memory.pending.append(
                 Inserted(seq, stored.source_ns, stored.tag_id, stored.value, stored.status, self._revision)
             )
-        counts = np.bincount(np.searchsorted(first_rows, stored.row, side="right") - 1, minlength=len(batches))
-        for batch, count in zip(batches, counts.tolist(), strict=True):
-            before, _ = self.sources.get(batch.source, (0, 0))
-            self.sources[batch.source] = (before + count, batch.received_ns)
+        owners = [
+            (first + piece.first, first, batch, piece)
+            for first, batch in zip(first_rows, batches, strict=False)
+            for piece in batch.parts()
+        ]
+        begins = [owner[0] for owner in owners]
+        counts = np.diff(np.searchsorted(stored.row, [*begins, first_rows[-1]])).tolist()
+        for (_, _, _, piece), count in zip(owners, counts, strict=True):
+            before, _ = self.sources.get(piece.source, (0, 0))
+            self.sources[piece.source] = (before + count, piece.received_ns)
         tags = dict(zip(columns.row.tolist(), columns.tag_id.tolist(), strict=True)) if outcome.refused else {}
         for row, reason in sorted(outcome.refused.items()):
-            place = bisect_right(first_rows, row) - 1
-            self._refuse(batches[place], row - first_rows[place], tags[row], reason)
+            _, first, batch, piece = owners[bisect_right(begins, row) - 1]
+            self._refuse(batch, piece, row - first, tags[row], reason)

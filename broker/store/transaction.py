@@ -20,7 +20,7 @@ from schemas.anomaly import Anomaly
 from schemas.documents import Document
 from schemas.entries import Link, Position
 from schemas.evidence import Evidence
-from schemas.records import RecordBatch
+from schemas.records import Piece, RecordBatch
 from schemas.samples import Gap, Reject
 from schemas.tagmap import Equipment, TagMap
 
@@ -91,7 +91,7 @@ class Transaction:
         """
         self._intake.add(batch, revision)
 
-    def _quarantine(self, batch: RecordBatch, row: int, tag_id: int, reason: str) -> None:
+    def _quarantine(self, batch: RecordBatch, piece: Piece, row: int, tag_id: int, reason: str) -> None:
         tags = tables.tags
         path = self._connection.execute(sa.select(tags.c.path).where(tags.c.tag_id == tag_id)).scalar_one()
         item = batch.exact.get(row)
@@ -104,7 +104,7 @@ class Transaction:
                 "value": value.encode("utf-8", "backslashreplace").decode(),
             }
         )
-        self._reject(Reject(batch.source, path, reason, raw, batch.received_ns), batch.position)
+        self._reject(Reject(piece.source, path, reason, raw, piece.received_ns), piece.position)
 
     def gap(self, gap: Gap, position: Position) -> None:
         """Store a gap, or close the open one that it repeats."""
