@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from broker.store import tables
+from broker.store import bulk, tables
 from broker.store.rollups import Inserted, Level, joined, levels
 from schemas.tagmap import TagMap
 
@@ -124,8 +124,7 @@ class Memory:
 
     def flush(self, connection: sa.Connection) -> None:
         """Write the counters that changed."""
-        for name in sorted(self.dirty):
-            upsert(connection, tables.counters, {"name": name}, {"value": self.counters[name]})
+        bulk.put(connection, tables.counters, [(name, self.counters[name]) for name in sorted(self.dirty)])
         self.dirty.clear()
 
 

@@ -59,8 +59,7 @@ class Transaction:
         mine = bool(self._intake.sources) and not self._later
         if mine or sum(len(part.seq) for part in self._memory.pending) >= MOST_PENDING:
             self._memory.roll_up(self._connection)
-        for source in sorted(self._intake.sources):
-            stream.put_source_rows(self._connection, source, *self._intake.sources[source])
+        stream.put_source_rows(self._connection, self._intake.sources)
         for source in sorted(self._rejects):
             stream.put_source_rejects(self._connection, source, self._rejects[source])
         self._memory.flush(self._connection)
