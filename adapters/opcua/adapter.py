@@ -18,8 +18,9 @@ from asyncua import ua
 
 from adapters.base import AdapterContext, Continuity, register
 from adapters.opcua import subscription
+from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
-from adapters.opcua.decode import Columns, Times, time_ns
+from adapters.opcua.decode import time_ns
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.link import Link, Ticket

@@ -18,8 +18,8 @@ from asyncua.ua.uaerrors import BadNoSubscription, BadSubscriptionIdInvalid, Bad
 
 from adapters.base import AdapterContext
 from adapters.opcua import subscription
+from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
-from adapters.opcua.decode import Columns, Times
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.link import Link
