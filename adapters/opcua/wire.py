@@ -338,7 +338,7 @@ def objects(body: bytes, offset: int, count: int) -> tuple[list[ua.DataValue], i
                 offset += size
         data = ua.DataValue(
             variant,
-            StatusCode=ua.StatusCode(parts[_STATUS]) if mask & _STATUS else None,
+            StatusCode=ua.StatusCode(parts.get(_STATUS, 0)),
             SourceTimestamp=Stamp.of(parts[_SOURCE]) if mask & _SOURCE else None,
             ServerTimestamp=Stamp.of(parts[_SERVER]) if mask & _SERVER else None,
             SourcePicoseconds=parts.get(_SOURCE_PS),
