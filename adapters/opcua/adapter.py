@@ -18,8 +18,9 @@ from asyncua import ua
 
 from adapters.base import AdapterContext, Continuity, register
 from adapters.opcua import subscription
+from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
-from adapters.opcua.decode import Columns, Times, time_ns
+from adapters.opcua.decode import time_ns
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.link import Link, Ticket
@@ -35,6 +36,8 @@ from schemas.tagmap import Tag
 
 #: All steps of connecting together.
 CONNECT_TIMEOUT_S: Final = 30.0
+#: Least time between two writes of the state file: a thousand messages a second must not be a thousand files.
+STATE_EVERY_S: Final = 0.02
 
 _NAMESPACES: Final = ua.NodeId(ua.ObjectIds.Server_NamespaceArray)
 _START_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_StartTime)
@@ -63,7 +66,9 @@ class OpcUaAdapter:
     Counters: ``publish_responses`` answers of the server, keep-alives among them; ``overflow`` values before which the
     server's queue lost some; ``refused_items`` refusals of an item; ``sequence_gaps`` messages that could not be
     fetched again; ``republished`` messages fetched again; ``repeated`` messages sent twice; ``undecodable`` messages
-    that could not be read; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
+    that could not be read; ``general_decoder`` messages that needed the library's decoder, many times the work;
+    ``publish_refused`` publish requests that were too many for the server; ``unknown_acknowledgements`` of messages it
+    did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
     ``state_unsaved`` failures to write the file.
     """
@@ -77,7 +82,9 @@ class OpcUaAdapter:
         self._context = context
         self._tags = {tag.number: tag for tag in context.tags}
         self._addresses: dict[int, NodeAddress] = {tag.number: parse_address(tag.address) for tag in context.tags}
-        self._ledger = Ledger(context.state_dir / "subscriptions.json", self.counters, self._note_covered)
+        self._ledger = Ledger(
+            context.state_dir / "subscriptions.json", self.counters, self._note_covered, STATE_EVERY_S
+        )
         self._times = Times()
         self._limits = Limits()
         self._ticket: Ticket | None = None
@@ -144,6 +151,7 @@ class OpcUaAdapter:
         await self._stop_loop()
         link, self._link, self._ticket = self._link, None, None
         if link is not None:
+            self._ledger.save()
             await link.close()
 
     def _note_covered(self, covered_ns: int) -> None:
@@ -155,6 +163,7 @@ class OpcUaAdapter:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        self._ledger.hold()
 
     def _drop(self) -> None:
         """Cut the connection without ending the session, which the next connection takes up."""
@@ -251,7 +260,7 @@ class OpcUaAdapter:
             options.endpoint,
             options.subscription.model_dump(mode="json"),
             options.planned_outage,
-            [(tag.number, tag.address, tag.scan_ms) for tag in self._context.tags],
+            [(tag.number, tag.address, tag.scan_ms, tag.type) for tag in self._context.tags],
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 

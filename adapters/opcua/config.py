@@ -48,6 +48,10 @@ class SubscriptionOptions(Options):
         Field(gt=0, description="The server says at least so often that it is there; twice as long is silence."),
     ] = 10.0
     nodes: Annotated[int, Field(ge=1, le=100_000, description="Items in one subscription.")] = 1000
+    in_flight: Annotated[
+        int,
+        Field(ge=1, le=10, description="Publish requests that wait at the server; fewer where it refuses so many."),
+    ] = 2
 
 
 class Retry(Options):
