@@ -120,9 +120,14 @@ def test_a_refused_item_is_probed_when_its_time_has_come() -> None:
     learnt = Learnt()
     learnt.refuse(first, 10.0)
     learnt.refuse(second, 20.0)
-    assert learnt.probe({first, second}, 100.0, always=False) is None
-    assert learnt.probe({first, second}, 100.0, always=True) == first
-    assert learnt.probe({second}, 400.0, always=False) == second
+    assert learnt.probe({first, second}, 19.0, always=False) is None
+    assert learnt.probe({first, second}, 19.0, always=True) == first
+    assert learnt.probe({second}, 30.0, always=False) == second
+    waits = []
+    for _ in range(8):
+        learnt.refuse(first, 1000.0)
+        waits.append(learnt.refused[first] - 1000.0)
+    assert waits == [20, 40, 80, 160, 300, 300, 300, 300]
     before = learnt.version
     learnt.accept(first)
     assert not learnt.refused
