@@ -140,7 +140,8 @@ class ModbusOptions(SourceOptions):
         Field(
             ge=1,
             le=32,
-            description="Requests under way at the same time on a connection; many devices mis-answer above 1.",
+            description="Requests under way at the same time on a connection. Many devices mis-answer above 1, and one "
+            "that mixes up its transaction ids then gives wrong values that nobody can see: try it out first.",
         ),
     ] = 1
     connections: Annotated[

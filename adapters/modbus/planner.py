@@ -10,8 +10,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-#: A refused address is tried again after so long: the device's program may have changed.
-RETRY_REFUSED_S: Final = 300.0
+#: A refused address is tried again after so long, doubled at each refusal up to the longest wait: the refusal may have
+#: been a passing one, or the device's program may change.
+RETRY_REFUSED_S: Final = 10.0
+LONGEST_RETRY_S: Final = 300.0
 
 
 class Item(NamedTuple):
@@ -78,19 +80,22 @@ class Learnt:
 
     Attributes:
         refused: items that were refused alone, and the time of the next try.
+        waits: how long each waits for its next try, in seconds.
         cuts: table and address of items that must begin a block: read together with what is before them, the
             device refused; read apart, it did not (an illegal hole, or a device that takes fewer at once).
         version: grows with each change, so that plans can be kept.
     """
 
     refused: dict[Item, float] = field(default_factory=dict)
+    waits: dict[Item, float] = field(default_factory=dict)
     cuts: set[tuple[int, int, int]] = field(default_factory=set)
     version: int = 0
 
     def refuse(self, item: Item, now_s: float) -> None:
         """Leave *item* out of the blocks until it has been tried again with success."""
         self.version += item not in self.refused
-        self.refused[item] = now_s + RETRY_REFUSED_S
+        wait_s = self.waits[item] = min(2 * self.waits.get(item, RETRY_REFUSED_S / 2), LONGEST_RETRY_S)
+        self.refused[item] = now_s + wait_s
 
     def cut(self, block: Block) -> None:
         """Never join *block* to what is before it."""
@@ -106,11 +111,13 @@ class Learnt:
         """An item that was refused is answered now: believe the others of its table again."""
         for other in [other for other in self.refused if other.table == item.table]:
             del self.refused[other]
+            self.waits.pop(other, None)
         self.version += 1
 
     def forget(self) -> None:
         """Begin anew, as with another device."""
         self.refused.clear()
+        self.waits.clear()
         self.cuts.clear()
         self.version += 1
 

@@ -78,7 +78,7 @@ class Decoder:
         self._rows = len(places)
         self._texts: list[_Text] = []
         self._arrays: list[_Array] = []
-        elements: dict[str, list[tuple[int, Field, int, int]]] = {}
+        elements: dict[tuple[str, int], list[tuple[int, Field, int, int]]] = {}
         count = self._rows
         for row, (item, offset, bit) in enumerate(places):
             if item.kind in ("string", "bytes"):
@@ -87,16 +87,15 @@ class Decoder:
                 self._arrays.append(_Array(row, item, count))
                 for i in range(item.elements):
                     at = 8 * offset + bit + i if item.kind == "coil" else 8 * (offset + i * item.size)
-                    elements.setdefault(item.kind, []).append((count, item, at // 8, at % 8))
+                    elements.setdefault((item.kind, item.size), []).append((count, item, at // 8, at % 8))
                     count += 1
             else:
-                elements.setdefault(item.kind, []).append((row, item, offset, bit))
+                elements.setdefault((item.kind, item.size), []).append((row, item, offset, bit))
         self._elements = count
         self._groups: list[_Group] = []
         parts: list[NDArray[np.intp]] = []
         begin = 0
-        for kind, group in elements.items():
-            size = group[0][1].size
+        for (kind, size), group in elements.items():
             starts = np.array([offset for _, _, offset, _ in group], np.intp)[:, None]
             masks = np.array([item.mask for _, item, _, _ in group], np.intp)[:, None]
             parts.append((starts + (np.arange(size)[None, :] ^ masks)).ravel())

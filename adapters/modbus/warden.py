@@ -68,6 +68,7 @@ class Warden:
             return
         self._kept_version = learnt.version
         self._memory.note(learnt)
+        await self._reload_identity(self._memory)
         await self._write(self._memory)
 
     async def verify(self, link: Link, answered: Collection[int], absent: Collection[int]) -> None:
@@ -99,7 +100,10 @@ class Warden:
                 known.identity[str(unit)] = {str(number): value for number, value in now.items()}
                 await self._write(known)
         else:
-            before = {int(number): value for number, value in remembered.items()}
+            before = _numbered(remembered)
+            if identity.differs(before, now):
+                await self._reload_identity(known)
+                before = _numbered(known.identity.get(str(unit), remembered))
             if identity.differs(before, now):
                 self._counters["identity_mismatches"] += 1
                 link.close()
@@ -111,6 +115,15 @@ class Warden:
         texts = [line for line in texts if not line.startswith(f"unit {unit}: ")]
         self._facts["identity"] = "; ".join(sorted([*texts, f"unit {unit}: {identity.text(now)}"]))
 
+    async def _reload_identity(self, known: Memory) -> None:
+        """Take over what a person has accepted since, by the command line."""
+        try:
+            known.identity = (
+                await asyncio.to_thread(memory.recall, self._folder, self._peer)
+            ).identity or known.identity
+        except (OSError, ValueError) as error:
+            self._failed(error)
+
     async def _write(self, known: Memory) -> None:
         try:
             await asyncio.to_thread(memory.keep, self._folder, known)
@@ -120,3 +133,7 @@ class Warden:
     def _failed(self, error: Exception) -> None:
         self._counters["state_errors"] += 1
         self._facts["state"] = f"{self._folder}: {error}"
+
+
+def _numbered(remembered: dict[str, str]) -> identity.Identity:
+    return {int(number): value for number, value in remembered.items()}

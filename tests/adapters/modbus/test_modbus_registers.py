@@ -182,6 +182,14 @@ def test_bcd_comes_back(number: int, order: str) -> None:
     assert one(Field("bcd", 2), [int(f"{number % 10_000:04d}", 16)]).value[0] == number % 10_000
 
 
+def test_both_widths_of_bcd_in_one_image() -> None:
+    """bcd16 and bcd32 beside each other, in either order, keep their own widths."""
+    narrow, wide = Field("bcd", 2), Field("bcd", 4)
+    image = image_of([0x1234, 0x0012, 0x3456])
+    assert Decoder([(narrow, 0, 0), (wide, 2, 0)]).decode(image).value.tolist() == [1234, 123456]
+    assert Decoder([(wide, 2, 0), (narrow, 0, 0)]).decode(image).value.tolist() == [123456, 1234]
+
+
 @given(st.integers(0, 65535))
 def test_a_digit_above_nine_is_no_number(word: int) -> None:
     """A register that is no BCD number has no value, and is told apart."""
