@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 
 from adapters.base import AdapterContext
 from adapters.mqtt.codec import Codec, Target, converter, flags_of
 from adapters.mqtt.config import MqttOptions
-from adapters.mqtt.message import RAW_LIMIT, Message
+from adapters.mqtt.message import RAW_LIMIT, Block, Message
 from adapters.mqtt.paths import getter, said
 from adapters.mqtt.rows import Arrival, Rows
 from adapters.mqtt.sparkplug.host import Host
@@ -57,14 +56,15 @@ class Decoder:
             shown = {} if facts is None else facts
             self.host = Host(options.sparkplug, context, counters, shown, self._arrival, self._refuse)
 
-    def decode(self, messages: Sequence[Message], now_s: float = 0.0) -> tuple[SampleBatch, tuple[Reject, ...]]:
+    def decode(self, messages: Block, now_s: float = 0.0) -> tuple[SampleBatch, tuple[Reject, ...]]:
         """
         One batch of all messages in their order, and what was refused. Never raises for what a message holds.
 
         ``now_s`` is the loop's time: Sparkplug messages may wait, and come with a later batch.
         """
         rows = Rows()
-        for message in messages:
+        for i in range(len(messages)):
+            message = messages.message(i)
             reason = self._refusal(message, rows, now_s)
             if reason is not None:
                 self._refuse(message, reason)
