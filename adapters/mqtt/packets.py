@@ -103,7 +103,7 @@ class Packets:
                 if mark <= behind and topic_end > name:
                     if behind - mark > limit:
                         block.sizes[len(topics)] = behind - mark
-                        payloads.append(data[mark : mark + RAW_LIMIT])
+                        payloads.append(data[mark : min(mark + RAW_LIMIT, behind)])
                     else:
                         payloads.append(data[mark:behind])
                     topics.append(data[name:topic_end])
