@@ -44,7 +44,7 @@ _WARM_UP: Final = 20_000
 
 def run(seconds: float, rounds: int = 3) -> None:
     """Print the table."""
-    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; {seconds:g} s each, {rounds} rounds in turns")
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; {seconds:g} s each, {rounds} rounds")
     print("| QoS | paho + json, CPU µs/message | adapter, CPU µs/message | ratio, median [min..max] | adapter msg/s |")
     print("|---|---|---|---|---|", flush=True)
     for qos in (0, 1):
@@ -99,14 +99,14 @@ def _paho(qos: int, seconds: float) -> tuple[float, float]:
     client.connect("127.0.0.1", peer.port)
     client.loop_start()
     enough.wait(30)
-    result = _measure(lambda: done, seconds, lambda: time.sleep(seconds))
+    result = _measure(lambda: done, lambda: time.sleep(seconds))
     client.disconnect()
     client.loop_stop()
     peer.stop()
     return result
 
 
-def _measure(count: Callable[[], int], seconds: float, wait: Callable[[], None]) -> tuple[float, float]:
+def _measure(count: Callable[[], int], wait: Callable[[], None]) -> tuple[float, float]:
     before, cpu, began = count(), time.process_time(), time.perf_counter()
     wait()
     messages = max(count() - before, 1)

@@ -56,14 +56,10 @@ class Inbox:
         """
         with self._room:
             size = block.size
-            was_empty = not self._count
             if not self.overrun and not self._closed and self._fits(len(block), size):
                 self._take_in(block, size)
-                return was_empty
-            woken = False
-            for i in range(len(block)):
-                woken = self._put_one(block.part(i, i + 1)) or woken
-            return woken
+                return self._count == len(block)
+            return self._put_in_parts(block) or self.overrun
 
     def take(self, limit: int) -> Block:
         """Up to *limit* messages, oldest first."""
@@ -107,26 +103,45 @@ class Inbox:
         self._count += len(block)
         self._bytes += size
 
-    def _put_one(self, one: Block) -> bool:
-        if self.full and not self._stalled:
-            self._wake()  # it may sleep since the beginning of this very block
-            self._room.wait_for(lambda: self._closed or not self.full, self._patience_s)
-        qos = one.mids[0] != b""
-        if self._closed or (self.overrun and qos):
-            return False  # nothing behind an untaken message is taken: the broker sends all of them again in order
-        if self.full:
-            self._refuse(one, qos)
-            return qos
-        self._take_in(one, one.size)
-        return self._count == 1
+    def _put_in_parts(self, block: Block) -> bool:
+        """Queue as much as there is room for, wait once for more, and refuse the rest; whether any was queued."""
+        begin, queued = 0, False
+        while begin < len(block) and not self._closed and not self.overrun:
+            if self.full and not self._stalled:
+                self._wake()  # it may sleep since the beginning of this very block
+                self._room.wait_for(lambda: self._closed or not self.full, self._patience_s)
+            if self.full or self._closed:
+                break
+            end = self._room_for(block, begin)
+            part = block.part(begin, end)
+            self._take_in(part, part.size)
+            begin, queued = end, True
+        if begin < len(block) and not self._closed:
+            self._refuse(block, begin)
+        return queued
 
-    def _refuse(self, one: Block, qos: bool) -> None:
+    def _room_for(self, block: Block, begin: int) -> int:
+        """The end of what may be queued: at least one message, for the queue is not full."""
+        end, size = begin, self._bytes
+        most = begin + self._limit - self._count
+        while end < min(most, len(block)) and size < _LIMIT_BYTES:
+            size += len(block.payloads[end])
+            end += 1
+        return end
+
+    def _refuse(self, block: Block, begin: int) -> None:
+        """
+        Leave messages at the broker (QoS 1) or drop them (QoS 0).
+
+        Nothing behind an untaken message of QoS 1 is taken: the broker sends all of them again in order.
+        """
         self._stalled = True
-        if qos:
-            self.overrun = True
-            self._counters["overrun"] += 1
-            return
-        self._counters["dropped"] += 1
-        at_ns = one.arrivals[0]
-        before = self._dropped or Dropped(0, at_ns, at_ns)
-        self._dropped = Dropped(before.messages + 1, before.from_ns, at_ns)
+        for place in range(begin, len(block)):
+            if block.mids[place]:
+                self._counters["overrun"] += not self.overrun
+                self.overrun = True
+                continue
+            self._counters["dropped"] += 1
+            at_ns = block.arrivals[place]
+            before = self._dropped or Dropped(0, at_ns, at_ns)
+            self._dropped = Dropped(before.messages + 1, before.from_ns, at_ns)

@@ -16,7 +16,10 @@ from pathlib import Path
 from adapters.base import AdapterContext
 from adapters.modbus import address as modbus_address
 from adapters.mqtt.config import MqttOptions
-from adapters.mqtt.decode import Decoder, Message
+from adapters.mqtt.decode import Decoder
+from adapters.mqtt.message import Block, Message
+from adapters.mqtt.packets import Malformed, Packets
+from adapters.mqtt.sparkplug import datatypes, payload
 from adapters.mqtt.topics import parse_address
 from adapters.opcua import nodes
 from adapters.timestamps import parser
@@ -48,7 +51,7 @@ def _mqtt(decode: str) -> Decoder:
 def _mqtt_payload(decode: str) -> Callable[[bytes], None]:
     def decode_payload(data: bytes) -> None:
         message = Message(b"t/x", data, len(data), 1, False, False, 1, NOW_NS)
-        batch, _ = _mqtt(decode).decode([message, message])
+        batch, _ = _mqtt(decode).decode(Block.of(*[message] * 9))
         batch.check()
 
     return decode_payload
@@ -56,8 +59,23 @@ def _mqtt_payload(decode: str) -> Callable[[bytes], None]:
 
 def mqtt_topic(data: bytes) -> None:
     """A topic of any bytes."""
-    batch, _ = _mqtt("json").decode([Message(data, b'{"v": 1}', 8, 1, True, True, 1, NOW_NS)])
+    batch, _ = _mqtt("json").decode(Block.of(Message(data, b'{"v": 1}', 8, 1, True, True, 1, NOW_NS)))
     batch.check()
+
+
+def mqtt_packets(data: bytes) -> None:
+    """The bytes of a connection, in two reads: messages and packets, or the connection ends."""
+    packets = Packets(1000, five=True)
+    with contextlib.suppress(Malformed):
+        for part in (data[: len(data) // 2], data[len(data) // 2 :]):
+            packets.feed(part, NOW_NS)
+
+
+def sparkplug_payload(data: bytes) -> None:
+    """A Sparkplug payload, and each value under its datatype."""
+    with contextlib.suppress(ValueError):
+        for metric in payload.decode(data).metrics:
+            _refusing(ValueError, datatypes.plain, metric)
 
 
 def journal_segment(data: bytes) -> None:
@@ -110,6 +128,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "mqtt_json": _mqtt_payload("json"),
     "mqtt_plain": _mqtt_payload("plain"),
     "mqtt_topic": mqtt_topic,
+    "mqtt_packets": mqtt_packets,
+    "sparkplug_payload": sparkplug_payload,
     "mqtt_address": _text(ValueError, parse_address),
     "modbus_address": _text(ValueError, modbus_address.parse),
     "opcua_address": _text(ValueError, nodes.parse_address),
