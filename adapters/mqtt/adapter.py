@@ -16,9 +16,7 @@ from adapters.mqtt.sparkplug.participant import Outcome, Participant
 from schemas.errors import NotConnected
 from schemas.samples import Delivery, Gap, GapCause, Reject, SampleBatch
 
-_BATCH_MESSAGES: Final = 1000
-#: Waiting for more before a batch is made: brokers write packet by packet.
-_GATHER_S: Final = 0.005
+_BATCH_MESSAGES: Final = 5000
 _REMEMBER_EVERY_NS: Final = 5 * 10**9
 _NOTHING: Final = Outcome(0, [], None, [])
 
@@ -133,8 +131,6 @@ class MqttAdapter:
         loop = asyncio.get_running_loop()
         host = self._decoder.host
         await session.wait(None if host is None else host.due_s)
-        if session.inbox and len(session.inbox) < _BATCH_MESSAGES:
-            await asyncio.sleep(_GATHER_S)
         messages = session.inbox.take(_BATCH_MESSAGES)
         self._note_granted(session)
         dropped = session.inbox.take_dropped()
@@ -150,8 +146,8 @@ class MqttAdapter:
             self._sparkplug.tie(ticket)
             self._sparkplug.say(session.publish)
         self._gaps.extend(extra.gaps)
-        last_ns = messages[-1].arrival_ns if messages else 0
-        best_effort = sum(1 for message in messages if not message.qos)
+        last_ns = messages.arrivals[-1] if messages else 0
+        best_effort = messages.best_effort()
         if best_effort and not self._memory.best_effort:
             self._memory.best_effort = True
             self._remember_if_possible()

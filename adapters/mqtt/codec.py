@@ -10,7 +10,7 @@ import msgspec
 from adapters import timestamps, values
 from adapters.mqtt.config import MqttOptions, Subscription
 from adapters.mqtt.message import Message
-from adapters.mqtt.paths import Getter, getter
+from adapters.mqtt.paths import Getter, getter, is_member
 from schemas.status import UNCERTAIN, Flag
 
 
@@ -31,25 +31,31 @@ class Codec:
         self._counters = counters
         zone = None if options.timezone is None else timestamps.zone(options.timezone)
         self._json = subscription.decode == "json"
-        self._depth = options.limits.json_depth
+        self.depth = options.limits.json_depth
+        self.time_path = subscription.time
+        self.time_format = subscription.time_format
+        self.quality_path = subscription.quality
+        members = [path for path in (subscription.time, subscription.quality) if path is not None]
+        #: Whether many messages may be read at once: JSON numbers in plain places mean what they mean one by one.
+        self.bulk = all(map(is_member, members)) and (self._json or subscription.numbers == "point")
         self._time = None if subscription.time is None else getter(subscription.time)
-        self._parse_time = timestamps.parser(subscription.time_format, zone)
+        self.parse_time = timestamps.parser(subscription.time_format, zone)
         self._quality = None if subscription.quality is None else getter(subscription.quality)
-        self._quality_format = subscription.quality_format
+        self.quality_format = subscription.quality_format
 
     def document(self, payload: bytes) -> Any:
         """Decoded JSON, or the payload itself where it is plain. Raises ValueError or RecursionError."""
         if not self._json:
             return payload
-        if values.too_deep(payload, self._depth):
-            raise ValueError(f"JSON nests deeper than {self._depth}")
+        if values.too_deep(payload, self.depth):
+            raise ValueError(f"JSON nests deeper than {self.depth}")
         return msgspec.json.decode(payload)
 
     def time_ns(self, document: Any) -> int | None:
         """Time in the payload, or None where it has none. Raises ValueError for one that cannot be read."""
         found = None if self._time is None else self._time(document)
         if found is not None:
-            return self._parse_time(found)
+            return self.parse_time(found)
         if self._time is not None:
             self._counters["time_missing"] += 1
         return None
@@ -59,7 +65,7 @@ class Codec:
         found = None if self._quality is None else self._quality(document)
         if found is None:
             return None
-        code = values.quality(found, self._quality_format)
+        code = values.quality(found, self.quality_format)
         if code is None:
             self._counters["quality_unknown"] += 1
             return UNCERTAIN

@@ -38,6 +38,11 @@ def getter(path: str | None) -> Getter:
     return walk
 
 
+def is_member(path: str) -> bool:
+    """Whether a path is one member of an object, nothing more."""
+    return _SIMPLE.match(path) is not None and "." not in path
+
+
 def _search(path: str) -> Getter:
     compiled = jmespath.compile(path)
 

@@ -24,7 +24,8 @@ from adapters.mqtt.client import CONNECT_S, Client
 from adapters.mqtt.config import MqttOptions
 from adapters.mqtt.inbox import Inbox
 from adapters.mqtt.login import Login
-from adapters.mqtt.message import RAW_LIMIT, Message
+from adapters.mqtt.message import RAW_LIMIT, Block, Message
+from adapters.mqtt.packets import Packets
 from schemas.errors import NotConnected
 
 _ANSWER_S: Final = 10.0
@@ -36,7 +37,7 @@ _FILTERS: Final = 100
 
 class Ticket:
     """
-    Message ids of one delivery and their QoS, in order.
+    Message ids of one delivery, in order.
 
     ``open`` is for how many reasons they may not be acknowledged yet: the delivery itself, and each of its messages
     that waits for a later one.
@@ -44,7 +45,7 @@ class Ticket:
 
     __slots__ = ("mids", "open")
 
-    def __init__(self, mids: list[tuple[int, int]], waiting: int = 0) -> None:
+    def __init__(self, mids: list[bytes], waiting: int = 0) -> None:
         self.mids = mids
         self.open = 1 + waiting
 
@@ -80,7 +81,7 @@ class Session:
         self._connected: asyncio.Future[tuple[bool, ReasonCode]] = self._loop.create_future()
         self._client = self._make(login)
         # More than may be unacknowledged, so that MQTT 5 closes its window before the inbox is full.
-        self.inbox = Inbox(max(2000, 2 * options.receive_maximum), options.keepalive / 2, counters)
+        self.inbox = Inbox(max(2000, 2 * options.receive_maximum), options.keepalive / 2, counters, self._wake)
         self.properties: dict[str, int] = {}
         self._reason = ""
         self._retry_after_s: float | None = None
@@ -165,19 +166,20 @@ class Session:
                 except TimeoutError:
                     return
 
-    def hold(self, messages: Sequence[Message], waiting: int = 0) -> Ticket:
+    def hold(self, messages: Block, waiting: int = 0) -> Ticket:
         """Remember what to acknowledge when the ticket is released once, and once more for each waiting message."""
-        ticket = Ticket([(message.mid, message.qos) for message in messages if message.qos], waiting)
+        ticket = Ticket([mid for mid in messages.mids if mid], waiting)
         self._tickets.append(ticket)
         return ticket
 
     def acknowledge(self, ticket: Ticket) -> None:
         """Release a ticket; its acknowledgements go out once every earlier ticket is released."""
         ticket.open -= 1
+        mids: list[bytes] = []
         while self._tickets and not self._tickets[0].open:
-            for mid, qos in self._tickets.popleft().mids:
-                if not self._ended.done():
-                    self._client.ack(mid, qos)
+            mids += self._tickets.popleft().mids
+        if mids and not self._ended.done():
+            self._client.acknowledge(mids)
 
     def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
         """Publish. The adapter does so for Sparkplug only, and only in a role that says so."""
@@ -188,7 +190,7 @@ class Session:
         self._reason = reason
         self.inbox.close()
         waiting = self.inbox.take(len(self.inbox))
-        self._counters["dropped"] += sum(1 for message in waiting if not message.qos)
+        self._counters["dropped"] += waiting.best_effort()
         await self.close()
 
     async def close(self) -> None:
@@ -223,6 +225,9 @@ class Session:
         client.on_subscribe = self._on_subscribe
         client.on_ended = self._on_ended
         client.on_packet = self._on_packet
+        client.on_block = self._on_block
+        client.now_ns = self._clock
+        client.packets = Packets(self._options.limits.payload, five=five)
         return client
 
     def _request(self, filters: Sequence[str]) -> asyncio.Future[list[int]]:
@@ -296,6 +301,17 @@ class Session:
         if ping:
             self._tell(self._answered, self._now_ns())
 
+    def _on_block(self, block: Block) -> None:
+        self._counters["packets"] += len(block)
+        if self.inbox.put(block):
+            self._wake()
+
+    def _wake(self) -> None:
+        self._tell(self._ready.set)
+
+    def _clock(self) -> int:
+        return self._now_ns()
+
     def _on_subscribe(self, _c: Any, _u: Any, mid: int, codes: list[ReasonCode], _p: Any) -> None:
         self._tell(lambda: self._resolve(self._answers.pop(mid, None), [code.value for code in codes]))
 
@@ -323,8 +339,7 @@ class Session:
         item = Message(
             message._topic, bytes(payload), size, message.qos, message.retain, message.dup, message.mid, self._now_ns()
         )
-        if self.inbox.put(item):
-            self._tell(self._ready.set)
+        self._on_block(Block.of(item))
 
 
 def _parts(filters: Sequence[str]) -> list[Sequence[str]]:

@@ -15,7 +15,7 @@ from typing import Final
 from adapters import values
 from adapters.base import AdapterContext
 from adapters.mqtt.message import Message
-from adapters.mqtt.rows import Arrival, Rows
+from adapters.mqtt.rows import Rows
 from adapters.mqtt.sparkplug import births, commands, datatypes, payload, topics
 from adapters.mqtt.sparkplug.births import Device
 from adapters.mqtt.sparkplug.edge import EdgeNode
@@ -52,7 +52,6 @@ class Host:
         context: AdapterContext,
         counters: Counter[str],
         facts: dict[str, str],
-        arrival: Arrival,
         refuse: Refuse,
     ) -> None:
         self._options = options
@@ -60,7 +59,7 @@ class Host:
         self._counters = counters
         self._facts = facts
         self._refuse = refuse
-        self._reader = MetricReader(counters, arrival)
+        self._reader = MetricReader(counters)
         self._nodes: dict[Edge, EdgeNode] = {}
         for tag in context.tags:
             if topics.is_sparkplug(tag.address):

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from adapters import timestamps, values
 from adapters.mqtt.message import Message
-from adapters.mqtt.rows import Arrival, Rows
+from adapters.mqtt.rows import Rows
 from adapters.mqtt.sparkplug import datatypes
 from adapters.mqtt.sparkplug.payload import DATASET, TEMPLATE, Metric
 from schemas import status
@@ -34,9 +34,8 @@ Targets = Mapping[str, Sequence[Target]]
 class MetricReader:
     """Reads metrics whose name and datatype are known. Counts ``time_missing`` and ``quality_unknown``."""
 
-    def __init__(self, counters: Counter[str], arrival: Arrival) -> None:
+    def __init__(self, counters: Counter[str]) -> None:
         self._counters = counters
-        self._arrival = arrival
 
     def read(
         self,
@@ -71,7 +70,7 @@ class MetricReader:
                     except ValueError as error:
                         refused.append(f"{part}: {str(error)[:200]}")
                         continue
-                at_ns = self._arrival.next(message.arrival_ns) if time_ns is None else time_ns
+                at_ns = message.arrival_ns if time_ns is None else time_ns
                 rows.add(target.tag, at_ns, pair, mark, flags)
         return refused
 
@@ -80,7 +79,7 @@ class MetricReader:
         time_ns = self._time_ns(at_ms)
         flags = int(Flag(0) if time_ns is not None else Flag.ARRIVAL_TIME)
         for tag in tags:
-            at_ns = self._arrival.next(message.arrival_ns) if time_ns is None else time_ns
+            at_ns = message.arrival_ns if time_ns is None else time_ns
             rows.add(tag, at_ns, _NOTHING, status.BAD_NO_COMMUNICATION, flags)
 
     def _time_ns(self, at_ms: int | None) -> int | None:

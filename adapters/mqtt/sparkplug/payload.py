@@ -28,18 +28,16 @@ class Metric:
     ``quality`` is the property of that name.
     """
 
-    __slots__ = ("alias", "datatype", "field", "historical", "name", "null", "quality", "timestamp", "value")
-
-    def __init__(self) -> None:
-        self.name: str | None = None
-        self.alias: int | None = None
-        self.timestamp: int | None = None
-        self.datatype = 0
-        self.historical = False
-        self.null = False
-        self.quality: int | None = None
-        self.field = 0
-        self.value: Any = None
+    # Defaults of the class, not set for each metric: most have four of these.
+    name: str | None = None
+    alias: int | None = None
+    timestamp: int | None = None
+    datatype = 0
+    historical = False
+    null = False
+    quality: int | None = None
+    field = 0
+    value: Any = None
 
 
 class DataSet:

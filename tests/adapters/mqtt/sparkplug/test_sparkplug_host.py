@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from adapters.base import AdapterContext
 from adapters.mqtt import MqttOptions
 from adapters.mqtt.decode import Decoder
-from adapters.mqtt.message import Message
+from adapters.mqtt.message import Block, Message
 from schemas import status
 from schemas.samples import Gap, GapCause, Origin, Reject, Sample
 from schemas.status import Flag
@@ -87,7 +87,7 @@ class Plant:
         return gaps
 
     def _decode(self, messages: list[Message]) -> list[Sample]:
-        batch, rejects = self.decoder.decode(messages, self.now_s)
+        batch, rejects = self.decoder.decode(Block.of(*messages), self.now_s)
         batch.check()
         self.rejects += rejects
         self.origin = batch.origin
