@@ -89,14 +89,13 @@ class Columns:
         """Append decoded rows in order; those without a source time get that of arrival."""
         if not len(rows):
             return
-        unstamped = rows.source_ns == 0
-        if unstamped.any():
+        if not rows.source_ns.all():
+            unstamped = rows.source_ns == 0
             stamps = self._times.arrivals(self.received_ns, int(np.count_nonzero(unstamped)))
             rows.source_ns = rows.source_ns.copy()  # the column may be shared with server_ns where both are missing
             rows.source_ns[unstamped] = stamps
             rows.flags[unstamped] |= np.uint32(Flag.ARRIVAL_TIME)
-        marked = (rows.status & _OVERFLOW) == _OVERFLOW
-        if marked.any():
+        if rows.status.any() and (marked := (rows.status & _OVERFLOW) == _OVERFLOW).any():
             rows.flags[marked] |= np.uint32(Flag.OVERFLOW)
             self.overflowed += int(np.count_nonzero(marked))
         self._parts.append(rows)

@@ -31,6 +31,7 @@ _FIRST, _LAST = datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UT
 _TICKS_1970: Final = 116_444_736_000_000_000
 _FIRST_TICK: Final = int((_FIRST - _EPOCH).total_seconds()) * 10**7 + _TICKS_1970
 _LAST_TICK: Final = int((_LAST - _EPOCH).total_seconds()) * 10**7 + _TICKS_1970
+_PLAIN_TICKS: Final = _LAST_TICK - _TICKS_1970 - 10
 _ALL_TICKS: Final = 2_650_467_743_990_000_000  # 9999-12-31T23:59:59, the largest time of the standard
 _DEEPEST = 16
 
@@ -55,7 +56,7 @@ class Stamp(datetime):
 def ticks_ns(ticks: NDArray[np.int64]) -> NDArray[np.int64]:
     """UTC ns of times of the wire; 0 where there is none, by the rule of :func:`time_ns`."""
     since = ticks - _TICKS_1970  # wraps only where the range is left anyway
-    if len(since) and since.min() >= 10 and since.max() < _LAST_TICK - _TICKS_1970 and ticks.min() > 0:
+    if since.size and (since - 10).view(np.uint64).max() < _PLAIN_TICKS:  # all of them after 1970, in one comparison
         return since * 100
     there = (ticks >= _FIRST_TICK) & (ticks < _LAST_TICK) & ((since < 0) | (since >= 10))
     ns: NDArray[np.int64] = np.where(there, since, 0) * 100

@@ -216,18 +216,24 @@ def _columns(view: NDArray[np.void], layout: _Layout) -> Rows:
                     exact[int(row)] = number
         if bad is not None and bad.any():
             value[bad] = _NAN
-        if layout.variant in (10, 11):
+        if layout.variant in (10, 11) and np.isnan(value.min()):
             said_nan = np.isnan(value)
-            if said_nan.any():
-                flags[said_nan if bad is None else said_nan & ~bad] = int(Flag.NAN)
+            flags[said_nan if bad is None else said_nan & ~bad] = int(Flag.NAN)
     else:
         value = np.full(n, _NAN)
+    if "src" in names and "srv" in names:  # both at once: the work is in the calls
+        ticks = np.empty((2, n), np.int64)
+        ticks[0], ticks[1] = view["src"], view["srv"]
+        source_ns, server_ns = ticks_ns(ticks)
+    else:
+        source_ns = ticks_ns(view["src"]) if "src" in names else none
+        server_ns = ticks_ns(view["srv"]) if "srv" in names else none
     return Rows(
         view["h"].astype(np.int64) if "h" in names else none,
         value,
         status,
-        ticks_ns(view["src"]) if "src" in names else none,
-        ticks_ns(view["srv"]) if "srv" in names else none,
+        source_ns,
+        server_ns,
         flags,
         exact,
     )
@@ -238,12 +244,12 @@ def _run(body: bytes, offset: int, count: int, layout: _Layout) -> NDArray[np.vo
     fitting = min(count, (len(body) - offset) // layout.size)
     if fitting < SHORTEST_RUN:
         return None
-    start = np.frombuffer(body, layout.dtype, SHORTEST_RUN, offset)
-    if (start["k"] != layout.key).any():
-        return None
     view = np.frombuffer(body, layout.dtype, fitting, offset)
     other = view["k"] != layout.key
-    return view[: int(other.argmax())] if other.any() else view
+    length = int(other.argmax())
+    if not other[length]:
+        return view
+    return view[:length] if length >= SHORTEST_RUN else None
 
 
 def _mixed(body: bytes, offset: int, count: int, layouts: dict[int, _Layout]) -> tuple[Rows, int]:
