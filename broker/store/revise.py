@@ -8,6 +8,7 @@ from the minutes. A bucket thus always says what ``v_records`` shows, and live r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,7 +17,6 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from broker.store import bulk, tables
-from broker.store.memory import Memory
 from broker.store.reader.values import any_of
 from broker.store.rollups import HOUR_NS, MINUTE_NS, Inserted, Level, buckets_of, merge
 from schemas.records import RecordBatch
@@ -39,9 +39,11 @@ def keep_stored(connection: sa.Connection, batch: RecordBatch, numbering: NDArra
     return replace(batch, flags=flags)
 
 
-def rebuild(connection: sa.Connection, memory: Memory, tag_id: NDArray[np.int64], source_ns: NDArray[np.int64]) -> None:
-    """Make every bucket anew in which one of these rows (columns of one length) lies."""
-    minutes, hours = memory.rollups
+def rebuild(connection: sa.Connection, levels: tuple[Level, Level], parts: Sequence[Inserted]) -> None:
+    """Make every bucket anew in which one of the rows lies."""
+    minutes, hours = levels
+    tag_id = np.concatenate([part.tag_id for part in parts])
+    source_ns = np.concatenate([part.source_ns for part in parts])
     touched = np.unique(np.stack([source_ns // MINUTE_NS * MINUTE_NS, tag_id]), axis=1)
     starts = np.unique(touched[0])
     # one query for each run of minutes that follow each other

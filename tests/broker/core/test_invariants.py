@@ -13,7 +13,7 @@ import pytest
 from broker import events
 from broker.core.invariants import Invariants
 from broker.journal import JournalFiles
-from broker.store import transaction
+from broker.store import intake
 from schemas.entries import Entry, Position, Tick
 from schemas.samples import Gap, GapCause, Origin, Reject, SampleBatch
 from schemas.tagmap import Tag, TagMap
@@ -89,12 +89,12 @@ def test_an_entry_that_is_passed_over(tmp_path: Path, found: Callable[[], dict[s
 
 def test_rows_that_vanish(tmp_path: Path, found: Callable[[], dict[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that forgets a row without putting it into quarantine."""
-    real_insert = transaction.insert_rows
+    real = intake.insert_rows
 
-    def insert(connection: Any, memory: Any, columns: Any, revision: int, refuse: Any) -> Any:
-        return real_insert(connection, memory, columns.take(columns.tag_id != columns.tag_id.max()), revision, refuse)
+    def insert(connection: Any, memory: Any, columns: Any, revision: int) -> Any:
+        return real(connection, memory, columns.take(columns.tag_id != columns.tag_id.max()), revision)
 
-    monkeypatch.setattr(transaction, "insert_rows", insert)
+    monkeypatch.setattr(intake, "insert_rows", insert)
     stream.write_journal(tmp_path / "journal", seconds=2)
     with closing(stream.open_store(tmp_path / "s")) as store, closing(JournalFiles(tmp_path / "journal")) as files:
         pipeline = stream.make_pipeline(store, files)
