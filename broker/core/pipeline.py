@@ -168,14 +168,14 @@ class Pipeline:
         return len(entries)
 
     def settle(self) -> None:
-        """Bring the roll-ups up to the records; ticks do it, and this where none comes for a while."""
+        """Bring the roll-ups up to the records; ticks do it by and by, and this where none comes for a while."""
         with self._store.transaction() as tx:
-            tx.roll_up()
+            tx.roll_up(everything=True)
 
     def save(self) -> None:
         """Save the stages where they stand; called at a clean stop, so that a restart has nothing to repeat."""
         with self._store.transaction() as tx:
-            tx.roll_up()
+            tx.roll_up(everything=True)
             self._save(tx)
         self._journal.done(self._read_to)
 
