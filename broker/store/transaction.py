@@ -15,6 +15,7 @@ from broker.store.intake import Intake
 from broker.store.memory import Memory, upsert
 from broker.store.reader import episodes as read_episodes
 from broker.store.reader import operation, values
+from broker.store.reader.spans import Spans
 from broker.store.rows import GapRow, RecordRow, Window
 from broker.store.text import clean
 from schemas.annotation import Annotation, Review
@@ -48,6 +49,7 @@ class Transaction:
         self._later = later
         self._intake = Intake(connection, memory, self._quarantine)
         self._rejects: Counter[str] = Counter()
+        self._spans: Spans | None = None
 
     @property
     def next_seq(self) -> int:
@@ -235,9 +237,21 @@ class Transaction:
 
     # reads that see what this transaction wrote
 
+    def read_ahead(self, paths: Sequence[str], from_ns: int, middle_ns: int, to_ns: int, *, upto: int) -> None:
+        """
+        Read what :meth:`window` will be asked for of these tags, in one pass, thinned where there are too many rows.
+
+        *middle_ns* parts what is thinned by itself.
+        """
+        self._intake.write()
+        self._spans = Spans(self._connection, paths, from_ns, middle_ns, to_ns, upto)
+
     def window(self, path: str, from_ns: int, to_ns: int, *, upto: int, limit: int = 5000) -> Window:
         """Rows of a tag with ``from_ns <= source_ts < to_ns`` and ``seq <= upto``; the latest *limit*, oldest first."""
         self._intake.write()
+        read = None if self._spans is None else self._spans.window(path, from_ns, to_ns, upto, limit)
+        if read is not None:
+            return read
         return values.window(self._connection, path, from_ns, to_ns, upto, limit)
 
     def last_value(self, path: str, before_ns: int, *, upto: int) -> RecordRow | None:

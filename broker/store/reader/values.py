@@ -127,7 +127,8 @@ def current(connection: sa.Connection, pattern: str | None, limit: int) -> list[
     return [row for row in rows if wanted.fullmatch(row.path)][:limit]
 
 
-def _not_replaced(upto: int | None) -> sa.ColumnElement[bool]:
+def not_replaced(upto: int | None) -> sa.ColumnElement[bool]:
+    """No row up to *upto* of the same tag and time has a higher revision."""
     higher = _R.alias("higher")
     found = sa.exists().where(
         higher.c.source_ts == _R.c.source_ts, higher.c.tag_id == _R.c.tag_id, higher.c.revision > _R.c.revision
@@ -143,7 +144,7 @@ def window(connection: sa.Connection, path: str, from_ns: int, to_ns: int, upto:
         query = (
             sa.select(_R.c.source_ts, _R.c.value, _R.c.status)
             .where(_R.c.tag_id == tag.tag_id, _R.c.source_ts >= from_ns, _R.c.source_ts < to_ns, _R.c.seq <= upto)
-            .where(_not_replaced(upto))
+            .where(not_replaced(upto))
             .order_by(_R.c.source_ts.desc(), _R.c.seq.desc())
             .limit(limit)
         )
@@ -185,7 +186,7 @@ def last_value(
             sa.select(*_record_columns())
             .join(_T, _T.c.tag_id == _R.c.tag_id)
             .where(_R.c.tag_id == tag.tag_id, _R.c.source_ts >= start, _R.c.seq <= upto)
-            .where(_R.c.source_ts < min(start + _MINUTE_NS, before_ns), _not_replaced(upto))
+            .where(_R.c.source_ts < min(start + _MINUTE_NS, before_ns), not_replaced(upto))
             .order_by(_R.c.source_ts.desc(), _R.c.seq.desc())
             .limit(1)
         )
