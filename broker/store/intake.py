@@ -34,8 +34,9 @@ class Intake:
     """
     Rows of one transaction that wait to be inserted.
 
-    ``sources``: live rows stored so far, and the last time of reception, by source. ``tally``: what became of all rows:
-    stored, redelivered, deadband, quarantined. ``wrote``: whether batches came.
+    ``sources``: live rows stored so far, and the last time of reception, by source. ``revised``: what a replay has
+    stored. ``took``: whether there was a batch at all. ``tally``: what became of all rows: stored, redelivered,
+    deadband, quarantined.
     """
 
     def __init__(self, connection: sa.Connection, memory: Memory, refuse: Refuse) -> None:
@@ -46,9 +47,10 @@ class Intake:
         self._parts: list[Columns] = []
         self._rows = 0
         self._revision = 0
+        self.took = False
         self.sources: dict[str, tuple[int, int]] = {}
         self.tally: Counter[str] = Counter()
-        self.wrote = False
+        self.revised: list[Inserted] = []
 
     def add(self, batch: RecordBatch, revision: int) -> None:
         """
@@ -58,17 +60,18 @@ class Intake:
             ValueError: the batch's map was never registered, or a tag number is not in it.
         """
         numbering = numbering_of(self._memory, self._connection, batch.map_revision)
+        if revision != self._revision:
+            self.write()
+            self._revision = revision
         if revision:
             batch = revise.keep_stored(self._connection, batch, numbering)
         columns = columns_of(batch, numbering)
         self.tally["deadband"] += len(batch) - len(columns)
-        if revision != self._revision:
-            self.write()
-            self._revision = revision
+        self.took = True
         self._batches.append(batch)
         self._parts.append(columns)
         self._rows += len(columns)
-        if self._rows >= ENOUGH:
+        if self._rows >= ENOUGH or revision:
             self.write()
 
     def write(self) -> None:
@@ -76,7 +79,7 @@ class Intake:
         batches, parts = self._batches, self._parts
         if not batches:
             return
-        self._batches, self._parts, self._rows, self.wrote = [], [], 0, True
+        self._batches, self._parts, self._rows = [], [], 0
         first_rows = [0, *accumulate(len(batch) for batch in batches)]
         columns = Columns.joined(parts, first_rows[:-1])
         fresh = new_rows(self._connection, self._memory, columns, self._revision)
@@ -87,9 +90,8 @@ class Intake:
         self.tally["quarantined"] += len(outcome.refused)
         if len(stored):
             seq = np.arange(outcome.first_seq, outcome.first_seq + len(stored), dtype=np.int64)
-            self._memory.pending.append(
-                Inserted(seq, stored.source_ns, stored.tag_id, stored.value, stored.status, self._revision)
-            )
+            rows = Inserted(seq, stored.source_ns, stored.tag_id, stored.value, stored.status)
+            (self.revised if self._revision else self._memory.pending).append(rows)
         owners = [
             (first + piece.first, first, batch, piece)
             for first, batch in zip(first_rows, batches, strict=False)
@@ -98,9 +100,10 @@ class Intake:
         begins = [owner[0] for owner in owners]
         counts = np.diff(np.searchsorted(stored.row, [*begins, first_rows[-1]])).tolist()
         for (_, _, _, piece), count in zip(owners, counts, strict=True):
-            if not self._revision:
-                before, _ = self.sources.get(piece.source, (0, 0))
-                self.sources[piece.source] = (before + count, piece.received_ns)
+            if self._revision:
+                break
+            before, _ = self.sources.get(piece.source, (0, 0))
+            self.sources[piece.source] = (before + count, piece.received_ns)
         tags = dict(zip(columns.row.tolist(), columns.tag_id.tolist(), strict=True)) if outcome.refused else {}
         for row, reason in sorted(outcome.refused.items()):
             _, first, batch, piece = owners[bisect_right(begins, row) - 1]

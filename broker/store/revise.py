@@ -8,7 +8,6 @@ from the minutes. A bucket thus always says what ``v_records`` shows, and live r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,8 +16,10 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from broker.store import bulk, tables
+from broker.store.levels import Level
+from broker.store.memory import Memory
 from broker.store.reader.values import any_of
-from broker.store.rollups import HOUR_NS, MINUTE_NS, Inserted, Level, buckets_of, merge
+from broker.store.rollups import HOUR_NS, MINUTE_NS, Inserted, buckets_of, merge
 from schemas.records import RecordBatch
 from schemas.status import Flag
 
@@ -39,23 +40,28 @@ def keep_stored(connection: sa.Connection, batch: RecordBatch, numbering: NDArra
     return replace(batch, flags=flags)
 
 
-def rebuild(connection: sa.Connection, levels: tuple[Level, Level], parts: Sequence[Inserted]) -> None:
-    """Make every bucket anew in which one of the rows lies."""
-    minutes, hours = levels
-    tag_id = np.concatenate([part.tag_id for part in parts])
-    source_ns = np.concatenate([part.source_ns for part in parts])
+def rebuild(connection: sa.Connection, memory: Memory, tag_id: NDArray[np.int64], source_ns: NDArray[np.int64]) -> None:
+    """Make every bucket anew in which one of these rows (columns of one length) lies."""
+    minutes, hours = memory.rollups
     touched = np.unique(np.stack([source_ns // MINUTE_NS * MINUTE_NS, tag_id]), axis=1)
     starts = np.unique(touched[0])
     # one query for each run of minutes that follow each other
     for run in np.split(starts, np.flatnonzero(np.diff(starts) != MINUTE_NS) + 1):
         of_run = touched[:, (touched[0] >= run[0]) & (touched[0] <= run[-1])]
-        _minutes(connection, minutes, of_run, int(run[0]), int(run[-1]) + MINUTE_NS)
+        _minutes(connection, memory, minutes, of_run, int(run[0]), int(run[-1]) + MINUTE_NS)
     of_hours = np.unique(np.stack([touched[0] // HOUR_NS * HOUR_NS, touched[1]]), axis=1)
     for hour in np.unique(of_hours[0]).tolist():
         _hour(connection, hours, of_hours[1][of_hours[0] == hour], hour)
 
 
-def _minutes(connection: sa.Connection, level: Level, touched: NDArray[np.int64], from_ns: int, to_ns: int) -> None:
+def _minutes(
+    connection: sa.Connection,
+    memory: Memory,
+    level: Level,
+    touched: NDArray[np.int64],
+    from_ns: int,
+    to_ns: int,
+) -> None:
     """*touched*: int64[2, n] of minute and tag id, all of them within the span."""
     record, higher = tables.records, tables.records.alias("higher")
     newer = sa.exists().where(
@@ -78,9 +84,9 @@ def _minutes(connection: sa.Connection, level: Level, touched: NDArray[np.int64]
     status = np.array([row[4] for row in found], np.uint32)
     pairs = np.stack([source_ns // MINUTE_NS * MINUTE_NS, tag_id])
     wanted = np.isin(_joined(pairs), _joined(touched))
-    rows = Inserted(seq[wanted], source_ns[wanted], tag_id[wanted], value[wanted], status[wanted], 0)
+    rows = Inserted(seq[wanted], source_ns[wanted], tag_id[wanted], value[wanted], status[wanted])
     if len(rows.seq):
-        level.add(connection, rows, anew=True)
+        memory.note_newest(connection, level.anew(connection, rows))
 
 
 def _joined(pairs: NDArray[np.int64]) -> NDArray[np.void]:

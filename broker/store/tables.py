@@ -107,7 +107,11 @@ records = _table(
 
 
 def _rollup(name: str) -> sa.Table:
-    """``n`` rows, of which ``n_value`` (finite, not bad) make min to last; ``end_*`` is the newest row of any kind."""
+    """
+    ``n`` rows, of which ``n_value`` (finite, not bad) make min to last; ``end_*`` is the newest row of any kind.
+
+    Live rows up to ``counted_seq`` are in it. ``revision`` is 0: a replay corrects buckets in place.
+    """
     return _table(
         name,
         _key("tag_id"),
@@ -126,12 +130,15 @@ def _rollup(name: str) -> sa.Table:
         _real("last"),
         _int("end_ns"),
         _int("end_seq"),
+        _int("counted_seq", server_default=sa.text("0")),
         with_rowid=False,
     )
 
 
 rollup_1m = _rollup("rollup_1m")
 rollup_1h = _rollup("rollup_1h")
+#: The valid row with the newest device time of each tag.
+newest = _table("newest", _key("tag_id"), _int("source_ts"), _int("seq"))
 
 gaps = _table(
     "gaps",

@@ -75,12 +75,8 @@ def definitions(dialect: str) -> dict[str, str]:
     return {
         "v_records": _records(dialect, f"WHERE NOT {_NEWER}"),
         "v_record_history": _records(dialect, ""),
-        # the newest hour of a tag names its newest row: one seek a tag, no search
-        "v_current": _records(
-            dialect,
-            """WHERE r.seq IN (SELECT (SELECT h.end_seq FROM rollup_1h h WHERE h.tag_id = c.tag_id
-                ORDER BY h.bucket_ns DESC, h.revision DESC LIMIT 1) FROM tags c)""",
-        ),
+        # one seek a tag, no search
+        "v_current": _records(dialect, "WHERE r.seq IN (SELECT c.seq FROM newest c)"),
         "v_rollup_1m": _rollup(dialect, "rollup_1m"),
         "v_rollup_1h": _rollup(dialect, "rollup_1h"),
         "v_gaps": f"""

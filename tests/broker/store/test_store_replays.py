@@ -96,7 +96,7 @@ def test_control_buckets_of_their_own_would_hide_live_rows(store: Store) -> None
     put(store, batch(MAP, [0] * 6, at, [1.0] * 6))
     with store.transaction() as tx:
         for level in tx._memory.rollups:
-            state = level.cache[level.cached].copy()
+            state = level._now.bucket[level._now.known].copy()
             state["revision"], state["n"] = 1, 3
             level.put(tx._connection, state)
     with pytest.raises(AssertionError):
