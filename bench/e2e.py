@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -108,8 +109,8 @@ def run(protocols: list[str], tags: int, period_s: float, seconds: float, *, run
         f"{seconds:g} s, median of {runs}"
     )
     print(
-        "| protocol | offered values/s | stored values/s | CPU µs/value | acquire | core | p50 ms | p99 | p99.9 | PSS MB "
-        "| WAL MB | wrong of checked |"
+        "| protocol | offered values/s | stored values/s | CPU µs/value | acquire | core | p50 ms | p99 | p99.9 "
+        "| PSS MB | WAL MB | wrong of checked |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     for protocol in protocols:
@@ -245,7 +246,7 @@ def _rows(connection: sqlite3.Connection, after: int, upto: int) -> tuple[NDArra
         " ORDER BY seq"
     )
     found: list[tuple[int, int, float, str]] = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         found += connection.execute(query, (low, min(high, low + length))).fetchall()
     seq, source, value, path = zip(*found, strict=True)
     tag = np.array([int(text.rsplit("/v", 1)[1]) for text in path])
