@@ -157,16 +157,15 @@ class Pipeline:
         entries = self._next_bundle()
         if not entries:
             return 0
-        restart: Position | None = None
         with self._store.transaction(later=True) as tx:
             self._steps(entries, tx)
             tx.set_position(self._read_to)
-            if entries[-1].wall_ns - self._saved_ns >= SAVE_EVERY_NS or entries[-1].wall_ns < self._saved_ns:
-                self._saved_ns = entries[-1].wall_ns
+        if entries[-1].wall_ns - self._saved_ns >= SAVE_EVERY_NS or entries[-1].wall_ns < self._saved_ns:
+            self._saved_ns = entries[-1].wall_ns
+            # some MB: the records need not wait for them
+            with self._store.transaction(later=True) as tx:
                 self._save(tx)
-                restart = self._read_to
-        if restart is not None:
-            self._journal.done(restart)
+            self._journal.done(self._read_to)
         events.bundle_committed(len(entries), (self._now_ns() - entries[-1].wall_ns) / 1e9)
         return len(entries)
 
