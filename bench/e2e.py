@@ -10,7 +10,6 @@ and database share the machine. The detectors' part of core's CPU is what ``pyth
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import socket
@@ -22,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -246,7 +246,7 @@ def _rows(connection: sqlite3.Connection, after: int, upto: int) -> tuple[NDArra
         " ORDER BY seq"
     )
     found: list[tuple[int, int, float, str]] = []
-    for low, high in itertools.pairwise(edges):
+    for low, high in pairwise(edges):
         found += connection.execute(query, (low, min(high, low + length))).fetchall()
     seq, source, value, path = zip(*found, strict=True)
     tag = np.array([int(text.rsplit("/v", 1)[1]) for text in path])

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from broker import events
+from broker import events, footprint
 from broker.store.lock import WriterLock
 from broker.version import VERSION
 
@@ -73,6 +73,7 @@ def _run(config: Config, commands: Mapping[str, Sequence[str]]) -> int:
     def ready() -> bool:
         return all(sign.exists() and sign.stat().st_mtime >= since for sign in signs)
 
+    footprint.settle()  # the tag map was read to be checked, and is not needed here
     code = asyncio.run(_until_signal(commands, ready))
     events.process_stopped("supervisor", "asked to stop" if code == 0 else "a child cannot run")
     return code

@@ -23,7 +23,7 @@ import msgspec
 from prometheus_client import generate_latest
 
 from adapters.base import Adapter, AdapterContext, SourceOptions
-from broker import events
+from broker import events, footprint
 from broker.acquire.files import METRICS_FILE, STATUS_FILE
 from broker.acquire.runner import AdapterRunner
 from broker.acquire.state import JournalFigures, acquire_json
@@ -66,6 +66,7 @@ def run_acquire(config: Config) -> int:
     events.process_started("acquire", VERSION)
     try:
         sources, tag_map = prepare(config)
+        footprint.settle()
         reason = _run(_until_signal(config, sources, tag_map))
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -160,19 +160,18 @@ class Pipeline:
         entries = self._next_bundle()
         if not entries:
             return 0
-        restart: Position | None = None
         self._rows = 0
         with self._store.transaction(later=True) as tx:
             self._steps(entries, tx)
             became = tx.tally
             tx.set_position(self._read_to)
-            if entries[-1].wall_ns - self._saved_ns >= SAVE_EVERY_NS or entries[-1].wall_ns < self._saved_ns:
-                self._saved_ns = entries[-1].wall_ns
-                self._save(tx)
-                restart = self._read_to
         self._invariants.rows(entries[-1], self._rows, became)
-        if restart is not None:
-            self._journal.done(restart)
+        if entries[-1].wall_ns - self._saved_ns >= SAVE_EVERY_NS or entries[-1].wall_ns < self._saved_ns:
+            self._saved_ns = entries[-1].wall_ns
+            # some MB: the records need not wait for them
+            with self._store.transaction(later=True) as tx:
+                self._save(tx)
+            self._journal.done(self._read_to)
         events.bundle_committed(len(entries), (self._now_ns() - entries[-1].wall_ns) / 1e9)
         return len(entries)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from broker import events
+from broker import events, footprint
 from broker.api.app import Services, build_app
 from broker.core.pipeline import Pipeline
 from broker.core.reasoning import ReasoningService
@@ -57,6 +57,7 @@ def run_core(config: Config) -> int:
         return EXIT_TRY_LATER
     try:
         store.upgrade()
+        footprint.settle()
         return asyncio.run(_serve(config, store))
     finally:
         store.close()
