@@ -1,7 +1,8 @@
 """
 ``python -m bench [--seconds N] [--tags N] [--period S]``: run the benchmarks end to end and print their tables.
 
-``python -m bench modbus`` runs those of the Modbus client (bench/modbus.py).
+``python -m bench modbus`` runs those of the Modbus client (bench/modbus.py), ``python -m bench modbus-gateway`` the
+comparison with thingsboard-gateway (bench/modbus_gateway.py).
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import modbus
+from bench import modbus, modbus_gateway
 from bench.e2e import PROTOCOLS, run
 
 
 def main() -> int:
     if sys.argv[1:2] == ["modbus"]:
         return modbus.main(sys.argv[2:])
+    if sys.argv[1:2] == ["modbus-gateway"]:
+        return modbus_gateway.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="measured time of each protocol (default 10)")
     parser.add_argument("--tags", type=int, default=1000, help="tags of each protocol (default 1000)")
