@@ -36,6 +36,10 @@ from bench.modbus_load import expected, period_at
 
 PACKAGES = ("thingsboard-gateway==3.8.5", "pymodbus==3.9.2", "pyserial", "pyserial-asyncio")
 WARM_UP_S = 3.0
+#: The gateway sends nothing before its platform has told its limits; this is a platform without any.
+LIMITS = {"maxPayloadSize": 65536, "maxInflightMessages": 100, "rateLimits": {}, "gatewayRateLimits": {}}
+_ASKED = "v1/devices/me/rpc/request/"
+_ANSWERED = "v1/devices/me/rpc/response/"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -146,15 +150,21 @@ class _Counted:
         self._tags = tags
         self._period_s = period_s
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_message = lambda _client, _data, message: self._take(message.payload)
+        self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)
-        self._client.subscribe("v1/gateway/telemetry", 1)
+        self._client.subscribe([("v1/gateway/telemetry", 1), (f"{_ASKED}+", 1)])
         self._client.loop_start()
 
     def stop(self) -> None:
         """Stop counting."""
         self._client.disconnect()
         self._client.loop_stop()
+
+    def _on_message(self, client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        if message.topic.startswith(_ASKED):
+            client.publish(_ANSWERED + message.topic.removeprefix(_ASKED), json.dumps(LIMITS), 1)
+        else:
+            self._take(message.payload)
 
     def _take(self, payload: bytes) -> None:
         for rows in json.loads(payload).values():
