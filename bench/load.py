@@ -18,10 +18,14 @@ from threading import Thread
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bench.modbus_load import EPOCH_S, WRAP, Connection, LoadServer
 from simulators import SignalValue
+from simulators.modbus_server import ModbusServer, RegisterPoint
 from simulators.mqtt_broker import EmbeddedBroker
 from simulators.opcua_server import NodeSpec, OpcUaServer
+
+EPOCH_S = 1577836800
+#: float32 keeps the fraction only while the whole part is small.
+WRAP = 10_000
 
 
 def value(at_s: float, period_s: float, tag: int, tags: int) -> float:
@@ -40,10 +44,10 @@ async def main(protocol: str, tags: int, period_s: float) -> None:
 
     async with contextlib.AsyncExitStack() as stack:
         if protocol == "modbus":
-            server = LoadServer(tags, period_s)
-            listening = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0)
-            stack.callback(listening.close)
-            print(f"READY 127.0.0.1:{listening.sockets[0].getsockname()[1]}", flush=True)
+            cached = _Cached(signals, period_s)
+            points = [RegisterPoint(f"v{i}", "holding", 2 * i, "float32") for i in range(tags)]
+            server = await stack.enter_async_context(ModbusServer(cached, points))
+            print(f"READY 127.0.0.1:{server.port}", flush=True)
         elif protocol == "opcua":
             nodes = {f"v{i}": NodeSpec("Double") for i in range(tags)}
             opcua = OpcUaServer(signals, nodes, namespace="urn:fairlead:bench", period_s=period_s)
@@ -55,6 +59,22 @@ async def main(protocol: str, tags: int, period_s: float) -> None:
             stack.callback(task.cancel)
             print(f"READY {broker.url}", flush=True)
         await stop.wait()
+
+
+class _Cached:
+    """One computation a period, however many requests a scan takes."""
+
+    def __init__(self, signals: object, period_s: float) -> None:
+        self._signals = signals
+        self._period_s = period_s
+        self._k = -1
+        self._values: Mapping[str, SignalValue] = {}
+
+    def __call__(self) -> Mapping[str, SignalValue]:
+        k = int((time.time() - EPOCH_S) / self._period_s)
+        if k != self._k:
+            self._k, self._values = k, self._signals()  # type: ignore[operator]
+        return self._values
 
 
 async def _publish(port: int, tags: int, period_s: float) -> None:

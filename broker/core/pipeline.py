@@ -18,7 +18,8 @@ import msgspec
 import detectors.base
 import normalizers.base
 from broker import events
-from broker.evidence import build_evidence, signature
+from broker.core.grouping import groups
+from broker.evidence import build_evidence, reach, signature
 from broker.store import Store, Transaction
 from detectors.detection import Detection
 from llm.rules import annotate_by_rules
@@ -37,6 +38,8 @@ MAX_REFUSED: Final = 1000
 KEPT_MAPS: Final = 4
 #: Entries in one transaction at most.
 BUNDLE: Final = 512
+#: Rows after which a transaction ends: what a backlog holds is committed, and can be read, piece by piece.
+BUNDLE_ROWS: Final = 30_000
 
 
 class Pipeline:
@@ -65,8 +68,13 @@ class Pipeline:
         self._unmapped: dict[str, Gap] = {}
         self._refused: dict[Position, str] = {}
         self.at: Entry | None = None
+        #: entries up to here are processed one by one, so that ``at`` is the one at which a stage fails
+        self.careful_to = Position(0, 0)
+        #: last entry of the bundle at work
+        self.bundle_end = Position(0, 0)
         self._read_to = Position(0, 0)
         self._saved_ns = 0
+        self._ahead: list[Entry] = []
 
     @property
     def position(self) -> Position:
@@ -116,9 +124,7 @@ class Pipeline:
                 # what was between is gone from the journal; its outputs are in SQL already
                 self._read_to = committed
                 break
-            for entry in entries:
-                self._step(entry, None)
-                self._read_to = entry.position
+            self._steps(entries, None)
 
     def _restore_stage(self, name: str, stage: Normalizer | Detection) -> None:
         state = self._store.stage(name)
@@ -134,7 +140,7 @@ class Pipeline:
         """
         Never process this entry: it becomes a quarantine row, and everything behind it goes on.
 
-        For an entry at which a stage failed; call on a fresh, restored pipeline.
+        For an entry at which a stage failed and that was taken alone; call on a fresh, restored pipeline.
         """
         self._refused[entry.position] = reason
         with self._store.transaction() as tx:
@@ -148,14 +154,12 @@ class Pipeline:
         Raises:
             StoreError: nothing of the bundle was committed. This pipeline is ahead of SQL then: restore a fresh one.
         """
-        entries = self._journal.read(self._read_to, BUNDLE)
+        entries = self._next_bundle()
         if not entries:
             return 0
         restart: Position | None = None
-        with self._store.transaction() as tx:
-            for entry in entries:
-                self._step(entry, tx)
-                self._read_to = entry.position
+        with self._store.transaction(later=True) as tx:
+            self._steps(entries, tx)
             tx.set_position(self._read_to)
             if entries[-1].wall_ns - self._saved_ns >= SAVE_EVERY_NS or entries[-1].wall_ns < self._saved_ns:
                 self._saved_ns = entries[-1].wall_ns
@@ -166,9 +170,27 @@ class Pipeline:
         events.bundle_committed(len(entries), (self._now_ns() - entries[-1].wall_ns) / 1e9)
         return len(entries)
 
+    def _next_bundle(self) -> list[Entry]:
+        """What follows the last entry processed, up to ``BUNDLE_ROWS`` rows; the rest of what was read is kept."""
+        waiting = self._ahead or list(self._journal.read(self._read_to, BUNDLE))
+        rows = 0
+        for count, entry in enumerate(waiting, 1):
+            rows += len(entry.body) if isinstance(entry.body, SampleBatch) else 0
+            if rows >= BUNDLE_ROWS:
+                self._ahead = waiting[count:]
+                return waiting[:count]
+        self._ahead = []
+        return waiting
+
+    def settle(self) -> None:
+        """Bring the roll-ups up to the records; ticks do it by and by, and this where none comes for a while."""
+        with self._store.transaction() as tx:
+            tx.roll_up(everything=True)
+
     def save(self) -> None:
         """Save the stages where they stand; called at a clean stop, so that a restart has nothing to repeat."""
         with self._store.transaction() as tx:
+            tx.roll_up(everything=True)
             self._save(tx)
         self._journal.done(self._read_to)
 
@@ -194,6 +216,29 @@ class Pipeline:
         if tx is not None:
             tx.use_map(tag_map.revision, tag_map)
 
+    def _steps(self, entries: Sequence[Entry], tx: Transaction | None) -> None:
+        self.bundle_end = entries[-1].position
+        for group in groups(entries):
+            if len(group) == 1 or group[-1].position <= self.careful_to or not self._together(group, tx):
+                for entry in group:
+                    self._step(entry, tx)
+                    if tx is not None and entry.position <= self.careful_to:
+                        tx.insert()
+            self._read_to = group[-1].position
+
+    def _together(self, group: Sequence[Entry], tx: Transaction | None) -> bool:
+        """Process neighbouring batches at once; False, with nothing done, where they have to go one by one."""
+        if self._unmapped or any(entry.position in self._refused for entry in group):
+            return False
+        self.at = group[-1]
+        batches = [entry.body for entry in group if isinstance(entry.body, SampleBatch)]
+        records = self._normalizer.join(batches, [entry.position for entry in group])
+        if records is not None:
+            if tx is not None:
+                tx.records(records)
+            self._anomalies(self._detection.records(records), tx, group[-1])
+        return records is not None
+
     def _step(self, entry: Entry, tx: Transaction | None) -> None:
         body = entry.body
         self.at = entry
@@ -206,6 +251,8 @@ class Pipeline:
         elif isinstance(body, SampleBatch):
             self._samples(entry, body, tx)
         elif isinstance(body, Tick):
+            if tx is not None:
+                tx.roll_up()
             self._anomalies(self._detection.tick(entry.wall_ns), tx, entry)
         elif isinstance(body, MapInForce):
             if body.revision != self._maps[-1].revision:
@@ -255,6 +302,9 @@ class Pipeline:
 
     def _explain(self, tx: Transaction, anomaly: Anomaly, entry: Entry) -> None:
         others = {path for key, paths in self._open_paths.items() if key != anomaly.anomaly_id for path in paths}
-        evidence = build_evidence(tx, self._maps[-1], anomaly, tx.next_seq - 1, others)
+        upto = tx.next_seq - 1
+        paths, from_ns, onset_ns, to_ns = reach(self._maps[-1], anomaly)
+        tx.read_ahead(paths, from_ns, onset_ns, to_ns, upto=upto)
+        evidence = build_evidence(tx, self._maps[-1], anomaly, upto, others)
         tx.evidence(evidence)
         tx.annotation(annotate_by_rules(evidence, detector_score=anomaly.detector_score, created_ns=entry.wall_ns))
