@@ -12,6 +12,7 @@ BENCHES: Final = {
     "e2e": "bench.e2e",
     "pipeline": "bench.pipeline",
     "modbus": "bench.modbus",
+    "modbus-gateway": "bench.modbus_gateway",
     "opcua": "bench.opcua_decode",
     "mqtt": "bench.mqtt",
 }
