@@ -161,6 +161,20 @@ async def test_another_client_with_our_id_is_told(make: Make) -> None:
         await adapter.close()
 
 
+async def test_a_message_that_ends_each_connection_is_an_alarm(make: Make) -> None:
+    """Three connects within a minute are counted and told, for a poisoned queue loops for ever (M9)."""
+    async with Script(after=b"\x36\x05\x00\x01a\x00\x01").listening() as broker:
+        adapter = make(broker.url, NUMBERS, subscriptions=PLAIN)
+        for _ in range(3):
+            assert adapter.counters["reconnect_alarms"] == 0
+            with pytest.raises(NotConnected, match=r"broke|died"):
+                await adapter.connect()
+                await asyncio.wait_for(adapter.read(), 5)
+        assert adapter.counters["reconnect_alarms"] == 1
+        assert "3 connections within 60 s" in adapter.facts["alarm"]
+        await adapter.close()
+
+
 async def test_a_refused_filter_is_told_and_the_others_work(make: Make) -> None:
     """A filter the broker refuses is counted, shown and quarantined once; a lower QoS is shown."""
     async with Script(codes=b"\x87\x00", after=publish(b"line2/n", b"5", 1)).listening() as broker:
