@@ -9,6 +9,7 @@ acknowledgements behind ``settle``. Then the parts alone, on bytes in memory.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -19,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,16 @@ from simulators.sparkplug_node import Metric, encode
 
 _TAGS: Final = 1000
 _WARM_UP: Final = 20_000
+
+
+def main(argv: Sequence[str]) -> int:
+    """Take the arguments and print the table."""
+    options = argparse.ArgumentParser(prog="python -m bench mqtt", description=__doc__)
+    options.add_argument("--seconds", type=float, default=10.0, help="measured time of each run (default 10)")
+    options.add_argument("--rounds", type=int, default=3, help="runs, of which the median counts (default 3)")
+    chosen = options.parse_args(argv)
+    run(chosen.seconds, chosen.rounds)
+    return 0
 
 
 def run(seconds: float, rounds: int = 3) -> None:

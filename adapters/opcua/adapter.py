@@ -18,10 +18,13 @@ from asyncua import ua
 
 from adapters.base import AdapterContext, Continuity, register
 from adapters.opcua import subscription
+from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
-from adapters.opcua.decode import Columns, Times, time_ns
+from adapters.opcua.decode import time_ns
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
+from adapters.opcua.history import Backfill
+from adapters.opcua.holes import Holes
 from adapters.opcua.link import Link, Ticket
 from adapters.opcua.nodes import NodeAddress, parse_address
 from adapters.opcua.pki import Pki
@@ -35,6 +38,8 @@ from schemas.tagmap import Tag
 
 #: All steps of connecting together.
 CONNECT_TIMEOUT_S: Final = 30.0
+#: Least time between two writes of the state file: a thousand messages a second must not be a thousand files.
+STATE_EVERY_S: Final = 0.02
 
 _NAMESPACES: Final = ua.NodeId(ua.ObjectIds.Server_NamespaceArray)
 _START_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_StartTime)
@@ -63,9 +68,11 @@ class OpcUaAdapter:
     Counters: ``publish_responses`` answers of the server, keep-alives among them; ``overflow`` values before which the
     server's queue lost some; ``refused_items`` refusals of an item; ``sequence_gaps`` messages that could not be
     fetched again; ``republished`` messages fetched again; ``repeated`` messages sent twice; ``undecodable`` messages
-    that could not be read; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
+    that could not be read; ``general_decoder`` messages that needed the library's decoder, many times the work;
+    ``publish_refused`` publish requests that were too many for the server; ``unknown_acknowledgements`` of messages it
+    did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
-    ``state_unsaved`` failures to write the file.
+    ``state_unsaved`` failures to write the file; ``history_…`` see :class:`adapters.opcua.history.Backfill`.
     """
 
     def __init__(self, options: OpcUaOptions, context: AdapterContext) -> None:
@@ -77,13 +84,18 @@ class OpcUaAdapter:
         self._context = context
         self._tags = {tag.number: tag for tag in context.tags}
         self._addresses: dict[int, NodeAddress] = {tag.number: parse_address(tag.address) for tag in context.tags}
-        self._ledger = Ledger(context.state_dir / "subscriptions.json", self.counters, self._note_covered)
+        self._ledger = Ledger(
+            context.state_dir / "subscriptions.json", self.counters, self._note_covered, STATE_EVERY_S
+        )
         self._times = Times()
         self._limits = Limits()
         self._ticket: Ticket | None = None
         self._link: Link | None = None
         self._watches: list[Watch] = []
+        self._nodes: Nodes = {}
+        self._holes = Holes(context.state_dir / "history.json", context.map_revision, self.counters)
         self._loop_task: asyncio.Task[None] | None = None
+        self._fill_task: asyncio.Task[None] | None = None
         self._handover: Handover[Handed | Gap] | None = None
         self._retry_at = 0.0
 
@@ -96,6 +108,8 @@ class OpcUaAdapter:
         await self._stop_loop()
         self._drop()
         await asyncio.to_thread(self._ledger.load)
+        if self._options.history.fill == "gaps" and not self._holes.all:
+            await asyncio.to_thread(self._holes.load)
         context = self._context
         uri = self._options.application_uri or f"urn:fairlead:{context.name}"
         link = Link(self._options, uri, Pki(context.state_dir / "pki"), context.base_dir, context.now_ns())
@@ -124,6 +138,8 @@ class OpcUaAdapter:
         self._handover = loop.handover
         self._loop_task = asyncio.create_task(loop.run(first), name=f"OPC UA publish loop of {context.name}")
         self._loop_task.add_done_callback(functools.partial(_pass_on, loop.handover))
+        if self._options.history.fill == "gaps":
+            self._start_filling(link, loop)
 
     async def read(self) -> Delivery | Gap:
         """
@@ -144,17 +160,36 @@ class OpcUaAdapter:
         await self._stop_loop()
         link, self._link, self._ticket = self._link, None, None
         if link is not None:
+            self._ledger.save()
             await link.close()
+
+    def _start_filling(self, link: Link, loop: PublishLoop) -> None:
+        """Fill gaps from the server's history beside the publish loop, which tells of new ones."""
+        backfill = Backfill(
+            link,
+            self._nodes,
+            self._options.history,
+            self._context,
+            self._holes,
+            loop.handover,
+            self.counters,
+            self.facts,
+        )
+        loop.found = backfill.found
+        self._fill_task = asyncio.create_task(backfill.run(), name=f"OPC UA history of {self._context.name}")
+        self._fill_task.add_done_callback(functools.partial(_pass_on_error, loop.handover))
 
     def _note_covered(self, covered_ns: int) -> None:
         self.covered_ns = covered_ns or None
 
     async def _stop_loop(self) -> None:
         """Stop publishing; what was handed on may still be settled."""
-        task, self._loop_task, self._handover = self._loop_task, None, None
-        if task is not None:
+        tasks = [task for task in (self._fill_task, self._loop_task) if task is not None]
+        self._fill_task = self._loop_task = self._handover = None
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._ledger.hold()
 
     def _drop(self) -> None:
         """Cut the connection without ending the session, which the next connection takes up."""
@@ -168,7 +203,7 @@ class OpcUaAdapter:
         own = await link.open(ticket)
         link.step = "namespaces"
         array, started, most_read, most_created = await link.read([_NAMESPACES, _START_TIME, _MAX_READ, _MAX_CREATE], 4)
-        nodes = self._resolve(array, self._tags)
+        nodes = self._nodes = self._resolve(array, self._tags)
         self._limits = Limits.of(most_read, most_created)
         server_start = 0 if started.Value is None else time_ns(started.Value.Value)
         link.step = "subscription"
@@ -251,7 +286,7 @@ class OpcUaAdapter:
             options.endpoint,
             options.subscription.model_dump(mode="json"),
             options.planned_outage,
-            [(tag.number, tag.address, tag.scan_ms) for tag in self._context.tags],
+            [(tag.number, tag.address, tag.scan_ms, tag.type) for tag in self._context.tags],
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
@@ -282,6 +317,12 @@ class OpcUaAdapter:
         more = f" and {len(refused) - 10} more" if len(refused) > 10 else ""
         self.facts["items"] = f"{len(self._tags) - len(refused)} of {len(self._tags)} watched"
         self.facts["refused"] = "; ".join(named) + more if refused else "none"
+
+
+def _pass_on_error(handover: Handover[Handed | Gap], task: asyncio.Task[None]) -> None:
+    """A task beside the publish loop that fails for a reason of its own ends the hand-over with it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        handover.fail(error)
 
 
 def _pass_on(handover: Handover[Handed | Gap], task: asyncio.Task[None]) -> None:

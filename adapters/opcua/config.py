@@ -48,6 +48,10 @@ class SubscriptionOptions(Options):
         Field(gt=0, description="The server says at least so often that it is there; twice as long is silence."),
     ] = 10.0
     nodes: Annotated[int, Field(ge=1, le=100_000, description="Items in one subscription.")] = 1000
+    in_flight: Annotated[
+        int,
+        Field(ge=1, le=10, description="Publish requests that wait at the server; fewer where it refuses so many."),
+    ] = 2
 
 
 class Retry(Options):
@@ -56,6 +60,24 @@ class Retry(Options):
     bad_node: Annotated[
         Duration, Field(gt=0, description="A node that the server refused is tried again after it.")
     ] = 1800.0
+
+
+class HistoryOptions(Options):
+    """Filling gaps from the server's history."""
+
+    fill: Annotated[
+        Literal["never", "gaps"],
+        Field(description="`gaps`: HistoryRead into gaps where session, messages or queue were lost."),
+    ] = "never"
+    order: Annotated[
+        Literal["oldest_first", "newest_first"], Field(description="Which part of a gap, and which gap, comes first.")
+    ] = "oldest_first"
+    chunk: Annotated[Duration, Field(gt=0, description="Time that one request asks for.")] = 3600.0
+    pause: Annotated[Duration, Field(ge=0, description="Between two parts of a gap.")] = 0.2
+    settle: Annotated[Duration, Field(ge=0, description="After the end of a gap, before its history is asked for.")] = (
+        2.0
+    )
+    max_span: Annotated[Duration, Field(gt=0, description="Older holes stay holes.")] = 7 * 86400.0
 
 
 class OpcUaOptions(SourceOptions):
@@ -90,6 +112,7 @@ class OpcUaOptions(SourceOptions):
         Duration | None, Field(gt=0, description="Session time-out; default max(120s, planned_outage).")
     ] = None
     retry: Annotated[Retry, Field(description="Trying refused nodes again.")] = Retry()
+    history: Annotated[HistoryOptions, Field(description="Filling gaps from the server's history.")] = HistoryOptions()
 
     @field_validator("endpoint")
     @classmethod

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from asyncua import ua
 from asyncua.ua.uaerrors import BadMessageNotAvailable, UaStructParsingError
@@ -19,6 +19,8 @@ from asyncua.ua.uaerrors import BadMessageNotAvailable, UaStructParsingError
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.link import Link
 from adapters.opcua.progress import Held, ahead, following
+from adapters.opcua.responses import Message
+from adapters.opcua.wire import SHORTEST_RUN
 from schemas import status
 from schemas.errors import NotConnected
 from schemas.tagmap import Tag
@@ -55,15 +57,19 @@ class Watch:
 
     ``backlog`` are messages fetched again and not yet handed on, ``available`` the numbers the server still keeps,
     ``quiet_s`` how long we waited without hearing of it, ``alive`` whether it was heard on this connection; a new
-    subscription counts as heard.
+    subscription counts as heard. ``reached`` is the last message that was handed on, settled or not.
     """
 
     held: Held
     tags: Sequence[Tag]
-    backlog: list[Any] = field(default_factory=list)
+    backlog: list[Message] = field(default_factory=list)
     available: list[int] = field(default_factory=list)
     quiet_s: float = 0.0
     alive: bool = False
+    reached: int = 0
+
+    def __post_init__(self) -> None:
+        self.reached = self.held.last_sequence
 
     @property
     def whole(self) -> bool:
@@ -99,8 +105,20 @@ def _compared(asked_ms: float, got_ms: float) -> str:
 
 
 def groups(tags: Sequence[Tag], size: int) -> list[Sequence[Tag]]:
-    """The tags of each subscription; one without tags when there are none."""
-    return [tags[start : start + size] for start in range(0, len(tags), size)] or [()]
+    """
+    The tags of each subscription; one without tags when there are none.
+
+    Tags of one type share subscriptions, so that their messages are long runs of one layout; types of few tags and tags
+    whose type the map does not tell share the rest.
+    """
+    kinds = Counter(tag.type for tag in tags)
+    sorted_out: dict[str | None, list[Tag]] = {}
+    for tag in tags:
+        sorted_out.setdefault(tag.type if kinds[tag.type] >= SHORTEST_RUN else None, []).append(tag)
+    parts: list[Sequence[Tag]] = [
+        kind[start : start + size] for kind in sorted_out.values() for start in range(0, len(kind), size)
+    ]
+    return parts or [()]
 
 
 async def create(
@@ -240,7 +258,7 @@ def _note_available(watches: Sequence[Watch], results: Sequence[ua.TransferResul
         watch.available = [int(number) for number in result.AvailableSequenceNumbers or ()]
 
 
-async def republish(link: Link, held: Held, sequence: int, counters: Counter[str]) -> Any | None:
+async def republish(link: Link, held: Held, sequence: int, counters: Counter[str]) -> Message | None:
     """
     One message again; None where the server no longer has it, or where it cannot be read (counted as undecodable).
 
@@ -253,7 +271,7 @@ async def republish(link: Link, held: Held, sequence: int, counters: Counter[str
     except UaStructParsingError:
         counters["undecodable"] += 1
         return None
-    return message if message.NotificationData else None
+    return message if message.parts else None
 
 
 async def delete(link: Link, subscription_ids: Sequence[int], *, own: bool) -> None:

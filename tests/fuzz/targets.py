@@ -15,6 +15,8 @@ from pathlib import Path
 
 from adapters.base import AdapterContext
 from adapters.modbus import address as modbus_address
+from adapters.modbus import frames as modbus_frames
+from adapters.modbus import identity as modbus_identity
 from adapters.mqtt.config import MqttOptions
 from adapters.mqtt.decode import Decoder
 from adapters.mqtt.message import Block, Message
@@ -61,6 +63,28 @@ def mqtt_topic(data: bytes) -> None:
     """A topic of any bytes."""
     batch, _ = _mqtt("json").decode(Block.of(Message(data, b'{"v": 1}', 8, 1, True, True, 1, NOW_NS)))
     batch.check()
+
+
+def modbus_reply(data: bytes) -> None:
+    """What comes from a device: whole replies of exactly the size that was asked, or nothing, or doubt."""
+    asked = modbus_frames.read_request(1, 3, 0, 2)
+    at = 0
+    with contextlib.suppress(modbus_frames.Doubtful):
+        while len(data) - at >= modbus_frames.MBAP.size:
+            reply = modbus_frames.judge_mbap(asked, data, at)
+            if reply is None:
+                break
+            assert len(reply.payload) == (0 if reply.code else 4)
+            at += reply.size
+
+
+def modbus_serial_reply(data: bytes) -> None:
+    """The same of serial frames, of registers and of a device identification."""
+    for asked in (modbus_frames.read_request(1, 3, 0, 2), modbus_frames.identification_request(1, 1, 0)):
+        with contextlib.suppress(modbus_frames.Doubtful):
+            reply = modbus_frames.judge_rtu(asked, data) if len(data) >= 3 else None
+            if reply is not None and asked.function == 3:
+                assert len(reply.payload) == (0 if reply.code else 4)
 
 
 def mqtt_packets(data: bytes) -> None:
@@ -132,6 +156,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "sparkplug_payload": sparkplug_payload,
     "mqtt_address": _text(ValueError, parse_address),
     "modbus_address": _text(ValueError, modbus_address.parse),
+    "modbus_reply": modbus_reply,
+    "modbus_serial_reply": modbus_serial_reply,
+    "modbus_identity": lambda data: _refusing(modbus_frames.Doubtful, modbus_identity.decode, data),
     "opcua_address": _text(ValueError, nodes.parse_address),
     "timestamp": _text(ValueError, parser("auto", None)),
     "journal_segment": journal_segment,
