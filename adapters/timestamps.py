@@ -7,14 +7,25 @@ Source of the text form: ISO 8601 / RFC 3339. Digits behind the nanosecond are c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 TimeFormat = Literal["iso8601", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"]
-#: Time of one sample; raises ValueError with a text for people.
-TimeParser = Callable[[object], int]
+
+
+class TimeParser(Protocol):
+    """
+    Time of one sample; raises ValueError with a text for people.
+
+    ``near_ns`` is when the sample came, where that is known: a local time that the clocks showed twice is the reading
+    nearer to it, else the earlier one.
+    """
+
+    def __call__(self, value: object, near_ns: int | None = None) -> int:
+        """UTC ns since 1970."""
+        ...
+
 
 _UNIT_NS: Final = {"epoch_s": 10**9, "epoch_ms": 10**6, "epoch_us": 10**3, "epoch_ns": 1}
 _ISO: Final = re.compile(
@@ -48,23 +59,23 @@ def parser(form: TimeFormat | Literal["auto"], naive: tzinfo | None) -> TimePars
     numbers as epoch time whose unit follows from its size (seconds below 1e11, then ms, us, ns).
     """
     if form == "iso8601":
-        return lambda value: _iso(value, naive)
+        return lambda value, near_ns=None: _iso(value, naive, near_ns)
     if form == "auto":
-        return lambda value: _auto(value, naive)
+        return lambda value, near_ns=None: _auto(value, naive, near_ns)
     unit_ns = _UNIT_NS[form]
-    return lambda value: _epoch(value, unit_ns)
+    return lambda value, near_ns=None: _epoch(value, unit_ns)  # noqa: ARG005 - numbers are never ambiguous
 
 
-def _auto(value: object, naive: tzinfo | None) -> int:
+def _auto(value: object, naive: tzinfo | None, near_ns: int | None) -> int:
     if isinstance(value, str) and _NUMBER.match(value.strip()) is None:
-        return _iso(value, naive)
+        return _iso(value, naive, near_ns)
     # An integer is compared as it is: one of 400 digits has no float.
     size = float(value) if isinstance(value, str) else value if isinstance(value, int | float) else 0.0
     unit = next((u for u, limit in zip(_UNIT_NS, (1e11, 1e14, 1e17), strict=False) if size < limit), "epoch_ns")
     return _epoch(value, _UNIT_NS[unit])
 
 
-def _iso(value: object, naive: tzinfo | None) -> int:
+def _iso(value: object, naive: tzinfo | None, near_ns: int | None) -> int:
     match = _ISO.match(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"time {_shown(value)} is not an ISO 8601 text; name the right time_format")
@@ -76,12 +87,29 @@ def _iso(value: object, naive: tzinfo | None) -> int:
     if moment.tzinfo is None:
         if naive is None:
             raise ValueError(f"time {_shown(value)} names no zone; set timezone")
-        moment = moment.replace(tzinfo=naive)
+        moment = _local(moment.replace(tzinfo=naive), near_ns, value)
     try:
         seconds = (moment - _EPOCH) // _SECOND
     except OverflowError as error:  # a zone's offset at the edge of the years 1 and 9999
         raise ValueError(f"time {_shown(value)} is out of range") from error
     return _believable(seconds * 10**9 + int((fraction or "0")[:9].ljust(9, "0")), value)
+
+
+def _local(moment: datetime, near_ns: int | None, value: object) -> datetime:
+    """The reading of a local time that is meant. Raises ValueError for one that the clocks skipped (W9)."""
+    try:
+        later = moment.replace(fold=1)
+        if moment.utcoffset() == later.utcoffset():
+            return moment
+        first, second = moment.astimezone(UTC), later.astimezone(UTC)
+        if first.astimezone(moment.tzinfo).replace(tzinfo=None) != moment.replace(tzinfo=None):
+            raise ValueError(f"time {_shown(value)} does not exist: the clocks were set forward over it")
+    except OverflowError:
+        return moment  # at the edge of the years 1 and 9999; refused behind this
+    if near_ns is None:
+        return first
+    near = _EPOCH + timedelta(microseconds=near_ns // 1000)
+    return min(first, second, key=lambda reading: abs(reading - near))
 
 
 def _epoch(value: object, unit_ns: int) -> int:

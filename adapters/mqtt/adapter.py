@@ -18,6 +18,9 @@ from schemas.samples import Delivery, Gap, GapCause, Reject, SampleBatch
 
 _BATCH_MESSAGES: Final = 5000
 _REMEMBER_EVERY_NS: Final = 5 * 10**9
+#: So many connects within so many seconds are an alarm.
+_ALARM_CONNECTS: Final = 3
+_ALARM_S: Final = 60.0
 _NOTHING: Final = Outcome(0, [], None, [])
 
 
@@ -28,8 +31,8 @@ class MqttAdapter:
 
     A message of QoS 1 is acknowledged when its delivery is settled, refused messages included, for otherwise they
     would come back for ever. Counters beside those of the decoder and the session: ``refused_items`` (filters the
-    broker refused), ``session_memory_damaged`` (the file that remembers the session cannot be read),
-    ``state_unwritten``.
+    broker refused), ``reconnect_alarms`` (three connects within a minute), ``session_memory_damaged`` (the file that
+    remembers the session cannot be read), ``state_unwritten``.
 
     ``covered_ns`` is when the last settled message came, or later the last answered ping with nothing waiting; it is
     None with QoS 0, which the broker does not keep for us.
@@ -50,6 +53,7 @@ class MqttAdapter:
         self._durable: tuple[object, ...] = ()
         self._written_ns = 0
         self._gaps: deque[Gap] = deque()
+        self._connects: deque[float] = deque(maxlen=_ALARM_CONNECTS)
         self._rejects: list[Reject] = []
 
     async def connect(self) -> None:
@@ -61,6 +65,7 @@ class MqttAdapter:
         """
         await self.close()
         self._check_insecure()
+        self._watch_reconnects()
         self._recall()
         self._cover()
         credentials = login.resolve(self._options, self._memory.client_id, self._context.base_dir)
@@ -218,6 +223,18 @@ class MqttAdapter:
             else:
                 lower = f", asked for {self._options.qos}" if code < self._options.qos else ""
                 self.facts[f"filter {pattern}"] = f"granted QoS {code}{lower}"
+
+    def _watch_reconnects(self) -> None:
+        """Say when the connection is lost again and again: a message that ends it comes back for ever (M9)."""
+        now_s = asyncio.get_running_loop().time()
+        self._connects.append(now_s)
+        self.facts.pop("alarm", None)
+        if len(self._connects) == _ALARM_CONNECTS and now_s - self._connects[0] <= _ALARM_S:
+            self.counters["reconnect_alarms"] += 1
+            self.facts["alarm"] = (
+                f"{_ALARM_CONNECTS} connections within {_ALARM_S:.0f} s: the broker is not there, or a message it "
+                "keeps for us ends each of them, or another client has our client id"
+            )
 
     def _check_insecure(self) -> None:
         until = self._options.insecure_until

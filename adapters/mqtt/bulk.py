@@ -229,7 +229,7 @@ class Group:
         parse = self._parse_time
         for i, text in enumerate(raw):
             try:
-                found[i] = parse(text)
+                found[i] = parse(text, block.arrivals[places[i]])
             except ValueError:
                 usable[i] = False
         return found

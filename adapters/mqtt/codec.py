@@ -51,11 +51,11 @@ class Codec:
             raise ValueError(f"JSON nests deeper than {self.depth}")
         return msgspec.json.decode(payload)
 
-    def time_ns(self, document: Any) -> int | None:
+    def time_ns(self, document: Any, arrival_ns: int) -> int | None:
         """Time in the payload, or None where it has none. Raises ValueError for one that cannot be read."""
         found = None if self._time is None else self._time(document)
         if found is not None:
-            return self.parse_time(found)
+            return self.parse_time(found, arrival_ns)
         if self._time is not None:
             self._counters["time_missing"] += 1
         return None

@@ -17,7 +17,7 @@ from adapters.base import Options, SourceOptions
 from adapters.mqtt.sparkplug.options import SparkplugOptions
 from adapters.mqtt.sparkplug.topics import is_sparkplug, needed
 from adapters.mqtt.sparkplug.topics import parse_address as parse_metric
-from adapters.mqtt.topics import check_filter, covers, overlap, parse_address
+from adapters.mqtt.topics import check_filter, covers, overlap, parse_address, plain_filter
 from adapters.secrets import is_loopback
 from schemas.quantities import Duration, Size
 from schemas.tagmap import Tag
@@ -81,7 +81,13 @@ class Limits(Options):
 class Subscription(Options):
     """One topic filter and how to read what comes."""
 
-    filter: Annotated[str, Field(description="Topic filter; filters of one source must not overlap.")]
+    filter: Annotated[
+        str,
+        Field(
+            description="Topic filter; filters of one source must not overlap. $share/NAME/FILTER shares the messages "
+            "with other clients: no order between them, no retained messages."
+        ),
+    ]
     decode: Annotated[
         Literal["json", "plain", "sparkplug"],
         Field(description="json by path; plain: the payload is the value; sparkplug: Sparkplug B."),
@@ -95,12 +101,15 @@ class Subscription(Options):
     ] = "text"
     numbers: Annotated[values.Numbers, Field(description="Decimal mark of numbers written as text.")] = "point"
 
+    @property
+    def matches(self) -> str:
+        """The filter of topics, without the name of a shared subscription."""
+        return plain_filter(self.filter)
+
     @field_validator("filter")
     @classmethod
     def _filter(cls, text: str) -> str:
-        check_filter(text)
-        if text.startswith("$share/"):
-            raise ValueError("shared subscriptions give no order and are not supported")
+        check_filter(plain_filter(text))
         return text
 
     @field_validator("time", "quality")
@@ -115,6 +124,8 @@ class Subscription(Options):
         written = {"time", "time_format", "quality", "quality_format", "numbers"} & self.model_fields_set
         if self.decode == "sparkplug" and written:
             raise ValueError(f"Sparkplug says time, quality and type itself: leave out {', '.join(sorted(written))}")
+        if self.decode == "sparkplug" and self.filter != self.matches:
+            raise ValueError("Sparkplug needs every message of a node in its order: no shared subscription")
         if self.decode == "sparkplug" and not is_sparkplug(self.filter):
             raise ValueError("the filter of decode: sparkplug begins with spBv1.0/, such as spBv1.0/Group/#")
         return self
@@ -261,21 +272,21 @@ class MqttOptions(SourceOptions):
         if not self.encrypted and not is_loopback(self.host) and self.insecure_ack is None:
             raise ValueError("mqtt:// to another host is readable on the wire: use mqtts:// or state insecure_ack")
         for item in self.subscriptions:
-            if not self.subscribe_all and (item.filter == "#" or item.filter.startswith("$")):
+            if not self.subscribe_all and (item.matches == "#" or item.matches.startswith("$")):
                 raise ValueError(f"filter {item.filter!r} needs subscribe_all: true")
         for item in self.subscriptions:
-            if self.speaks_sparkplug and item.decode != "sparkplug" and is_sparkplug(item.filter):
+            if self.speaks_sparkplug and item.decode != "sparkplug" and is_sparkplug(item.matches):
                 raise ValueError(f"filter {item.filter!r}: what is under spBv1.0/ is decoded as sparkplug")
         if "sparkplug" in self.model_fields_set and not self.speaks_sparkplug:
             raise ValueError("sparkplug changes nothing without a subscription with decode: sparkplug")
-        for one, other in combinations([item.filter for item in self.subscriptions], 2):
+        for one, other in combinations([item.matches for item in self.subscriptions], 2):
             if overlap(one, other):
                 raise ValueError(f"filters {one!r} and {other!r} overlap: the broker may send a message twice")
         return self
 
     def subscription_of(self, topic: str) -> Subscription | None:
         """The subscription whose filter covers a tag's topic."""
-        return next((item for item in self.subscriptions if covers(item.filter, topic)), None)
+        return next((item for item in self.subscriptions if covers(item.matches, topic)), None)
 
 
 def check_tag(options: MqttOptions, tag: Tag) -> str | None:

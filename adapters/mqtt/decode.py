@@ -162,7 +162,7 @@ class Decoder:
         codec = targets[0].codec
         plan = self._plans.get(message.topic)
         document = plan.group.document(message.payload) if plan else codec.document(message.payload)
-        time_ns, status = codec.time_ns(document), codec.status(document)
+        time_ns, status = codec.time_ns(document, message.arrival_ns), codec.status(document)
         flags = flags_of(message, timed=time_ns is not None, marked=status is not None)
         status = status or GOOD
         if message.retain and status == GOOD:

@@ -58,6 +58,21 @@ def check_filter(text: str) -> None:
             raise ValueError(f"{text!r}: # must be the whole last level")
 
 
+def plain_filter(text: str) -> str:
+    """
+    The filter of a shared subscription (``$share/name/filter``; MQTT 5.0, 4.8.2), or *text* itself.
+
+    Raises:
+        ValueError: a shared subscription without a name or a filter.
+    """
+    if not text.startswith("$share/"):
+        return text
+    parts = text.split("/", 2)
+    if len(parts) < 3 or not parts[1] or not parts[2] or set("+#") & set(parts[1]):
+        raise ValueError(f"{text!r}: write $share/NAME/FILTER")
+    return parts[2]
+
+
 def covers(wide: str, narrow: str) -> bool:
     """Whether every topic that matches the filter (or topic) *narrow* matches *wide* too."""
     if narrow.startswith("$") and wide[0] in "+#":

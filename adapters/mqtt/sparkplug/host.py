@@ -85,7 +85,10 @@ class Host:
         which nothing is known.
         """
         for node in self._nodes.values():
+            # What waited with QoS 1 comes again; the broker has nothing of the rest.
+            self._counters["dropped"] += sum(1 for item in node.order.waiting if not item.message.qos)
             node.reset()
+        self.held, self.finished, self.commands = [], [], []
         known = births.load(saved) if saved is not None and kept else {}
         for edge, node in self._nodes.items():
             if edge in known:

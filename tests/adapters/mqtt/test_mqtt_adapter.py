@@ -269,6 +269,36 @@ async def test_filters_that_vanished_are_unsubscribed(mosquitto: Mosquitto, make
     await after.close()
 
 
+@VERSIONS
+async def test_a_shared_subscription_divides_the_messages(mosquitto: Mosquitto, make: Make, protocol: str) -> None:
+    """Two adapters under one name get each message once between them, each in rising order."""
+    shared = [{"filter": "$share/fairlead/line1/#", "decode": "json"}]
+    both = [make(mosquitto.url, NUMBERS, name, subscriptions=shared, protocol=protocol) for name in ("a", "b")]
+    for adapter in both:
+        await adapter.connect()
+        assert adapter.facts["filter $share/fairlead/line1/#"] == "granted QoS 1"
+    await asyncio.to_thread(mosquitto.publish, _numbers(0, 100))
+
+    parts: list[list[object]] = [[], []]
+
+    async def collect(adapter: MqttAdapter, part: list[object]) -> None:
+        while len(parts[0]) + len(parts[1]) < 100:
+            delivery = await adapter.read()
+            assert isinstance(delivery, Delivery)
+            part += _values(list(delivery.batch.rows()))
+            await delivery.settle()
+
+    tasks = [asyncio.create_task(collect(*pair)) for pair in zip(both, parts, strict=True)]
+    await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert sorted(map(int, [*parts[0], *parts[1]])) == list(range(100))  # type: ignore[call-overload]
+    assert all(part and part == sorted(part) for part in parts)  # type: ignore[type-var]
+    for adapter in both:
+        await adapter.close()
+
+
 async def test_qos_0_is_read_without_a_promise(mosquitto: Mosquitto, make: Make) -> None:
     """With ``qos: 0`` values come, and a lost session is no gap of ours."""
     adapter = make(mosquitto.url, NUMBERS, qos=0)

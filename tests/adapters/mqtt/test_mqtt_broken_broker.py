@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import pytest
 
 from adapters.mqtt import MqttAdapter
 from schemas.errors import NotConnected
-from schemas.samples import Delivery
+from schemas.samples import Delivery, Gap
 
 Make = Callable[..., MqttAdapter]
 CONNACK = bytes([0x20, 3, 0, 0, 0])
@@ -158,6 +159,27 @@ async def test_another_client_with_our_id_is_told(make: Make) -> None:
         with pytest.raises(NotConnected, match="took over our client id") as error:
             await asyncio.wait_for(adapter.read(), 5)
         assert error.value.retry_after_s == 3600.0
+        await adapter.close()
+
+
+async def _read_on(adapter: MqttAdapter) -> None:
+    """Read until the connection is lost; the gaps of the lost session come before."""
+    while True:
+        assert isinstance(await asyncio.wait_for(adapter.read(), 5), Gap)
+
+
+async def test_a_message_that_ends_each_connection_is_an_alarm(make: Make) -> None:
+    """Three connects within a minute are counted and told, for a poisoned queue loops for ever (M9)."""
+    async with Script(after=b"\x36\x05\x00\x01a\x00\x01").listening() as broker:
+        adapter = make(broker.url, NUMBERS, subscriptions=PLAIN)
+        for _ in range(3):
+            assert adapter.counters["reconnect_alarms"] == 0
+            with contextlib.suppress(NotConnected):  # the poison may come before connect has returned
+                await adapter.connect()
+            with pytest.raises(NotConnected):
+                await _read_on(adapter)
+        assert adapter.counters["reconnect_alarms"] == 1
+        assert "3 connections within 60 s" in adapter.facts["alarm"]
         await adapter.close()
 
 

@@ -51,7 +51,7 @@ def decoder() -> tuple[Decoder, Counter[str]]:
         Tag(number=2 * n, id=f"t{n}", path=f"S/{n}", source="m", address=address, type=type_)
         for n, (address, type_) in enumerate(ADDRESSES.items())
     )
-    raw = {"broker": "mqtt://127.0.0.1", "subscriptions": SUBSCRIPTIONS, "timezone": "UTC"}
+    raw = {"broker": "mqtt://127.0.0.1", "subscriptions": SUBSCRIPTIONS, "timezone": "Europe/Vienna"}
     counters: Counter[str] = Counter()
     context = AdapterContext("m", tags, b"m" * 16, lambda: ARRIVED, Path())
     return Decoder(MqttOptions.model_validate(raw), context, counters), counters

@@ -14,6 +14,7 @@ from adapters.mqtt.login import read_secret
 from schemas.errors import NotConnected
 from schemas.tagmap import Tag
 
+SPARKPLUG = [{"filter": "spBv1.0/G/#", "decode": "sparkplug"}]
 JSON = [{"filter": "line1/#", "decode": "json"}]
 
 
@@ -36,7 +37,19 @@ def _options(**more: Any) -> MqttOptions:
         ({"subscriptions": []}, "at least 1 item"),
         ({"subscriptions": [{"filter": "#", "decode": "json"}]}, "needs subscribe_all"),
         ({"subscriptions": [{"filter": "$SYS/#", "decode": "plain"}]}, "needs subscribe_all"),
-        ({"subscriptions": [{"filter": "$share/g/a", "decode": "plain"}]}, "shared subscriptions"),
+        ({"subscriptions": [{"filter": "$share/g", "decode": "plain"}]}, "write $share/NAME/FILTER"),
+        ({"subscriptions": [{"filter": "$share/+/a", "decode": "plain"}]}, "write $share/NAME/FILTER"),
+        ({"subscriptions": [{"filter": "$share/g/#", "decode": "plain"}]}, "needs subscribe_all"),
+        ({"subscriptions": [*JSON, {"filter": "$share/g/line1/a", "decode": "plain"}]}, "overlap"),
+        ({"subscriptions": [{"filter": "$share/g/spBv1.0/#", "decode": "sparkplug"}]}, "no shared subscription"),
+        ({"subscriptions": [{"filter": "a/#", "decode": "sparkplug"}]}, "begins with spBv1.0/"),
+        ({"subscriptions": [{**SPARKPLUG[0], "time": "ts"}]}, "leave out time"),
+        ({"subscriptions": [*SPARKPLUG, {"filter": "spBv1.0/b/#", "decode": "json"}]}, "is decoded as sparkplug"),
+        ({"sparkplug": {"reorder": "100ms"}}, "without a subscription with decode: sparkplug"),
+        ({"subscriptions": SPARKPLUG, "sparkplug": {"rebirth": "on_need"}}, "set role: secondary_active"),
+        ({"subscriptions": SPARKPLUG, "sparkplug": {"role": "secondary_active"}}, "only with rebirth: on_need"),
+        ({"subscriptions": SPARKPLUG, "sparkplug": {"role": "primary"}}, "role: primary and host_id"),
+        ({"subscriptions": SPARKPLUG, "sparkplug": {"role": "primary", "host_id": "a/b"}}, "one level of a topic"),
         ({"subscriptions": [{"filter": "a#", "decode": "plain"}]}, "# must be the whole last level"),
         ({"subscriptions": [{"filter": "a", "decode": "plain", "time": "ts"}]}, "neither time nor quality"),
         ({"subscriptions": [{"filter": "a", "decode": "json", "time": "ts["}]}, "not a JMESPath"),
@@ -81,6 +94,25 @@ def test_tags_are_checked_when_the_map_is_loaded(address: str, type_: str | None
     """A tag no filter covers, or that cannot be decoded, is an error before anything runs."""
     options = _options(subscriptions=[*JSON, {"filter": "plain/+", "decode": "plain"}])
     found = check_tag(options, Tag(number=0, id="t", path="S/t", source="m", address=address, type=type_))
+    assert (found is None) if text is None else (text in (found or ""))
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("spBv1.0/G/n#Uptime", None),
+        ("spBv1.0/G/n/press#Power/Active#1", None),
+        ("spBv1.0/G/n/press", "names no metric"),
+        ("spBv1.0/G#x", "write spBv1.0/Group/Node/Device#Metric"),
+        ("spBv1.0/G/+/press#x", "write spBv1.0/Group/Node/Device#Metric"),
+        ("spBv1.0/H/n#x", "no filter of the source covers 'spBv1.0/H/NBIRTH/n'"),
+        ("spBv1.0/G/n/a/b#x", "write spBv1.0/Group/Node/Device#Metric"),
+    ],
+)
+def test_metrics_are_checked_when_the_map_is_loaded(address: str, text: str | None) -> None:
+    """An address that names no metric, or a node whose births no filter brings, is an error before anything runs."""
+    options = _options(subscriptions=[*JSON, *SPARKPLUG])
+    found = check_tag(options, Tag(number=0, id="t", path="S/t", source="m", address=address))
     assert (found is None) if text is None else (text in (found or ""))
 
 

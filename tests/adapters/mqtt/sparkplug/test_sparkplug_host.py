@@ -348,6 +348,17 @@ def test_births_survive_a_restart_where_the_session_did() -> None:
     assert len(rows) == 4
 
 
+def test_what_waited_when_the_connection_ended_is_counted() -> None:
+    """With QoS 0 nobody sends it again."""
+    plant = Plant()
+    plant.born()
+    assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 9, "press") == []
+    plant.host.restore(plant.host.dump(), kept=True, now_s=plant.now_s)
+
+    assert plant.counters["dropped"] == 1
+    assert plant.host.due_s is None
+
+
 def test_foreign_topics_and_groups_are_counted_and_cost_nothing() -> None:
     """Commands of other hosts, nodes without tags, and groups left out are no refusals."""
     plant = Plant(groups=["G"])
