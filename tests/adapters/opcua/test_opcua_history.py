@@ -252,6 +252,8 @@ def test_holes_are_kept_once_and_only_what_is_young_enough(tmp_path) -> None:
         (100, 200, True, ()), (50, 200, False, ()), (100, 200, True, (3,)),
     ]  # fmt: skip
     assert counters["history_skipped"] == 2
+    holes.add(_gap(100, 260), 50)
+    assert (holes.all[0].to_ns, holes.all[0].gap.to_ns) == (260, 260), "told again with a later end"
     assert load(tmp_path / "h.json", REVISION) == (holes.all, 0)
     assert load(tmp_path / "h.json", bytes(16)) == ([], 3)
 
