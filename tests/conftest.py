@@ -7,10 +7,15 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from simulators.modbus_server import ModbusServer
+from tests.fault_table import figures, scale
+
+__all__ = ["figures", "scale"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +29,13 @@ def _find(program: str) -> str | None:
         homes = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
         found = str(homes[-1]) if homes else None
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_modbus_write_in_the_whole_suite() -> Iterator[None]:
+    """Whatever the product sent to simulated Modbus servers was a read; their own tests count apart."""
+    yield
+    assert set(ModbusServer.seen) <= {1, 2, 3, 4, 43}, f"function codes on the wire: {dict(ModbusServer.seen)}"
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +80,9 @@ Condition = Callable[[], object]
 
 @pytest.fixture
 def eventually() -> Callable[..., Awaitable[None]]:
-    """Wait until a condition holds, and fail when the time (default 10 s) is up."""
+    """Wait until a condition holds, and fail when the time (default 30 s) is up."""
 
-    async def wait(condition: Condition, within_s: float = 10.0) -> None:
+    async def wait(condition: Condition, within_s: float = 30.0) -> None:
         end = time.monotonic() + within_s
         while not condition():
             if time.monotonic() > end:
@@ -84,7 +96,7 @@ def eventually() -> Callable[..., Awaitable[None]]:
 def eventually_sync() -> Callable[..., None]:
     """Like ``eventually``, for tests without an event loop."""
 
-    def wait(condition: Condition, within_s: float = 10.0) -> None:
+    def wait(condition: Condition, within_s: float = 30.0) -> None:
         end = time.monotonic() + within_s
         pause = 0.01
         while not condition():

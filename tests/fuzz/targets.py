@@ -1,0 +1,171 @@
+"""
+What is fuzzed: each function reads bytes of a stranger, and may only refuse them in the way it promises.
+
+An exception that leaves a target is a finding. A new decoder is one more entry of :data:`TARGETS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from adapters.base import AdapterContext
+from adapters.modbus import address as modbus_address
+from adapters.modbus import frames as modbus_frames
+from adapters.modbus import identity as modbus_identity
+from adapters.mqtt.config import MqttOptions
+from adapters.mqtt.decode import Decoder
+from adapters.mqtt.message import Block, Message
+from adapters.mqtt.packets import Malformed, Packets
+from adapters.mqtt.sparkplug import datatypes, payload
+from adapters.mqtt.topics import parse_address
+from adapters.opcua import nodes
+from adapters.timestamps import parser
+from broker.api import cursor
+from broker.config.yaml_lines import parse_yaml
+from broker.journal import codec, frame
+from broker.tagmap import csv_map, units
+from llm import messages
+from schemas.errors import Refused, WorkerError
+from schemas.tagmap import Tag
+
+NOW_NS = 1_800_000_000 * 10**9
+
+
+@cache
+def _mqtt(decode: str) -> Decoder:
+    types = (None, "float64", "int32", "uint64", "bool", "string[8]")
+    tags = tuple(
+        Tag(number=n, id=f"t{n}", path=f"S/{n}", source="m", address="t/x" if decode == "plain" else f"t/x#{p}", type=t)
+        for n, (p, t) in enumerate(zip(("v", "a[0]", "b.c", "v", "w", "s"), types, strict=True))
+    )
+    subscription = {"filter": "t/#", "decode": decode}
+    if decode == "json":
+        subscription |= {"time": "ts", "quality": "q"}
+    options = MqttOptions.model_validate({"broker": "mqtt://127.0.0.1", "subscriptions": [subscription]})
+    return Decoder(options, AdapterContext("m", tags, b"m" * 16, lambda: NOW_NS, Path()), Counter())
+
+
+def _mqtt_payload(decode: str) -> Callable[[bytes], None]:
+    def decode_payload(data: bytes) -> None:
+        message = Message(b"t/x", data, len(data), 1, False, False, 1, NOW_NS)
+        batch, _ = _mqtt(decode).decode(Block.of(*[message] * 9))
+        batch.check()
+
+    return decode_payload
+
+
+def mqtt_topic(data: bytes) -> None:
+    """A topic of any bytes."""
+    batch, _ = _mqtt("json").decode(Block.of(Message(data, b'{"v": 1}', 8, 1, True, True, 1, NOW_NS)))
+    batch.check()
+
+
+def modbus_reply(data: bytes) -> None:
+    """What comes from a device: whole replies of exactly the size that was asked, or nothing, or doubt."""
+    asked = modbus_frames.read_request(1, 3, 0, 2)
+    at = 0
+    with contextlib.suppress(modbus_frames.Doubtful):
+        while len(data) - at >= modbus_frames.MBAP.size:
+            reply = modbus_frames.judge_mbap(asked, data, at)
+            if reply is None:
+                break
+            assert len(reply.payload) == (0 if reply.code else 4)
+            at += reply.size
+
+
+def modbus_serial_reply(data: bytes) -> None:
+    """The same of serial frames, of registers and of a device identification."""
+    for asked in (modbus_frames.read_request(1, 3, 0, 2), modbus_frames.identification_request(1, 1, 0)):
+        with contextlib.suppress(modbus_frames.Doubtful):
+            reply = modbus_frames.judge_rtu(asked, data) if len(data) >= 3 else None
+            if reply is not None and asked.function == 3:
+                assert len(reply.payload) == (0 if reply.code else 4)
+
+
+def mqtt_packets(data: bytes) -> None:
+    """The bytes of a connection, in two reads: messages and packets, or the connection ends."""
+    packets = Packets(1000, five=True)
+    with contextlib.suppress(Malformed):
+        for part in (data[: len(data) // 2], data[len(data) // 2 :]):
+            packets.feed(part, NOW_NS)
+
+
+def sparkplug_payload(data: bytes) -> None:
+    """A Sparkplug payload, and each value under its datatype."""
+    with contextlib.suppress(ValueError):
+        for metric in payload.decode(data).metrics:
+            _refusing(ValueError, datatypes.plain, metric)
+
+
+def journal_segment(data: bytes) -> None:
+    """A segment file of any content: frames come in rising order, and what they hold is read or refused."""
+    header = frame.read_header(data, 1)
+    if isinstance(header, str):
+        raw, _ = frame.pack_header(1, 1, b"b" * 16, NOW_NS, 0)
+        known = frame.read_header(raw, 1)
+        assert not isinstance(known, str)
+        header, data = known, raw + data
+    last = 0
+    for found in frame.frames(data, header):
+        assert found.seq > last
+        last = found.seq
+        _refusing(ValueError, codec.decode, data[found.start : found.end])
+
+
+def journal_entry(data: bytes) -> None:
+    """The body of an entry."""
+    _refusing(ValueError, codec.decode, data)
+
+
+def _refusing(error: type[Exception], call: Callable[..., object], *arguments: object) -> None:
+    with contextlib.suppress(error):
+        call(*arguments)
+
+
+def _text(error: type[Exception], call: Callable[[str], object]) -> Callable[[bytes], None]:
+    return lambda data: _refusing(error, call, data.decode("utf-8", "replace"))
+
+
+def configuration(data: bytes) -> None:
+    """A configuration file is read, or its problems are listed; nothing is raised."""
+    node, problems = parse_yaml(data.decode("utf-8", "replace"), "fairlead.yaml")
+    assert node is not None or problems or not data.strip()
+
+
+def tag_map_csv(data: bytes) -> None:
+    """A flat map is read, or its problems are listed."""
+    _refusing(csv.Error, csv_map._rows, data.decode("utf-8", "replace"), "map.csv", [])
+
+
+def worker_message(data: bytes) -> None:
+    """What comes out of the pipe of the reasoning worker."""
+    _refusing(WorkerError, messages.from_worker, data)
+    _refusing(ValueError, messages.to_worker, data)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "mqtt_json": _mqtt_payload("json"),
+    "mqtt_plain": _mqtt_payload("plain"),
+    "mqtt_topic": mqtt_topic,
+    "mqtt_packets": mqtt_packets,
+    "sparkplug_payload": sparkplug_payload,
+    "mqtt_address": _text(ValueError, parse_address),
+    "modbus_address": _text(ValueError, modbus_address.parse),
+    "modbus_reply": modbus_reply,
+    "modbus_serial_reply": modbus_serial_reply,
+    "modbus_identity": lambda data: _refusing(modbus_frames.Doubtful, modbus_identity.decode, data),
+    "opcua_address": _text(ValueError, nodes.parse_address),
+    "timestamp": _text(ValueError, parser("auto", None)),
+    "journal_segment": journal_segment,
+    "journal_entry": journal_entry,
+    "configuration": configuration,
+    "tag_map_csv": tag_map_csv,
+    "unit": _text(ValueError, units.canonical),
+    "cursor": _text(Refused, lambda text: cursor.decode("store", text)),
+    "worker_message": worker_message,
+}
