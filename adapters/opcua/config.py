@@ -112,7 +112,7 @@ class OpcUaOptions(SourceOptions):
         Duration | None, Field(gt=0, description="Session time-out; default max(120s, planned_outage).")
     ] = None
     retry: Annotated[Retry, Field(description="Trying refused nodes again.")] = Retry()
-    history: Annotated[HistoryOptions, Field(description="Filling gaps from the server's history.")] = HistoryOptions()
+    history: Annotated[HistoryOptions, Field(description="Gaps and the server's history.")] = HistoryOptions()
 
     @field_validator("endpoint")
     @classmethod

@@ -17,11 +17,12 @@ from typing import Final
 
 import numpy as np
 from asyncua import ua
+from asyncua.ua.uaerrors import BadHistoryOperationUnsupported, BadServiceUnsupported, BadTooManyOperations
 
 from adapters.base import AdapterContext
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import HistoryOptions
-from adapters.opcua.faults import LINK_ERRORS
+from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.holes import Hole, Holes
 from adapters.opcua.link import Link
@@ -36,6 +37,7 @@ from schemas.status import Flag
 _NODES: Final = 10
 _VALUES: Final = 5000
 _RELEASE_S: Final = 1.0
+_RETRY_S: Final = 60.0
 _NS: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -71,6 +73,7 @@ class Backfill:
         self._handover = handover
         self._counters = counters
         self._facts = facts
+        self._at_once = _NODES
         self._found = asyncio.Event()
 
     def found(self, gap: Gap) -> None:
@@ -88,11 +91,13 @@ class Backfill:
                     self._found.clear()
                     await self._found.wait()
                     continue
-                await self._fill(hole)
-        except NotConnected:
+                try:
+                    await self._fill(hole)
+                except (TimeoutError, ua.UaError) as error:
+                    self._facts["history"] = f"tried again in {_RETRY_S:g} s: {describe(error)}"
+                    await asyncio.sleep(_RETRY_S)
+        except (NotConnected, OSError):
             return  # the publish loop tells it
-        except LINK_ERRORS as error:
-            self._facts["history"] = f"stopped: {error}"
 
     def _next(self) -> Hole | None:
         return max(self._holes.all, key=lambda hole: hole.to_ns, default=None) if self._newest else next(
@@ -118,19 +123,32 @@ class Backfill:
                 raise Unfilled(f"{having.count(False)} of {len(nodes)} nodes have no history that may be read")
             while not hole.done:
                 from_ns, to_ns = hole.part(int(self._options.chunk * _NS), newest=self._newest)
-                for start in range(0, len(nodes), _NODES):
-                    await self._read(nodes[start : start + _NODES], from_ns, to_ns)
+                await self._read_all(nodes, from_ns, to_ns)
                 hole.filled(from_ns, to_ns)
                 self._holes.save()
                 await asyncio.sleep(self._options.pause)
-        except Unfilled as reason:
+        except (Unfilled, BadServiceUnsupported, BadHistoryOperationUnsupported) as reason:
             self._counters["history_refused"] += 1
-            self._facts["history refused"] = str(reason)
+            self._facts["history refused"] = describe(reason)
         else:
             if hole.whole:
                 await self._handover.told(replace(hole.gap, backfilled=True))
                 self._counters["history_filled"] += 1
         self._holes.remove(hole)
+
+    async def _read_all(self, nodes: Sequence[tuple[int, ua.NodeId]], from_ns: int, to_ns: int) -> None:
+        """One part of every node, as many nodes a request as the server takes."""
+        start = 0
+        while start < len(nodes):
+            some = nodes[start : start + self._at_once]
+            try:
+                await self._read(some, from_ns, to_ns)
+            except BadTooManyOperations:
+                if self._at_once == 1:
+                    raise
+                self._at_once //= 2
+            else:
+                start += len(some)
 
     async def _read(self, nodes: Sequence[tuple[int, ua.NodeId]], from_ns: int, to_ns: int) -> None:
         """All values of these nodes in one part, to the journal. Raises Unfilled where a node has no history."""

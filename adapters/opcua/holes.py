@@ -66,8 +66,14 @@ class Holes:
 
     def add(self, gap: Gap, oldest_ns: int) -> None:
         """A gap was found; what is before *oldest_ns* stays a hole."""
-        if gap.to_ns is None or any(_key(hole.gap) == _key(gap) for hole in self.all):
+        if gap.to_ns is None:
             return
+        for hole in self.all:
+            if _key(hole.gap) == _key(gap):
+                if gap.to_ns > (hole.gap.to_ns or 0):  # the connection was lost again before anything came
+                    hole.gap, hole.to_ns = gap, gap.to_ns
+                    self.save()
+                return
         if gap.from_ns < oldest_ns or len(self.all) >= _MOST:
             self._counters["history_skipped"] += 1
         if len(self.all) < _MOST and oldest_ns < gap.to_ns:

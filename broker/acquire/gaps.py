@@ -21,6 +21,8 @@ class GapLedger:
     Gaps of one source, as the journal has them.
 
     One gap for the whole source may be open at a time (link, disk or disabled); the adapter may have more of its own.
+    When the adapter has filled a gap of the whole source from the peer's history, the last outage that lies in the same
+    time is backfilled with it.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class GapLedger:
         self._journal = journal
         self._sleep = sleep
         self._outage: Gap | None = None
+        self._closed: Gap | None = None
         self._own: dict[tuple[object, ...], Gap] = {}
 
     @property
@@ -53,16 +56,35 @@ class GapLedger:
         """Close it, if one is open; *backfilled* where the peer held everything and delivers it."""
         outage, self._outage = self._outage, None
         if outage is not None:
-            await self.record(replace(outage, to_ns=max(to_ns, outage.from_ns), backfilled=backfilled))
+            closed = replace(outage, to_ns=max(to_ns, outage.from_ns), backfilled=backfilled)
+            self._closed = None if backfilled else closed
+            await self.record(closed)
 
     async def report(self, gap: Gap) -> None:
         """Take over a gap that the adapter found."""
+        if gap.backfilled:
+            await self._filled(gap)
+            return
         key = (gap.tags, gap.cause, gap.from_ns)
         if gap.to_ns is None:
             self._own[key] = gap
         if gap.to_ns is None or self._own.pop(key, None) is None:
             events.gap_opened(self._source, gap.cause.value)
         await self.record(gap)
+
+    async def _filled(self, gap: Gap) -> None:
+        """
+        A gap that was told before is filled, and the outage with it.
+
+        What came after the gap's end and before the end of the outage is live: the peer was subscribed to by then.
+        """
+        self._own.pop((gap.tags, gap.cause, gap.from_ns), None)
+        await self.record(gap)
+        outage = self._closed
+        if outage is None or gap.tags or gap.to_ns is None or not gap.from_ns <= outage.from_ns <= gap.to_ns:
+            return
+        self._closed = None
+        await self.record(replace(outage, backfilled=True))
 
     async def close_own(self, to_ns: int) -> None:
         """Close what the adapter left open, because it is gone and cannot."""

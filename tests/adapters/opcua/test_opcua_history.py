@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+from asyncua.ua.uaerrors import BadServiceUnsupported, BadTooManyOperations
 
+from adapters.base import AdapterContext
 from adapters.opcua import OpcUaAdapter, history
+from adapters.opcua.config import HistoryOptions
+from adapters.opcua.handover import Handover
 from adapters.opcua.holes import Holes, load
 from adapters.opcua.responses import History
 from adapters.opcua.wire import Rows
@@ -238,6 +242,45 @@ async def test_continuation_points_are_given_back() -> None:
     assert link.released == [("A", b"more")]
 
 
+async def test_a_server_that_takes_fewer_nodes_is_asked_for_fewer() -> None:
+    """BadTooManyOperations halves the nodes of a request, and every node is still read once."""
+
+    class Narrow(_Scripted):
+        async def history_read(self, details: Any, nodes: Any, *, release: bool = False) -> list[History]:
+            if len(nodes) > 3:
+                raise BadTooManyOperations
+            self.asked.append(list(nodes))
+            return [History(0, Rows.join([]), None) for _ in nodes]
+
+    link = Narrow()
+    backfill = history.Backfill(link, {}, None, None, None, None, Counter(), {})  # type: ignore[arg-type]
+    await backfill._read_all([(n, _Name(f"n{n}")) for n in range(7)], 0, 10**9)  # type: ignore[misc]
+    assert [node for part in link.asked for node, _ in part] == [f"n{n}" for n in range(7)]
+    assert max(len(part) for part in link.asked) == 2
+
+
+async def test_a_server_without_history_leaves_the_gaps(tmp_path, eventually) -> None:
+    """Where the service itself is not there, each gap is given up once, and stays a gap."""
+
+    class Without(_Scripted):
+        async def have_history(self, nodes: Any, chunk: int) -> list[bool]:
+            raise BadServiceUnsupported
+
+    counters: Counter[str] = Counter()
+    facts: dict[str, str] = {}
+    holes = Holes(tmp_path / "h.json", REVISION, counters)
+    holes.add(_gap(100), 0)
+    context = AdapterContext("cell", (), REVISION, lambda: 10**18, tmp_path)
+    options = HistoryOptions.model_validate(QUICK)
+    nodes: Any = {0: _Name("A")}
+    backfill = history.Backfill(Without(), nodes, options, context, holes, Handover(), counters, facts)  # type: ignore[arg-type]
+    filling = asyncio.ensure_future(backfill.run())
+    await eventually(lambda: not holes.all)
+    filling.cancel()
+    assert counters["history_refused"] == 1
+    assert facts["history refused"] == "BadServiceUnsupported"
+
+
 def _gap(from_ns: int, to_ns: int | None = 200, tags: tuple[int, ...] = ()) -> Gap:
     return Gap("cell", tags, from_ns, to_ns, GapCause.SESSION_LOST, False, REVISION, "x")
 
@@ -252,6 +295,8 @@ def test_holes_are_kept_once_and_only_what_is_young_enough(tmp_path) -> None:
         (100, 200, True, ()), (50, 200, False, ()), (100, 200, True, (3,)),
     ]  # fmt: skip
     assert counters["history_skipped"] == 2
+    holes.add(_gap(100, 260), 50)
+    assert (holes.all[0].to_ns, holes.all[0].gap.to_ns) == (260, 260), "told again with a later end"
     assert load(tmp_path / "h.json", REVISION) == (holes.all, 0)
     assert load(tmp_path / "h.json", bytes(16)) == ([], 3)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from adapters.base import SourceOptions
+from broker.acquire.gaps import GapLedger
 from broker.acquire.runner import AdapterRunner, backoff_s
 from broker.journal import JournalWriter
 from schemas.entries import Entry, Link
@@ -161,6 +163,30 @@ async def test_gaps_of_the_adapter_pass_through(run: Callable[..., AdapterRunner
     assert gaps[:2] == [whole, opened]
     assert gaps[2].tags == (4,)
     assert gaps[2].to_ns is not None
+
+
+async def test_what_the_history_filled_is_told_of_the_outage_too(journal: JournalWriter, read: Read) -> None:
+    """A filled gap of the whole source that holds the outage's begin closes it as backfilled, once; others do not."""
+    ledger = GapLedger("plc", REVISION, journal)
+    session = Gap("plc", (), 80, 190, GapCause.SESSION_LOST, backfilled=True)
+    for filled in (
+        replace(session, tags=(3,)),
+        replace(session, from_ns=101),
+        replace(session, to_ns=99),
+    ):
+        await ledger.open(GapCause.LINK_DOWN, 100, "cut")
+        await ledger.close(200)
+        await ledger.report(filled)
+    before = [entry.body for entry in read()]
+    assert not any(isinstance(body, Gap) and body.cause is GapCause.LINK_DOWN and body.backfilled for body in before)
+    await ledger.report(session)
+    await ledger.report(session)
+    after = [entry.body for entry in read()][len(before) :]
+    assert [(gap.cause, gap.from_ns, gap.to_ns, gap.backfilled) for gap in after if isinstance(gap, Gap)] == [
+        (GapCause.SESSION_LOST, 80, 190, True),
+        (GapCause.LINK_DOWN, 100, 200, True),
+        (GapCause.SESSION_LOST, 80, 190, True),
+    ]
 
 
 async def test_rejects_are_journalled_and_settled(run: Callable[..., AdapterRunner], read: Read) -> None:
