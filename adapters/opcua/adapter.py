@@ -65,6 +65,7 @@ class OpcUaAdapter:
     fetched again; ``republished`` messages fetched again; ``repeated`` messages sent twice; ``undecodable`` messages
     that could not be read; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
+    ``silent_items`` items that are watched and sent no first value, so that the one read at connect stands for it;
     ``state_unsaved`` failures to write the file.
     """
 
@@ -175,7 +176,7 @@ class OpcUaAdapter:
         columns = Columns(self._context.now_ns(), self._times)
         resumed = await self._resume(link, server_start, nodes, own=own)
         if resumed is None:
-            self._watches = await self._begin(link, server_start, nodes, columns, own=own)
+            self._watches = await self._begin(link, server_start, nodes, own=own)
         else:
             self._watches = resumed
         refused = self._refused()
@@ -220,22 +221,23 @@ class OpcUaAdapter:
         if gone:
             self.facts["resume"] = f"{gone} nodes are gone"
             return None
+        for watch in answer:
+            await self._read_opening(link, watch, nodes)
         self.facts["resume"] = "same session" if own else "transferred"
         self.counters["resumed"] += 1
         return answer
 
-    async def _begin(self, link: Link, server_start: int, nodes: Nodes, columns: Columns, *, own: bool) -> list[Watch]:
-        """Read every item once, replace the old subscriptions by new ones, and note the gap since the last value."""
+    async def _begin(self, link: Link, server_start: int, nodes: Nodes, *, own: bool) -> list[Watch]:
+        """Replace the old subscriptions by new ones, read every item, and note the gap since the last value."""
         stale = self._ledger.begin_anew(server_start)
         await subscription.delete(link, stale, own=own)
         stale.clear()
-        present = [(number, node) for number, node in nodes.items() if node is not None]
-        values = await link.read([node for _, node in present], self._limits.read)
         watches, granted = await subscription.create(
             link, self._options, self._context.tags, nodes, self._limits, stale
         )
-        refused = {number for watch in watches for number in watch.held.refused}
-        columns.extend((number, v) for (number, _), v in zip(present, values, strict=True) if number not in refused)
+        # Only now: what changes between a read and the making of its item would be in neither.
+        for watch in watches:
+            await self._read_opening(link, watch, nodes)
         self.facts.update(granted.facts())
         self.counters["recreated"] += 1
         reason = self.facts.pop("resume", "the server held nothing to take over")
@@ -243,6 +245,14 @@ class OpcUaAdapter:
             self._fingerprint(), server_start, [watch.held for watch in watches], self._context.now_ns(), reason
         )
         return watches
+
+    async def _read_opening(self, link: Link, watch: Watch, nodes: Nodes) -> None:
+        """Read the items of which no value has come yet; :meth:`PublishLoop` decides whether it needs them."""
+        unheard = [(number, node) for number in watch.held.unheard if (node := nodes.get(number)) is not None]
+        values = await link.read([node for _, node in unheard], self._limits.read)
+        watch.opening.update((number, value) for (number, _), value in zip(unheard, values, strict=True))
+        sampling_s = max((self._options.sampling_s(self._tags[number].scan_ms) for number, _ in unheard), default=0.0)
+        watch.open_at = asyncio.get_running_loop().time() + 2 * self._options.subscription.publishing + sampling_s
 
     def _fingerprint(self) -> str:
         """Names the items and parameters that a subscription was made with."""
@@ -269,6 +279,7 @@ class OpcUaAdapter:
         for watch in self._watches:
             tags = [tag for tag in watch.tags if tag.number in watch.held.refused]
             await subscription.add_items(self._link, self._options, watch, tags, nodes, self._limits, Granted())
+            await self._read_opening(self._link, watch, nodes)
         self._note_items()
         self._ledger.save()
 

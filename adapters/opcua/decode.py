@@ -139,6 +139,11 @@ class Columns:
         return len(self._tag)
 
     @property
+    def tags(self) -> frozenset[int]:
+        """The tags that have rows."""
+        return frozenset(self._tag)
+
+    @property
     def overflowed(self) -> int:
         """Number of rows before which the server's queue lost values."""
         return len(self._overflowed)

@@ -134,7 +134,25 @@ class PublishLoop:
                 continue
             self._heard(watch, loop.time() - asked_at, silence_s)
             acks = await self._accept(watch, result.NotificationMessage)
+            if watch.opening and not result.MoreNotifications and loop.time() >= watch.open_at:
+                await self._open(watch)
             await self._chores()
+
+    async def _open(self, watch: Watch) -> None:
+        """
+        Hand on what was read at connect of the items that have sent nothing, though their first cycles are over.
+
+        A server owes a first value of each item (Part 4, 5.13.1.4). Where it comes, the value read is not used: it may
+        be newer than values that wait in the item's queue, and would make them late.
+        """
+        opening, watch.opening = watch.opening, {}
+        silent = [(tag, opening[tag]) for tag in watch.held.unheard if tag in opening]
+        if not silent:
+            return
+        self._counters["silent_items"] += len(silent)
+        columns = Columns(self._context.now_ns(), self._times)
+        columns.extend(silent)
+        await self._deliver(columns, watch.held, watch.held.last_sequence)
 
     async def _ask(self) -> None:
         """
@@ -269,6 +287,8 @@ class PublishLoop:
 
         def noted() -> None:
             columns.remember()
+            if held is not None:
+                held.hear(columns.tags)
             self._ledger.settled(generation, held, sequence, covered_ns)
 
         if not len(columns):

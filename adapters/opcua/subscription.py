@@ -55,7 +55,8 @@ class Watch:
 
     ``backlog`` are messages fetched again and not yet handed on, ``available`` the numbers the server still keeps,
     ``quiet_s`` how long we waited without hearing of it, ``alive`` whether it was heard on this connection; a new
-    subscription counts as heard.
+    subscription counts as heard. ``opening`` are values read after its items were made, for those tags of which no
+    value comes by ``open_at`` (event loop time).
     """
 
     held: Held
@@ -64,6 +65,8 @@ class Watch:
     available: list[int] = field(default_factory=list)
     quiet_s: float = 0.0
     alive: bool = False
+    opening: dict[int, ua.DataValue] = field(default_factory=dict)
+    open_at: float = 0.0
 
     @property
     def whole(self) -> bool:
@@ -173,6 +176,7 @@ async def add_items(
                 watch.held.refused[tag.number] = result.StatusCode.value
                 continue
             watch.held.refused.pop(tag.number, None)
+            watch.held.unheard.append(tag.number)
             asked = item.RequestedParameters
             granted.items.append(
                 (asked.SamplingInterval, result.RevisedSamplingInterval, asked.QueueSize, result.RevisedQueueSize)
