@@ -99,7 +99,9 @@ class OpcUaAdapter:
         await asyncio.to_thread(self._ledger.load)
         context = self._context
         uri = self._options.application_uri or f"urn:fairlead:{context.name}"
-        link = Link(self._options, uri, Pki(context.state_dir / "pki"), context.base_dir, context.now_ns())
+        link = Link(
+            self._options, uri, Pki(context.state_dir / "pki", context.name), context.base_dir, context.now_ns()
+        )
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 opening, resumed = await self._establish(link)
@@ -167,6 +169,7 @@ class OpcUaAdapter:
         """Session, namespaces, limits, subscriptions. Returns the first rows, and whether it goes on where it was."""
         ticket, self._ticket = self._ticket, None
         own = await link.open(ticket)
+        self.facts["certificate"] = "; ".join(link.remarks) or "no remarks"
         link.step = "namespaces"
         array, started, most_read, most_created = await link.read([_NAMESPACES, _START_TIME, _MAX_READ, _MAX_CREATE], 4)
         nodes = self._resolve(array, self._tags)

@@ -18,16 +18,36 @@ _SHORTEST_QUEUE_S: Final = 10.0  # a journal commit may take a second; ten leave
 
 
 class User(Options):
-    """A user of the server, by name and password."""
+    """A user of the server: by name and password, or by certificate and key."""
 
-    name: Annotated[str, Field(min_length=1, description="User name on the server; give it no right to write.")]
+    name: Annotated[
+        str | None, Field(min_length=1, description="User name on the server; give it no right to write.")
+    ] = None
     password: Annotated[
-        str,
+        str | None,
         Field(
             pattern=r"^(env|file|cred):.+$",
             description="Where the password is: `env:NAME`, `file:PATH` (mode 0600) or `cred:NAME`; never itself.",
         ),
-    ]
+    ] = None
+    cert: Annotated[
+        str | None, Field(min_length=1, description="File of the user's certificate, DER or PEM, instead of a name.")
+    ] = None
+    key: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(file|cred):.+$",
+            description="Where its private key is, PEM without passphrase: `file:PATH` (mode 0600) or `cred:NAME`.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> User:
+        pairs = (self.name, self.password), (self.cert, self.key)
+        given = [pair for pair in pairs if any(pair)]
+        if len(given) != 1 or not all(given[0]):
+            raise ValueError("want `name` and `password`, or `cert` and `key`")
+        return self
 
 
 class SubscriptionOptions(Options):
@@ -79,6 +99,13 @@ class OpcUaOptions(SourceOptions):
             description="Our name towards the server; default `urn:fairlead:<source>`. Keep it: resuming needs it.",
         ),
     ] = None
+    pin: Annotated[
+        str,
+        Field(
+            pattern=r"^(sha256:[0-9a-f]{64})?$",
+            description="`sha256:` and the fingerprint of the server's certificate: it is accepted, and no other.",
+        ),
+    ] = ""
     user: Annotated[User | None, Field(description="Default: anonymous. Needs a `security` other than None.")] = None
     subscription: Annotated[SubscriptionOptions, Field(description="Sampling, publishing and queues.")] = (
         SubscriptionOptions()
@@ -124,8 +151,12 @@ class OpcUaOptions(SourceOptions):
             if not self.loopback and not self.insecure_ack.strip():
                 raise ValueError("security None to another machine: write in `insecure_ack` who accepts it and why")
             if self.user is not None:
-                raise ValueError("a password is never sent with security None; choose a policy")
+                raise ValueError("a user is never sent with security None; choose a policy")
         return self
+
+    def uri(self, source: str) -> str:
+        """Our application URI for the source of this name."""
+        return self.application_uri or f"urn:fairlead:{source}"
 
     @property
     def host(self) -> str:

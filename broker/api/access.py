@@ -31,6 +31,7 @@ OPEN: Final[frozenset[str]] = frozenset({"anyone"})
 READERS: Final[frozenset[str]] = frozenset({"consumer", "integrator", "engineer", "auditor", "admin"})
 PLANT: Final[frozenset[str]] = frozenset({"integrator", "engineer", "auditor", "admin"})
 ENGINEER: Final[frozenset[str]] = frozenset({"engineer"})
+INTEGRATOR: Final[frozenset[str]] = frozenset({"integrator", "admin"})
 ADMIN: Final[frozenset[str]] = frozenset({"admin"})
 AUDITOR: Final[frozenset[str]] = frozenset({"auditor", "admin"})
 
@@ -54,6 +55,7 @@ ACCESS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("GET", "/api/v1/gaps"): READERS,
     ("GET", "/api/v1/quarantine"): PLANT,
     ("GET", "/api/v1/sources"): PLANT,
+    ("POST", "/api/v1/sources/{source}/trust"): INTEGRATOR,
     ("GET", "/api/v1/anomalies"): READERS,
     ("GET", "/api/v1/anomalies/{anomaly_id}"): READERS,
     ("POST", "/api/v1/annotations/{annotation_id}/review"): ENGINEER,

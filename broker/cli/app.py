@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import check, configs, database, exits, processes, records, users
+from broker.cli import check, configs, database, exits, processes, records, trust, users
 from broker.cli.output import Output, OutputOption, print_json
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command()(processes.demo)
 app.command()(records.records)
 app.command()(records.anomalies)
 app.add_typer(users.app, name="user")
+app.add_typer(trust.app, name="trust")
 app.add_typer(database.app, name="db")
 app.add_typer(configs.app, name="config")
 app.command(hidden=True)(processes.acquire)

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-import ssl
 import sys
-import urllib.error
-import urllib.request
-from http import HTTPStatus
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
+from broker.cli.core_access import ask_core
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_rows
-from schemas.errors import FairleadError, Refused
-
-if TYPE_CHECKING:
-    from broker.config import Config
+from schemas.errors import Refused
 
 app = typer.Typer(no_args_is_help=True, help="People who may sign in.")
 #: As the API requires it.
 _NAME: Final = re.compile(r"^[a-z][a-z0-9_.-]{0,63}$")
-_TIMEOUT_S: Final = 10.0
 
 
 @app.command()
@@ -47,7 +38,7 @@ def add(
     password = _password(name, from_stdin=password_stdin)
     hashed = hash_password(password)
     body = {"name": name, "roles": list(roles), "password": password}
-    if _ask_core(settings, "POST", "/api/v1/users", body) is None:
+    if ask_core(settings, "POST", "/api/v1/users", body) is None:
         from broker.cli.store_access import writing
 
         with writing(settings) as store, store.transaction() as transaction:
@@ -77,57 +68,3 @@ def _password(name: str, *, from_stdin: bool) -> str:
         raise typer.BadParameter("there is no terminal to ask for the password; use --password-stdin")
     answer: str = typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True)
     return answer
-
-
-def _ask_core(config: Config, method: str, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
-    """
-    The running core's answer, or None when no core runs.
-
-    ``core.json`` says where it is. Raises Refused with the core's reason, FairleadError when it cannot answer.
-    """
-    access = _access(config.data_dir / "core.json")
-    if access is None:
-        return None
-    url, token = access
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    request = urllib.request.Request(url + path, json.dumps(body).encode(), headers, method=method)  # noqa: S310 - ours
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *_tls(config))
-    try:
-        with opener.open(request, timeout=_TIMEOUT_S) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-    except urllib.error.HTTPError as error:
-        raise Refused(f"the running core refuses: {_reason(error)}") from None
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ConnectionRefusedError):
-            return None  # a core that was killed leaves its file behind
-        raise FairleadError(f"the running core does not answer: {error.reason}") from None
-    except (OSError, ValueError) as error:
-        raise FairleadError(f"the running core does not answer: {error}") from None
-
-
-def _access(path: Path) -> tuple[str, str] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return str(content["url"]), str(content["token"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        raise FairleadError(f"{path} cannot be read; remove it if no core runs") from None
-
-
-def _tls(config: Config) -> list[urllib.request.HTTPSHandler]:
-    tls = config.api.tls
-    if tls is None:
-        return []
-    context = ssl.create_default_context(cafile=str(config.base_dir / tls.cert))
-    context.check_hostname = False  # the file is ours and names the very certificate; the address may be any of ours
-    return [urllib.request.HTTPSHandler(context=context)]
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    try:
-        detail = json.loads(error.read(65536)).get("detail")
-    except (ValueError, AttributeError, OSError):
-        detail = None
-    return detail if isinstance(detail, str) else HTTPStatus(error.code).phrase

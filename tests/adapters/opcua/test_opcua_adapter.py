@@ -294,7 +294,7 @@ async def test_a_port_that_accepts_and_never_answers_is_given_up(make_tags, make
     try:
         port = mute.sockets[0].getsockname()[1]
         adapter = make_adapter(f"opc.tcp://127.0.0.1:{port}/", make_tags("N"))
-        with pytest.raises(NotConnected, match="secure channel: no answer in time"):
+        with pytest.raises(NotConnected, match="hello: no answer in time"):
             await adapter.connect()
     finally:
         mute.close()
