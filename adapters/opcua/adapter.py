@@ -12,22 +12,25 @@ import functools
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from asyncua import ua
 
 from adapters.base import AdapterContext, Continuity, register
-from adapters.opcua import subscription
+from adapters.opcua import limits, subscription
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.decode import Columns, Times, time_ns
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
+from adapters.opcua.items import Maker, deadband
+from adapters.opcua.limits import Limits
 from adapters.opcua.link import Link, Ticket
 from adapters.opcua.nodes import NodeAddress, parse_address
 from adapters.opcua.pki import Pki
 from adapters.opcua.progress import Ledger
 from adapters.opcua.publishing import Handed, PublishLoop
-from adapters.opcua.subscription import Granted, Limits, Watch
+from adapters.opcua.subscription import Watch
 from schemas import status
 from schemas.errors import NotConnected
 from schemas.samples import Delivery, Gap, GapCause
@@ -38,8 +41,6 @@ CONNECT_TIMEOUT_S: Final = 30.0
 
 _NAMESPACES: Final = ua.NodeId(ua.ObjectIds.Server_NamespaceArray)
 _START_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_StartTime)
-_MAX_READ: Final = ua.NodeId(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead)
-_MAX_CREATE: Final = ua.NodeId(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall)
 _GONE: Final = (status.BAD_NODE_ID_UNKNOWN, status.BAD_NODE_ID_INVALID)
 
 #: Node id of each tag on this connection; None where the server has no such namespace.
@@ -86,7 +87,7 @@ class OpcUaAdapter:
         self._watches: list[Watch] = []
         self._loop_task: asyncio.Task[None] | None = None
         self._handover: Handover[Handed | Gap] | None = None
-        self._retry_at = 0.0
+        self._retry_at: dict[int, float] = {}
 
     async def connect(self) -> None:
         """
@@ -171,9 +172,11 @@ class OpcUaAdapter:
         own = await link.open(ticket)
         self.facts["certificate"] = "; ".join(link.remarks) or "no remarks"
         link.step = "namespaces"
-        array, started, most_read, most_created = await link.read([_NAMESPACES, _START_TIME, _MAX_READ, _MAX_CREATE], 4)
+        array, started = await link.read([_NAMESPACES, _START_TIME], 2)
         nodes = self._resolve(array, self._tags)
-        self._limits = Limits.of(most_read, most_created)
+        link.step = "limits"
+        self._limits = Limits.of(await link.read(limits.NODES, len(limits.NODES)), self._options.profile)
+        self.facts["limits"] = self._limits.fact()
         server_start = 0 if started.Value is None else time_ns(started.Value.Value)
         link.step = "subscription"
         columns = Columns(self._context.now_ns(), self._times)
@@ -190,7 +193,7 @@ class OpcUaAdapter:
             columns.refuse(number, code)
         self.counters["refused_items"] += len(refused)
         self._note_items()
-        self._retry_at = asyncio.get_running_loop().time() + self._options.retry.bad_node
+        self._plan_retries(refused)
         return columns, resumed is not None
 
     def _resolve(self, array: ua.DataValue, numbers: dict[int, Tag] | dict[int, int]) -> Nodes:
@@ -211,9 +214,10 @@ class OpcUaAdapter:
         if known.server_start != server_start:  # ids may mean other subscriptions now
             self.facts["resume"] = "the server was restarted"
             return None
-        answer = await subscription.take_over(
-            link, known.held, self._context.tags, self._options.subscription.nodes, self.counters, own=own
-        )
+        if not own and self._options.recover == "recreate":
+            self.facts["resume"] = "not asked for (`recover: recreate`)"
+            return None
+        answer = await subscription.take_over(link, known.held, self._parts(), self.counters, own=own)
         if isinstance(answer, str):
             self.facts["resume"] = f"refused: {answer}"
             return None
@@ -235,13 +239,13 @@ class OpcUaAdapter:
         stale = self._ledger.begin_anew(server_start)
         await subscription.delete(link, stale, own=own)
         stale.clear()
-        watches, granted = await subscription.create(
-            link, self._options, self._context.tags, nodes, self._limits, stale
-        )
+        maker = Maker(link, self._options, self._limits)
+        watches = await subscription.create(link, self._options, self._parts(), nodes, maker, stale)
+        link.step = "items"
         # Only now: what changes between a read and the making of its item would be in neither.
         for watch in watches:
             await self._read_opening(link, watch, nodes)
-        self.facts.update(granted.facts())
+        self.facts.update(maker.granted.facts())
         self.counters["recreated"] += 1
         reason = self.facts.pop("resume", "the server held nothing to take over")
         self._ledger.renew(
@@ -257,6 +261,12 @@ class OpcUaAdapter:
         sampling_s = max((self._options.sampling_s(self._tags[number].scan_ms) for number, _ in unheard), default=0.0)
         watch.open_at = asyncio.get_running_loop().time() + 2 * self._options.subscription.publishing + sampling_s
 
+    def _parts(self) -> list[Sequence[Tag]]:
+        """The tags of each subscription."""
+        most = self._limits.per_subscription
+        size = self._options.subscription.nodes
+        return subscription.groups(self._context.tags, min(size, most) if most else size)
+
     def _fingerprint(self) -> str:
         """Names the items and parameters that a subscription was made with."""
         options = self._options
@@ -264,27 +274,37 @@ class OpcUaAdapter:
             options.endpoint,
             options.subscription.model_dump(mode="json"),
             options.planned_outage,
-            [(tag.number, tag.address, tag.scan_ms) for tag in self._context.tags],
+            self._limits.per_subscription,
+            self._limits.filters,
+            options.deadband,
+            [(tag.number, tag.address, tag.scan_ms, deadband(tag, options.deadband)) for tag in self._context.tags],
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
     async def _retry_refused(self) -> None:
-        """When it is time, ask again for the items that were refused; the server may know them now."""
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._retry_at or self._link is None:
-            return
-        self._retry_at = loop.time() + self._options.retry.bad_node
-        refused = self._refused()
-        if not refused:
+        """Ask again for the refused items whose time has come; the server may know them now."""
+        now = asyncio.get_running_loop().time()
+        due = {number: code for number, code in self._refused().items() if self._retry_at.get(number, 0.0) <= now}
+        if not due or self._link is None:
             return
         [array] = await self._link.read([_NAMESPACES], 1)
-        nodes = self._resolve(array, refused)
+        nodes = self._resolve(array, due)
+        maker = Maker(self._link, self._options, self._limits, len(self._tags) - len(self._refused()))
         for watch in self._watches:
-            tags = [tag for tag in watch.tags if tag.number in watch.held.refused]
-            await subscription.add_items(self._link, self._options, watch, tags, nodes, self._limits, Granted())
+            await maker.add(watch, [tag for tag in watch.tags if tag.number in due], nodes)
             await self._read_opening(self._link, watch, nodes)
+        self._plan_retries(due)
         self._note_items()
         self._ledger.save()
+
+    def _plan_retries(self, numbers: Iterable[int]) -> None:
+        """Start the clock of each of these tags that is refused."""
+        now, retry, refused = asyncio.get_running_loop().time(), self._options.retry, self._refused()
+        for number in numbers:
+            self._retry_at.pop(number, None)
+            if number in refused:
+                wait_s = retry.invalid_node if refused[number] in _GONE else retry.bad_node
+                self._retry_at[number] = now + wait_s
 
     def _refused(self) -> dict[int, int]:
         """Status of each tag the server does not watch."""

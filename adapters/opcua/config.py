@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from adapters.base import Options, SourceOptions
+from adapters.opcua.limits import ProfileName
 from adapters.secrets import is_loopback
 from schemas.quantities import Duration
 
@@ -63,6 +64,10 @@ class SubscriptionOptions(Options):
             description="Values the server keeps for an item; `auto` covers max(2 x publishing, 10s, planned_outage)."
         ),
     ] = "auto"
+    discard: Annotated[
+        Literal["oldest", "newest"],
+        Field(description="What a full queue gives up; either way the loss is marked and becomes a gap."),
+    ] = "oldest"
     keep_alive: Annotated[
         Duration,
         Field(gt=0, description="The server says at least so often that it is there; twice as long is silence."),
@@ -76,12 +81,19 @@ class Retry(Options):
     bad_node: Annotated[
         Duration, Field(gt=0, description="A node that the server refused is tried again after it.")
     ] = 1800.0
+    invalid_node: Annotated[
+        Duration, Field(gt=0, description="A node that the server does not know is tried again after it.")
+    ] = 300.0
 
 
 class OpcUaOptions(SourceOptions):
     """Options of one OPC UA server."""
 
     endpoint: Annotated[str, Field(description="`opc.tcp://host:port/path`; a user or password in it is refused.")]
+    profile: Annotated[
+        ProfileName,
+        Field(description="Kind of server: its batch size, its most items, and whether it takes a deadband."),
+    ] = "auto"
     security: Annotated[
         str,
         Field(
@@ -116,6 +128,20 @@ class OpcUaOptions(SourceOptions):
     session_timeout: Annotated[
         Duration | None, Field(gt=0, description="Session time-out; default max(120s, planned_outage).")
     ] = None
+    recover: Annotated[
+        Literal["transfer", "recreate"],
+        Field(
+            description="After a restart of ours: take over the subscriptions that the server kept (new ones where it "
+            "refuses), or make new ones at once."
+        ),
+    ] = "transfer"
+    deadband: Annotated[
+        Literal["auto", "server", "client"],
+        Field(
+            description="Who holds back values inside a tag's deadband: `server` where it takes the filter, else we; "
+            "`client` always we; `auto` the server for tags with `detect: none` alone, since detectors need all values."
+        ),
+    ] = "auto"
     retry: Annotated[Retry, Field(description="Trying refused nodes again.")] = Retry()
 
     @field_validator("endpoint")

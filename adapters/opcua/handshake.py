@@ -116,8 +116,13 @@ def check_token(endpoint: ua.EndpointDescription, user: User | None) -> None:
         wanted = ua.UserTokenType.Certificate if user.cert else ua.UserTokenType.UserName
     taken = {token.TokenType for token in endpoint.UserIdentityTokens or ()}
     if taken and wanted not in taken:
-        words = ", ".join(sorted(_KINDS.get(kind, kind.name) for kind in taken))
+        words = ", ".join(sorted({user_kind(token) for token in endpoint.UserIdentityTokens}))
         raise NotConnected(f"the endpoint takes no {_KINDS[wanted]}; it takes {words}; change `user`")
+
+
+def user_kind(token: ua.UserTokenPolicy) -> str:
+    """The kind of user that a token policy takes, in words."""
+    return _KINDS.get(token.TokenType) or str(token.TokenType.name)
 
 
 _KINDS: Final[dict[Any, str]] = {

@@ -40,6 +40,7 @@ _MESSAGE_BYTES, _CHUNKS = 16 << 20, 256
 #: The only services that are sent; Write, Call, HistoryUpdate and node management are not among them.
 SERVICES: Final = frozenset(
     {
+        "FindServersRequest",
         "GetEndpointsRequest",
         "CreateSessionRequest",
         "ActivateSessionRequest",
@@ -84,6 +85,16 @@ class Ticket:
     policies: Any
 
 
+def new_client(endpoint: str) -> Client:
+    """A client of the library that sends nothing outside :data:`SERVICES`; not connected."""
+    client = Client(endpoint, timeout=REQUEST_TIMEOUT_S)
+    client.uaclient = _ReadOnlyClient(REQUEST_TIMEOUT_S)
+    client.product_uri = "urn:fairlead"
+    client.name = client.description = "Fairlead"
+    client.max_messagesize, client.max_chunkcount = _MESSAGE_BYTES, _CHUNKS
+    return client
+
+
 class Link:
     """
     One transport, channel and session.
@@ -99,14 +110,9 @@ class Link:
         self._pki = pki
         self._base_dir = base_dir
         self._now_ns = now_ns
-        client = Client(options.endpoint, timeout=REQUEST_TIMEOUT_S)
-        client.uaclient = _ReadOnlyClient(REQUEST_TIMEOUT_S)
-        client.application_uri = application_uri
-        client.product_uri = "urn:fairlead"
-        client.name = client.description = "Fairlead"
-        client.session_timeout = int(options.session_timeout_s() * 1000)
-        client.max_messagesize, client.max_chunkcount = _MESSAGE_BYTES, _CHUNKS
-        self._client = client
+        self._client = new_client(options.endpoint)
+        self._client.application_uri = application_uri
+        self._client.session_timeout = int(options.session_timeout_s() * 1000)
         self._renew_at = 0.0
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import check, configs, database, exits, processes, records, trust, users
+from broker.cli import check, configs, database, discover, exits, processes, records, trust, users
 from broker.cli.output import Output, OutputOption, print_json
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(processes.run)
 app.command()(check.check)
+app.command()(discover.discover)
 app.command()(processes.demo)
 app.command()(records.records)
 app.command()(records.anomalies)

@@ -144,9 +144,9 @@ async def test_a_message_that_is_gone_is_a_gap(server, make_tags, make_adapter, 
 
 
 async def test_a_refused_node_is_tried_again(server, make_tags, make_adapter, take) -> None:
-    """After retry.bad_node a node that has appeared meanwhile is watched, without a new connection."""
+    """After retry.invalid_node a node that has appeared meanwhile is watched, without a new connection."""
     tags = make_tags("Late", "N")
-    adapter = make_adapter(server.endpoint, tags, retry={"bad_node": "200ms"})
+    adapter = make_adapter(server.endpoint, tags, retry={"invalid_node": "200ms"})
     await adapter.connect()
     taken = await take(adapter, lambda t: len(t.values(1)) >= 5)
     late = [row for batch in taken.batches for row in batch.rows() if row.tag == 0]
@@ -370,7 +370,7 @@ async def test_only_reading_services_are_on_the_wire(server, make_tags, make_ada
     """Over connect, values, refusal, cut, resume and close, no request outside the list passes (control: a Write)."""
     allowed = {_encoding_id(service) for service in SERVICES}
     async with _Tap(server.endpoint) as tap:
-        adapter = make_adapter(tap.endpoint, make_tags("N", "Missing"), retry={"bad_node": "100ms"})
+        adapter = make_adapter(tap.endpoint, make_tags("N", "Missing"), retry={"invalid_node": "100ms"})
         await adapter.connect()
         await take(adapter, lambda t: len(t.values(0)) >= 10)
         await server.drop_connections()

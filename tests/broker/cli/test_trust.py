@@ -86,6 +86,43 @@ def test_a_server_is_accepted_by_its_fingerprint(fairlead: Fairlead, served: Pat
     ]
 
 
+def test_discover_shows_what_is_offered_and_judges_it(fairlead: Fairlead, served: Path) -> None:
+    """Security, users and fingerprint of each endpoint; the verdict follows what the source accepts."""
+    port = served.read_text(encoding="utf-8").split("127.0.0.1:")[1].split("/")[0]
+    url = f"opc.tcp://127.0.0.1:{port}/"
+    found = json.loads(fairlead("discover", url, "-o", "json").out)
+    [one] = found["endpoints"]
+    assert (one["security"], one["users"]) == (
+        "Basic256Sha256/SignAndEncrypt",
+        ["name and password", "user certificate"],
+    )
+    assert (one["fingerprint"], one["verdict"]) == (LEAF.fingerprint, "usable once its certificate is accepted")
+    assert found["servers"][0]["application_uri"] == "urn:example:server"
+    LEAF.put(served.parent / "var" / "sources" / "filler" / "pki" / "trusted")
+    said = fairlead("discover", url, "--source", "filler", "-c", str(served))
+    assert said.code == 0
+    assert LEAF.fingerprint[:16] in said.out
+    assert "usable " in said.out + " "
+    assert "once" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "text"),
+    [
+        ("opc.tcp://127.0.0.1:9/", 69, "TCP to 127.0.0.1:9: refused: nothing listens there"),
+        ("opc.tcp://plc.invalid/", 69, "resolving plc.invalid"),
+        ("http://127.0.0.1/", 2, "want opc.tcp://"),
+        ("opc.tcp://me:secret@127.0.0.1/", 2, "without a user"),
+    ],
+)
+def test_discover_says_what_failed(fairlead: Fairlead, url: str, code: int, text: str) -> None:
+    """The step and the remedy; a password in an address is not repeated."""
+    said = fairlead("discover", url)
+    assert said.code == code
+    assert text in " ".join(said.err.replace("│", " ").split())
+    assert "secret" not in said.err
+
+
 def test_nothing_is_accepted_that_cannot_be_noted(fairlead: Fairlead, site: Path) -> None:
     """While another process holds the store, the command says so and moves nothing."""
     pki = site.parent / "var" / "sources" / "filler" / "pki"
