@@ -80,7 +80,7 @@ Wanted = list[tuple[Tag, ua.NodeId]]
 
 
 class Maker:
-    """Makes the items of one connection; ``made`` counts what the server has, ``granted`` what it made of the wishes."""
+    """Makes the items of one connection: ``made`` counts them, ``granted`` is what the server made of the wishes."""
 
     def __init__(self, link: Link, options: OpcUaOptions, limits: Limits, made: int = 0) -> None:
         self.granted = Granted()
