@@ -62,7 +62,7 @@ def compose(
     """
     try:
         answer = msgspec.json.decode(reply.answer, type=Answer)
-    except msgspec.DecodeError as error:
+    except ValueError as error:  # also text that is not UTF-8
         raise WorkerError(f"answer refused: not the form ({error})") from error
     if not 1 <= len(answer.causes) <= MAX_CAUSES or len(answer.actions) > MAX_ACTIONS:
         raise WorkerError("answer refused: too many or no entries")

@@ -108,5 +108,5 @@ def from_worker(body: bytes) -> FromWorker:
     """A message of the worker. Raises WorkerError on anything else."""
     try:
         return _FROM_WORKER.decode(body)
-    except msgspec.DecodeError as error:
+    except ValueError as error:  # msgspec: DecodeError, and UnicodeDecodeError for text that is not UTF-8
         raise WorkerError(f"the worker sent no valid message: {error}") from error

@@ -77,7 +77,7 @@ def find(model: str, sha256: str | None, base_dir: Path) -> ModelFile:
         raise WorkerError(f"this installation has no built-in model {name}")
     try:
         manifest = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError) as error:  # also text that is not UTF-8
         raise WorkerError(f"the manifest of {name} cannot be read: {error}") from error
     if wanted and wanted != manifest.sha256:
         raise WorkerError(f"sha256 of {name} is configured otherwise than its manifest says")

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fault_table import figures, scale
+
+__all__ = ["figures", "scale"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Where Debian puts programs that are not on the path of every user.
@@ -68,9 +72,9 @@ Condition = Callable[[], object]
 
 @pytest.fixture
 def eventually() -> Callable[..., Awaitable[None]]:
-    """Wait until a condition holds, and fail when the time (default 10 s) is up."""
+    """Wait until a condition holds, and fail when the time (default 30 s) is up."""
 
-    async def wait(condition: Condition, within_s: float = 10.0) -> None:
+    async def wait(condition: Condition, within_s: float = 30.0) -> None:
         end = time.monotonic() + within_s
         while not condition():
             if time.monotonic() > end:
@@ -84,7 +88,7 @@ def eventually() -> Callable[..., Awaitable[None]]:
 def eventually_sync() -> Callable[..., None]:
     """Like ``eventually``, for tests without an event loop."""
 
-    def wait(condition: Condition, within_s: float = 10.0) -> None:
+    def wait(condition: Condition, within_s: float = 30.0) -> None:
         end = time.monotonic() + within_s
         pause = 0.01
         while not condition():

@@ -87,9 +87,20 @@ def install(source: Path, npm: str, cache: Path) -> Path:
     return folder
 
 
-def start(node: str, folder: Path, pki: Path, port: int, period_ms: int = 500, ns_shift: int = 0) -> NodeOpcUa:
-    """Start the server; it ends by itself after 170 s."""
-    arguments = ["--port", port, "--period-ms", period_ms, "--ns-shift", ns_shift, "--pki", pki, "--seconds", 170]
+def start(
+    node: str,
+    folder: Path,
+    pki: Path,
+    port: int,
+    period_ms: int = 500,
+    ns_shift: int = 0,
+    *,
+    drop_every_s: int = 0,
+    seconds: int = 170,
+) -> NodeOpcUa:
+    """Start the server; it cuts all channels each *drop_every_s* (0: never), and ends by itself after *seconds*."""
+    arguments = ["--port", port, "--period-ms", period_ms, "--ns-shift", ns_shift, "--pki", pki]
+    arguments += ["--seconds", seconds, "--drop-every", drop_every_s]
     stalls = pki.parent / f"stalls-{port}"
     witness = Path(__file__).with_name("stall_witness.js")
     process = subprocess.Popen(

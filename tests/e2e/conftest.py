@@ -48,33 +48,53 @@ def _listens(port: int) -> bool:
 
 
 @pytest.fixture
-def node_server(
+def start_node(
     shared: Path,
     need: Callable[[str], str],
     free_port: Callable[[], int],
     tmp_path: Path,
     pytestconfig: pytest.Config,
-) -> Iterator[NodeOpcUa]:
-    """The node-opcua server with two ticks a second (its own sampling skips ticks when it stalls longer than one)."""
+) -> Iterator[Callable[..., NodeOpcUa]]:
+    """
+    Start a node-opcua server with two ticks a second: ``start_node(drop_every_s=0, seconds=170)``.
+
+    Its own sampling skips ticks when it stalls for longer than one.
+    """
     node, npm = need("node"), need("npm")
     cache = os.environ.get("FAIRLEAD_PEER_CACHE") or str(pytestconfig.cache.mkdir("peers"))  # type: ignore[union-attr]
     folder = node_opcua.install(shared / "peers" / "opcua", npm, Path(cache))
-    server = node_opcua.start(node, folder, tmp_path / "node-pki", free_port(), 500, 2)
-    yield server
-    server.stop()
-    assert server.process.stdout is not None
-    server.process.stdout.close()
+    started: list[NodeOpcUa] = []
+
+    def start(**options: int) -> NodeOpcUa:
+        started.append(node_opcua.start(node, folder, tmp_path / "node-pki", free_port(), 500, 2, **options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+
+
+@pytest.fixture
+def node_server(start_node: Callable[..., NodeOpcUa]) -> NodeOpcUa:
+    """A node-opcua server that keeps its channels."""
+    return start_node()
 
 
 @pytest.fixture
 def modbus_port(
-    shared: Path, need: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path
+    shared: Path,
+    need: Callable[[str], str],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+    scale: Callable[[int, int], int],
 ) -> Iterator[int]:
     """Port of the libmodbus server, one tick a second."""
     source = shared / "peers" / "modbus" / "server.c"
     program = compile_server(source, need("cc"), need("pkg-config"), tmp_path / "modbus-line1")
     port = free_port()
-    server = subprocess.Popen([program, str(port), "170"], stdout=subprocess.PIPE)
+    server = subprocess.Popen([program, str(port), str(scale(170, 900))], stdout=subprocess.PIPE)
     assert server.stdout is not None
     assert server.stdout.readline() == f"READY port={port}\n".encode()
     yield port

@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "faults.md"
+#: The scenarios, and the peers of other people that run for ten minutes.
+PLACES = ("tests/faults", "tests/e2e/test_real_peers.py")
 COLUMNS = ("scenario", "load", "lost", "doubled", "wrong", "recovery_s", "control")
 HEAD = """# Faults, and what they cost
 
@@ -36,7 +38,7 @@ def main() -> int:
         rows = Path(folder) / "rows"
         rows.touch()
         environment = {**os.environ, "FAIRLEAD_FAULTS": "long", "FAIRLEAD_FAULT_ROWS": str(rows)}
-        command = [sys.executable, "-m", "pytest", "tests/faults", "--timeout=1800", "-q", *sys.argv[1:]]
+        command = [sys.executable, "-m", "pytest", *PLACES, "--timeout=1800", "-q", *sys.argv[1:]]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         found = [json.loads(line) for line in rows.read_text("utf-8").splitlines()]
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"

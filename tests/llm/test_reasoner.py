@@ -15,9 +15,10 @@ import pytest
 from pydantic import ValidationError
 
 from llm.client import MAX_WAITING, ReasonerOptions
-from llm.messages import Setup, frame, from_worker
+from llm.messages import HEADER, Failure, Setup, frame, from_worker
 from llm.process import environment
 from schemas.annotation import UNKNOWN, Annotation, citations, uncited_digits
+from schemas.errors import WorkerError
 from schemas.evidence import Evidence
 
 pytestmark = pytest.mark.model
@@ -192,16 +193,15 @@ async def test_deadline_of_milliseconds_gives_rules(reasoner, tiny_gguf: Path, b
 
 async def test_stuck_worker_is_killed_and_comes_back(reasoner, tiny_gguf: Path, bearing: Evidence, eventually) -> None:
     """A worker that does not answer is killed at the deadline; the next one answers."""
-    one = await reasoner(model=str(tiny_gguf), deadline="1500ms")
+    one = await reasoner(model=str(tiny_gguf), deadline="4s")
     await eventually(lambda: one.worker_pid is not None)
     stuck = psutil.Process(one.worker_pid)
     stuck.suspend()
     done = await ask(one, bearing)
     assert done.origin == "rules"
-    assert "deadline of 1.5 s" in done.provenance.fallback_reason
+    assert "deadline of 4 s" in done.provenance.fallback_reason
     await eventually(lambda: not stuck.is_running() or stuck.status() == psutil.STATUS_ZOMBIE)
-    await eventually(lambda: one.worker_pid is not None)
-    assert one.worker_pid != stuck.pid
+    await eventually(lambda: one.worker_pid not in (None, stuck.pid))
     check_valid(bearing, await ask(one, bearing))
     assert one.state.crashes == 1
 
@@ -334,3 +334,10 @@ def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
     """Unknown keys and impossible values are errors."""
     with pytest.raises(ValidationError):
         ReasonerOptions.model_validate(wrong)
+
+
+def test_a_message_that_is_not_text_is_refused_like_any_other() -> None:
+    """Bytes that are not UTF-8 where text belongs raise WorkerError, which costs the worker and not the client."""
+    good = frame(Failure(1, "reason"))[HEADER.size :]
+    with pytest.raises(WorkerError):
+        from_worker(good.replace(b"reason", b"re\xff\xfeon"))

@@ -1,5 +1,5 @@
 """
-Fault scenarios: short in CI, long under ``make faults``, each beside its negative control.
+The size of a fault scenario, short in CI and long under ``make faults``, and the table of what it measured.
 
 ``scale(short, long)`` picks the size of a run; ``figures(...)`` notes what it measured, a row of docs/faults.md.
 """

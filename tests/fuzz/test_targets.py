@@ -1,0 +1,64 @@
+"""Every fuzz target takes random bytes, and changed good ones, without a finding; ``make fuzz`` goes on for hours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from broker.journal import codec
+from llm import messages
+from schemas.entries import Link, Tick
+from schemas.samples import SampleBatch
+from tests.fuzz.targets import NOW_NS, TARGETS
+
+_BATCH = SampleBatch.build("s", b"m" * 16, NOW_NS, tag=[0, 1], source_ns=[1, 2], value=[1.5, np.nan], exact={1: "text"})
+GOOD = {
+    "mqtt_json": [
+        b'{"v": 1.5, "a": [1], "b": {"c": 3}, "w": true, "s": "x", "ts": "2026-01-01T00:00:00Z", "q": "Good"}'
+    ],
+    "mqtt_plain": [b"21.5", b"-1e300", b"true"],
+    "mqtt_topic": [b"t/x"],
+    "mqtt_address": [b"t/x#a[0].b"],
+    "modbus_address": [b"40001", b"4!HR20.3"],
+    "opcua_address": [b"nsu=urn:a;s=b"],
+    "timestamp": [b"2026-03-29T02:30:00+01:00", b"1700000000"],
+    "journal_entry": [codec.encode(_BATCH), codec.encode(Link("s", True)), codec.encode(Tick())],
+    "configuration": [b"version: 1\nsite: {path: A/B}\nsources: {a: {kind: modbus, host: h}}\n"],
+    "tag_map_csv": [b"id,path,source,address\n1,A/B/c,s,40001\n"],
+    "unit": [b"kW.h", b"[degF]", b"m/s2"],
+    "worker_message": [messages.frame(messages.Ask(1, b"evidence", 1.0))[messages.HEADER.size :]],
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_target(name: str) -> None:
+    """Random bytes, good bytes, and good bytes with a few of them changed, cut or doubled."""
+    target, good = TARGETS[name], GOOD.get(name, [b""])
+
+    @given(st.sampled_from(good), st.integers(0, 400), st.binary(max_size=12), st.integers(0, 8))
+    @example(good[0], 0, b"", 0)
+    def changed(seed: bytes, at: int, put: bytes, skip: int) -> None:
+        place = at % (len(seed) + 1)
+        target(seed[:place] + put + seed[place + skip :])
+
+    @given(st.binary(max_size=400))
+    def random(data: bytes) -> None:
+        target(data)
+
+    for seed in good:
+        target(seed)
+    changed()
+    random()
+
+
+def test_a_finding_is_seen() -> None:
+    """Negative control: a decoder that trusts its input is found out."""
+
+    @given(st.binary(max_size=40))
+    def trusting(data: bytes) -> None:
+        data.decode("ascii")
+
+    with pytest.raises(UnicodeDecodeError):
+        trusting()
