@@ -19,8 +19,10 @@ from asyncua import ua
 
 from adapters.base import AdapterContext, Continuity, register
 from adapters.opcua import limits, subscription
+from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
-from adapters.opcua.decode import Columns, Times, time_ns
+from adapters.opcua.cyclic import NO_SUBSCRIPTIONS, ReadLoop
+from adapters.opcua.decode import time_ns
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.items import Maker, deadband
@@ -38,6 +40,8 @@ from schemas.tagmap import Tag
 
 #: All steps of connecting together.
 CONNECT_TIMEOUT_S: Final = 30.0
+#: Least time between two writes of the state file: a thousand messages a second must not be a thousand files.
+STATE_EVERY_S: Final = 0.02
 
 _NAMESPACES: Final = ua.NodeId(ua.ObjectIds.Server_NamespaceArray)
 _START_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_StartTime)
@@ -64,10 +68,12 @@ class OpcUaAdapter:
     Counters: ``publish_responses`` answers of the server, keep-alives among them; ``overflow`` values before which the
     server's queue lost some; ``refused_items`` refusals of an item; ``sequence_gaps`` messages that could not be
     fetched again; ``republished`` messages fetched again; ``repeated`` messages sent twice; ``undecodable`` messages
-    that could not be read; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
+    that could not be read; ``general_decoder`` messages that needed the library's decoder, many times the work;
+    ``publish_refused`` publish requests that were too many for the server; ``unknown_acknowledgements`` of messages it
+    did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
     ``silent_items`` items that are watched and sent no first value, so that the one read at connect stands for it;
-    ``state_unsaved`` failures to write the file.
+    ``state_unsaved`` failures to write the file; and those of :class:`ReadLoop` where the server cannot subscribe.
     """
 
     def __init__(self, options: OpcUaOptions, context: AdapterContext) -> None:
@@ -79,7 +85,9 @@ class OpcUaAdapter:
         self._context = context
         self._tags = {tag.number: tag for tag in context.tags}
         self._addresses: dict[int, NodeAddress] = {tag.number: parse_address(tag.address) for tag in context.tags}
-        self._ledger = Ledger(context.state_dir / "subscriptions.json", self.counters, self._note_covered)
+        self._ledger = Ledger(
+            context.state_dir / "subscriptions.json", self.counters, self._note_covered, STATE_EVERY_S
+        )
         self._times = Times()
         self._limits = Limits()
         self._ticket: Ticket | None = None
@@ -88,6 +96,7 @@ class OpcUaAdapter:
         self._loop_task: asyncio.Task[None] | None = None
         self._handover: Handover[Handed | Gap] | None = None
         self._retry_at: dict[int, float] = {}
+        self._polled: Nodes | None = None
 
     async def connect(self) -> None:
         """
@@ -99,10 +108,8 @@ class OpcUaAdapter:
         self._drop()
         await asyncio.to_thread(self._ledger.load)
         context = self._context
-        uri = self._options.application_uri or f"urn:fairlead:{context.name}"
-        link = Link(
-            self._options, uri, Pki(context.state_dir / "pki", context.name), context.base_dir, context.now_ns()
-        )
+        pki = Pki(context.state_dir / "pki", context.name)
+        link = Link(self._options, self._options.uri(context.name), pki, context.base_dir, context.now_ns())
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 opening, resumed = await self._establish(link)
@@ -114,19 +121,31 @@ class OpcUaAdapter:
             link.drop()
             raise
         self._ticket, self._link = link.ticket, link
-        loop = PublishLoop(
-            link, self._watches, self._options, context, self._ledger, self._times, self.counters, self._retry_refused
-        )
-        owed = self._ledger.now.owed
-        whole = resumed and owed is None and all(watch.whole for watch in self._watches)
-        self.continuity = "kept" if whole else "lost"
         first: list[Gap | Columns] = []
-        if owed is not None:
-            first.append(loop.gap(GapCause.SESSION_LOST, owed[0], owed[1], (), owed[2]))
+        loop: PublishLoop | ReadLoop
+        if self._polled is None:
+            loop = PublishLoop(
+                link,
+                self._watches,
+                self._options,
+                context,
+                self._ledger,
+                self._times,
+                self.counters,
+                self._retry_refused,
+            )
+            owed = self._ledger.now.owed
+            whole = resumed and owed is None and all(watch.whole for watch in self._watches)
+            self.continuity = "kept" if whole else "lost"
+            if owed is not None:
+                first.append(loop.gap(GapCause.SESSION_LOST, owed[0], owed[1], (), owed[2]))
+        else:
+            loop = ReadLoop(link, self._polled, self._options, context, self._times, self.counters, self._limits.read)
+            self.continuity = "unknown"
         if len(opening):
             first.append(opening)
         self._handover = loop.handover
-        self._loop_task = asyncio.create_task(loop.run(first), name=f"OPC UA publish loop of {context.name}")
+        self._loop_task = asyncio.create_task(loop.run(first), name=f"OPC UA loop of {context.name}")
         self._loop_task.add_done_callback(functools.partial(_pass_on, loop.handover))
 
     async def read(self) -> Delivery | Gap:
@@ -148,6 +167,7 @@ class OpcUaAdapter:
         await self._stop_loop()
         link, self._link, self._ticket = self._link, None, None
         if link is not None:
+            self._ledger.save()
             await link.close()
 
     def _note_covered(self, covered_ns: int) -> None:
@@ -159,6 +179,7 @@ class OpcUaAdapter:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        self._ledger.hold()
 
     def _drop(self) -> None:
         """Cut the connection without ending the session, which the next connection takes up."""
@@ -178,23 +199,39 @@ class OpcUaAdapter:
         self._limits = Limits.of(await link.read(limits.NODES, len(limits.NODES)), self._options.profile)
         self.facts["limits"] = self._limits.fact()
         server_start = 0 if started.Value is None else time_ns(started.Value.Value)
-        link.step = "subscription"
-        columns = Columns(self._context.now_ns(), self._times)
-        resumed = await self._resume(link, server_start, nodes, own=own)
-        if resumed is None:
-            self._watches = await self._begin(link, server_start, nodes, own=own)
-        else:
-            self._watches = resumed
+        server_start = 0 if started.Value is None else time_ns(started.Value.Value)
+        resumed = False
+        self._polled = nodes if self._options.read == "cyclic" else None
+        if self._polled is None:
+            try:
+                resumed = await self._subscribe(link, server_start, nodes, own=own)
+            except ua.UaStatusCodeError as refusal:
+                if self._options.read == "subscribe" or refusal.code not in NO_SUBSCRIPTIONS:
+                    raise
+                self.facts["read"] = f"cyclic, since the server cannot subscribe ({describe(refusal)})"
+                self._polled = nodes
         refused = self._refused()
-        watched = sum(len(watch.tags) for watch in self._watches) - len(refused)
-        if watched + len(refused) != len(self._tags):
-            raise NotConnected(f"{watched} of {len(self._tags)} items are watched and {len(refused)} were refused")
+        if self._polled is not None:
+            self._watches = []
+            refused = {number: status.BAD_NODE_ID_UNKNOWN for number, node in nodes.items() if node is None}
+        columns = Columns(self._context.now_ns(), self._times)
         for number, code in refused.items():
             columns.refuse(number, code)
         self.counters["refused_items"] += len(refused)
-        self._note_items()
+        self._note_items(refused)
         self._plan_retries(refused)
-        return columns, resumed is not None
+        return columns, resumed
+
+    async def _subscribe(self, link: Link, server_start: int, nodes: Nodes, *, own: bool) -> bool:
+        """Take over the subscriptions of before (True), or make them anew; every item is then watched or refused."""
+        link.step = "subscription"
+        resumed = await self._resume(link, server_start, nodes, own=own)
+        self._watches = resumed or await self._begin(link, server_start, nodes, own=own)
+        found = sum(len(watch.tags) for watch in self._watches)
+        if found != len(self._tags):
+            raise NotConnected(f"{found} of {len(self._tags)} items are watched or refused")
+        self.facts["read"] = "subscribed"
+        return resumed is not None
 
     def _resolve(self, array: ua.DataValue, numbers: dict[int, Tag] | dict[int, int]) -> Nodes:
         """Node ids of these tags by the server's namespace array. Raises NotConnected without one."""
@@ -277,7 +314,10 @@ class OpcUaAdapter:
             self._limits.per_subscription,
             self._limits.filters,
             options.deadband,
-            [(tag.number, tag.address, tag.scan_ms, deadband(tag, options.deadband)) for tag in self._context.tags],
+            [
+                (tag.number, tag.address, tag.scan_ms, tag.type, deadband(tag, options.deadband))
+                for tag in self._context.tags
+            ],
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
@@ -294,7 +334,7 @@ class OpcUaAdapter:
             await maker.add(watch, [tag for tag in watch.tags if tag.number in due], nodes)
             await self._read_opening(self._link, watch, nodes)
         self._plan_retries(due)
-        self._note_items()
+        self._note_items(self._refused())
         self._ledger.save()
 
     def _plan_retries(self, numbers: Iterable[int]) -> None:
@@ -310,8 +350,7 @@ class OpcUaAdapter:
         """Status of each tag the server does not watch."""
         return {number: code for watch in self._watches for number, code in watch.held.refused.items()}
 
-    def _note_items(self) -> None:
-        refused = self._refused()
+    def _note_items(self, refused: dict[int, int]) -> None:
         named = [f"{self._tags[number].path}: {status.name(code)}" for number, code in list(refused.items())[:10]]
         more = f" and {len(refused) - 10} more" if len(refused) > 10 else ""
         self.facts["items"] = f"{len(self._tags) - len(refused)} of {len(self._tags)} watched"

@@ -73,6 +73,10 @@ class SubscriptionOptions(Options):
         Field(gt=0, description="The server says at least so often that it is there; twice as long is silence."),
     ] = 10.0
     nodes: Annotated[int, Field(ge=1, le=100_000, description="Items in one subscription.")] = 1000
+    in_flight: Annotated[
+        int,
+        Field(ge=1, le=10, description="Publish requests that wait at the server; fewer where it refuses so many."),
+    ] = 2
 
 
 class Retry(Options):
@@ -119,6 +123,13 @@ class OpcUaOptions(SourceOptions):
         ),
     ] = ""
     user: Annotated[User | None, Field(description="Default: anonymous. Needs a `security` other than None.")] = None
+    read: Annotated[
+        Literal["auto", "subscribe", "cyclic"],
+        Field(
+            description="`subscribe`, or `cyclic` reads at each tag's interval; `auto` subscribes, and reads where the "
+            "server cannot."
+        ),
+    ] = "auto"
     subscription: Annotated[SubscriptionOptions, Field(description="Sampling, publishing and queues.")] = (
         SubscriptionOptions()
     )

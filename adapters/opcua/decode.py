@@ -1,5 +1,5 @@
 """
-DataValues of the library into the columns of a batch, in one pass.
+One value of the library, and one time of the wire, as a batch has them.
 
 A number goes into ``value`` as float64. What float64 cannot hold goes into ``exact``: text, date (RFC 3339), GUID,
 bytes, localized text, arrays, structures, and integers beyond 2**53, which put the nearest float beside it. A Bad
@@ -10,25 +10,57 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, is_dataclass
-from datetime import UTC, datetime
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
+import numpy as np
 from asyncua import ua
+from numpy.typing import NDArray
 
 from schemas.documents import rfc3339
-from schemas.samples import Exact, SampleBatch
-from schemas.status import OVERFLOW_MASK, Flag
+from schemas.samples import Exact
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_EXACT_INTEGERS: Final = 1 << 53
+#: Integers up to here are a float64 exactly.
+EXACT_INTEGERS: Final = 1 << 53
 #: Outside these, int64 nanoseconds do not reach; 1601 and 9999 mean "no timestamp" (A19).
 _FIRST, _LAST = datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC)
+#: The wire counts 100 ns since 1601 (Part 6, 5.2.2.5).
+_TICKS_1970: Final = 116_444_736_000_000_000
+_FIRST_TICK: Final = int((_FIRST - _EPOCH).total_seconds()) * 10**7 + _TICKS_1970
+_LAST_TICK: Final = int((_LAST - _EPOCH).total_seconds()) * 10**7 + _TICKS_1970
+_PLAIN_TICKS: Final = _LAST_TICK - _TICKS_1970 - 10
+_ALL_TICKS: Final = 2_650_467_743_990_000_000  # 9999-12-31T23:59:59, the largest time of the standard
 _DEEPEST = 16
 
 _NAN: Final = math.nan
+
+
+class Stamp(datetime):
+    """A time of the wire, with the 100 ns that a datetime drops (A19): ``ns`` is UTC ns since 1970, unbounded."""
+
+    ns: int
+
+    @classmethod
+    def of(cls, ticks: int) -> Stamp:
+        """From 100 ns since 1601; before and behind the range of the standard, its ends."""
+        ticks = min(max(ticks, 0), _ALL_TICKS)
+        whole = datetime(1601, 1, 1, tzinfo=UTC) + timedelta(microseconds=ticks // 10)
+        one = cls.combine(whole.date(), whole.timetz())
+        one.ns = (ticks - _TICKS_1970) * 100
+        return one
+
+
+def ticks_ns(ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """UTC ns of times of the wire; 0 where there is none, by the rule of :func:`time_ns`."""
+    since = ticks - _TICKS_1970  # wraps only where the range is left anyway
+    if since.size and (since - 10).view(np.uint64).max() < _PLAIN_TICKS:  # all of them after 1970, in one comparison
+        return since * 100
+    there = (ticks >= _FIRST_TICK) & (ticks < _LAST_TICK) & ((since < 0) | (since >= 10))
+    ns: NDArray[np.int64] = np.where(there, since, 0) * 100
+    return ns
 
 
 def time_ns(stamp: datetime | None) -> int:
@@ -39,10 +71,13 @@ def time_ns(stamp: datetime | None) -> int:
         stamp = stamp.replace(tzinfo=UTC)
     if not _FIRST <= stamp < _LAST:
         return 0
-    return _whole_ns(stamp)
+    ns = _whole_ns(stamp)
+    return 0 if 0 <= ns < 1000 else ns
 
 
 def _whole_ns(stamp: datetime) -> int:
+    if isinstance(stamp, Stamp):
+        return stamp.ns
     since = stamp - _EPOCH
     return (since.days * 86400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
 
@@ -56,7 +91,7 @@ def number_or_exact(variant: ua.Variant | None) -> tuple[float, Exact | None]:
         return value, None
     if isinstance(value, int):  # also bool and the library's enumerations
         number = int(value)
-        return float(number), None if -_EXACT_INTEGERS <= number <= _EXACT_INTEGERS else number
+        return float(number), None if -EXACT_INTEGERS <= number <= EXACT_INTEGERS else number
     if isinstance(value, ua.StatusCode):
         return float(value.value), None
     exact = _plain(value, 0)
@@ -92,141 +127,3 @@ def _plain(value: Any, depth: int) -> Any:
     if is_dataclass(value):
         return {part.name: _plain(getattr(value, part.name), depth + 1) for part in fields(value) if part.repr}
     return str(value)
-
-
-@dataclass(slots=True)
-class Times:
-    """
-    What one batch leaves for the next of the same source.
-
-    ``arrival_ns`` is the last time given to a row without source time, ``last_ns`` the last source time of each tag.
-    """
-
-    arrival_ns: int = 0
-    last_ns: dict[int, int] = field(default_factory=dict)
-
-    def arrival(self, received_ns: int) -> int:
-        """A time of arrival, strictly increasing per source."""
-        self.arrival_ns = max(received_ns, self.arrival_ns + 1)
-        return self.arrival_ns
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """Values of these tags that the server's queue lost, between two source times."""
-
-    tags: tuple[int, ...]
-    from_ns: int
-    to_ns: int
-
-
-class Columns:
-    """Rows collected for one batch."""
-
-    def __init__(self, received_ns: int, times: Times) -> None:
-        self.received_ns = received_ns
-        self._times = times
-        self._tag: list[int] = []
-        self._source_ns: list[int] = []
-        self._server_ns: list[int] = []
-        self._value: list[float] = []
-        self._status: list[int] = []
-        self._flags: list[int] = []
-        self._exact: dict[int, Exact] = {}
-        self._overflowed: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self._tag)
-
-    @property
-    def tags(self) -> frozenset[int]:
-        """The tags that have rows."""
-        return frozenset(self._tag)
-
-    @property
-    def overflowed(self) -> int:
-        """Number of rows before which the server's queue lost values."""
-        return len(self._overflowed)
-
-    @property
-    def latest_ns(self) -> int:
-        """The latest source time, 0 without rows."""
-        return max(self._source_ns, default=0)
-
-    def extend(self, rows: Iterable[tuple[int, ua.DataValue]]) -> None:
-        """Append (tag number, DataValue) rows in order."""
-        for tag, data in rows:
-            code = 0 if data.StatusCode is None else data.StatusCode.value
-            number, exact = (_NAN, None) if code >> 31 else number_or_exact(data.Value)
-            flags = 0
-            if exact is not None:
-                self._exact[len(self._tag)] = exact
-            elif number != number and not code >> 31 and data.Value is not None and data.Value.Value is not None:
-                flags = int(Flag.NAN)
-            if code & OVERFLOW_MASK == OVERFLOW_MASK:
-                flags |= int(Flag.OVERFLOW)
-                self._overflowed.append(len(self._tag))
-            stamp = time_ns(data.SourceTimestamp)
-            if not stamp:
-                stamp = self._times.arrival(self.received_ns)
-                flags |= int(Flag.ARRIVAL_TIME)
-            self._append(tag, stamp, time_ns(data.ServerTimestamp), number, code, flags)
-
-    def refuse(self, tag: int, code: int) -> None:
-        """Append a row without value or source time: the server refused the item with this status."""
-        stamp = self._times.arrival(self.received_ns)
-        self._append(tag, stamp, 0, _NAN, code, int(Flag.ARRIVAL_TIME))
-
-    def hole(self, covered_ns: int) -> Hole | None:
-        """
-        What the server's queue lost before rows of this batch.
-
-        *covered_ns* is the time on our clock up to which everything had come (0: not known); a tag without a last
-        time, as after a restart, lost values since then.
-        """
-        if not self._overflowed:
-            return None
-        last_ns = dict(self._times.last_ns)
-        marked = set(self._overflowed)
-        tags: set[int] = set()
-        since, until = self.received_ns, 0
-        for row, (tag, source_ns) in enumerate(zip(self._tag, self._source_ns, strict=True)):
-            if row in marked:
-                tags.add(tag)
-                since = min(since, source_ns, last_ns.get(tag) or self._covered(source_ns, covered_ns))
-                until = max(until, source_ns)
-            last_ns[tag] = source_ns
-        return Hole(tuple(sorted(tags)), since, until)
-
-    def remember(self) -> None:
-        """The batch is in the journal: its times are each tag's last."""
-        self._times.last_ns.update(zip(self._tag, self._source_ns, strict=True))
-
-    def _covered(self, source_ns: int, covered_ns: int) -> int:
-        """A time on the device's clock before which nothing was lost; never later than the true one."""
-        if not covered_ns or covered_ns < source_ns:
-            return covered_ns or source_ns
-        return source_ns - max(0, self.received_ns - covered_ns)  # its clock is behind ours by at most its whole delay
-
-    def batch(self, source: str, map_revision: bytes) -> SampleBatch:
-        """The rows as a batch."""
-        return SampleBatch.build(
-            source,
-            map_revision,
-            self.received_ns,
-            tag=self._tag,
-            source_ns=self._source_ns,
-            value=self._value,
-            status=self._status,
-            flags=self._flags,
-            server_ns=self._server_ns,
-            exact=self._exact,
-        )
-
-    def _append(self, tag: int, source_ns: int, server_ns: int, value: float, code: int, flags: int) -> None:
-        self._tag.append(tag)
-        self._source_ns.append(source_ns)
-        self._server_ns.append(server_ns)
-        self._value.append(value)
-        self._status.append(code)
-        self._flags.append(flags)

@@ -27,10 +27,12 @@ class Handover(Generic[T]):
         self._idle = asyncio.Event()
 
     async def put(self, item: T) -> None:
-        """Give an item; wait while the hand-over is full."""
-        while len(self._items) >= self._bound:
+        """Give an item; wait while the hand-over is full. Raises what ended it."""
+        while self._end is None and len(self._items) >= self._bound:
             self._space.clear()
             await self._space.wait()
+        if self._end is not None:
+            raise self._end
         self._items.append(item)
         self._changed.set()
 
@@ -53,8 +55,11 @@ class Handover(Generic[T]):
             self._idle.clear()
             await self._idle.wait()
 
-    def fail(self, error: BaseException) -> None:
-        """End the hand-over; the first error counts."""
+    def fail(self, error: BaseException, *, at_once: bool = False) -> None:
+        """End the hand-over, *at_once* also before what was not taken yet; the first error counts."""
+        if at_once:
+            self._items.clear()
         if self._end is None:
             self._end = error
         self._changed.set()
+        self._space.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,15 +17,17 @@ from typing import Any, Final
 from asyncua import Client, ua
 from asyncua.client.ua_client import UaClient
 from asyncua.client.ua_session import UaSession
+from asyncua.common.utils import Buffer
 from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import CertProperties
 from asyncua.ua.uaerrors import UaStructParsingError
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from adapters.opcua import handshake
+from adapters.opcua import handshake, responses
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.faults import DECODE_ERRORS, LINK_ERRORS
 from adapters.opcua.pki import Pki
+from adapters.opcua.responses import Message
 from adapters.opcua.trust import Peer, split_chain
 from schemas.errors import NotConnected
 
@@ -57,10 +59,16 @@ SERVICES: Final = frozenset(
 
 
 class _Session(UaSession):  # type: ignore[misc]
-    """Session whose publish requests are sent by us alone."""
+    """Session whose publish requests are sent by us alone, and whose values keep the 100 ns of their times (A19)."""
 
     def ensure_publish_loop(self) -> None:
         """Start nothing: the publish loop is the adapter's."""
+
+    async def read(self, parameters: ua.ReadParameters) -> list[ua.DataValue]:
+        """Values in the order asked for. Raises status codes, and UaStructParsingError for what cannot be read."""
+        request = ua.ReadRequest()
+        request.Parameters = parameters
+        return responses.values(await self._send_request(request))
 
 
 class _ReadOnlyClient(UaClient):  # type: ignore[misc]
@@ -74,6 +82,15 @@ class _ReadOnlyClient(UaClient):  # type: ignore[misc]
         if type(request).__name__ not in SERVICES:
             raise PermissionError(f"{type(request).__name__}: the adapter only reads")
         return await super()._send_request(request, *args, **kwargs)
+
+    def post(self, request: Any) -> asyncio.Future[Buffer]:
+        """Send a request now; its answer resolves the future as it arrives, so that the order of answers is seen."""
+        if type(request).__name__ not in SERVICES:
+            raise PermissionError(f"{type(request).__name__}: the adapter only reads")
+        if self.protocol is None:
+            raise ConnectionError("connection is not open")
+        answer: asyncio.Future[Buffer] = self.protocol._send_request(request, 0)
+        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,53 +203,44 @@ class Link:
             raise NotConnected(f"the server answered {len(values)} of {len(nodes)} reads")
         return values
 
-    async def republish(self, subscription_id: int, sequence: int) -> Any:
+    async def republish(self, subscription_id: int, sequence: int) -> Message:
         """
         One NotificationMessage again.
 
         Raises UaStructParsingError for one that cannot be read, BadMessageNotAvailable where the server has it no more.
         """
+        request = ua.RepublishRequest()
+        request.Parameters.SubscriptionId = subscription_id
+        request.Parameters.RetransmitSequenceNumber = sequence
         try:
-            return await self.session.republish(subscription_id, sequence)
+            return responses.republished(await self.session._send_request(request))
         except ua.UaStatusCodeError:
             raise
         except DECODE_ERRORS as error:
             raise UaStructParsingError(f"message {sequence}: {error}") from error
 
-    async def publish(
-        self, acks: list[tuple[int, int]], silence_s: float, asking_s: float, ask: Callable[[], Awaitable[None]]
-    ) -> ua.PublishResult:
+    def post_publish(self, acks: Sequence[tuple[int, int]]) -> asyncio.Future[Buffer]:
         """
-        Send one publish request with (subscription, sequence) acknowledgements and wait for its answer.
+        Send a publish request with (subscription, sequence) acknowledgements; the bytes of its answer come later.
 
-        Meanwhile renews the channel, and awaits *ask* whenever nothing has come for *asking_s*. Raises NotConnected
-        after *silence_s* without an answer, and UaStructParsingError for an answer that cannot be read.
+        Raises ConnectionError when the connection is gone.
         """
-        loop = asyncio.get_running_loop()
-        deadline, ask_at = loop.time() + silence_s, loop.time() + asking_s
-        request = asyncio.ensure_future(
-            self.session.publish([ua.SubscriptionAcknowledgement(SubscriptionId=s, SequenceNumber=n) for s, n in acks])
-        )
-        try:
-            while not request.done():
-                until = min(deadline, self._renew_at, ask_at) - loop.time()
-                await asyncio.wait({request}, timeout=max(0.0, until))
-                if request.done():
-                    break
-                if loop.time() >= deadline:
-                    raise NotConnected(f"silence: neither value nor keep-alive for {silence_s:.0f} s")
-                if loop.time() >= self._renew_at:
-                    await self._renew()
-                if loop.time() >= ask_at:
-                    ask_at = loop.time() + asking_s
-                    await ask()
-        finally:
-            if not request.done():
-                request.cancel()
-                await asyncio.gather(request, return_exceptions=True)
-        response = request.result()
-        response.ResponseHeader.ServiceResult.check()
-        return response.Parameters
+        request = ua.PublishRequest()
+        request.Parameters.SubscriptionAcknowledgements = [
+            ua.SubscriptionAcknowledgement(SubscriptionId=s, SequenceNumber=n) for s, n in acks
+        ]
+        answer: asyncio.Future[Buffer] = self._client.uaclient.post(request)
+        return answer
+
+    @property
+    def renew_at(self) -> float:
+        """When the channel is to be renewed, in event loop time."""
+        return self._renew_at
+
+    async def renew_when_due(self) -> None:
+        """Renew the channel if it is time."""
+        if asyncio.get_running_loop().time() >= self._renew_at:
+            await self._renew()
 
     def drop(self) -> None:
         """Cut the transport without a word; the server keeps the session and what it owes us."""

@@ -8,8 +8,11 @@ never a wrong value.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
@@ -78,16 +81,28 @@ class Ledger:
     The state in memory and its file.
 
     A file that cannot be written is counted as ``state_unsaved`` and costs redelivery after a restart, no data.
-    *covered* is told the time up to which data is complete (UTC ns; 0: not known) whenever it may have moved.
+    *covered* is told the time up to which data is complete (UTC ns; 0: not known) whenever it may have moved. Settled
+    messages are written at most each *every_s*, and before they are acknowledged (:meth:`written`): the server has
+    what the file does not know of.
     """
 
-    def __init__(self, path: Path, counters: Counter[str], covered: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        counters: Counter[str],
+        covered: Callable[[int], None] = lambda _: None,
+        every_s: float = 0.0,
+    ) -> None:
         self.now = Progress()
         self.generation = 0  #: counts :meth:`renew`; what was handed on before it must not touch what came after
         self._path = path
         self._counters = counters
         self._covered = covered
         self._loaded = False
+        self._every_s = every_s
+        self._saved_at = -math.inf
+        self._behind = False
+        self._later: asyncio.TimerHandle | None = None
 
     def load(self) -> None:
         """Read the file, the first time only: afterwards memory is ahead of it."""
@@ -117,7 +132,8 @@ class Ledger:
         for one in self.now.held if held is None else [held]:
             one.covered_ns = max(one.covered_ns, covered_ns)
         self.now.owed = None
-        self.save()
+        self._behind = True
+        self.written()
 
     def lost(self, held: Held, sequence: int) -> None:
         """The gap over the messages up to this one is in the journal."""
@@ -148,9 +164,32 @@ class Ledger:
             self.now.stale = []
         return self.now.stale
 
+    def written(self) -> bool:
+        """Write what was settled if it is time. Returns whether the file knows of all of it."""
+        if self._behind:
+            self._complete()
+            wait_s = self._saved_at + self._every_s - time.monotonic()
+            if wait_s <= 0:
+                self.save()
+            elif self._later is None:
+                self._later = asyncio.get_running_loop().call_later(wait_s, self._catch_up)
+        return not self._behind
+
+    def hold(self) -> None:
+        """Write nothing later by itself."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+
+    def _catch_up(self) -> None:
+        self._later = None
+        self.written()
+
     def save(self) -> None:
-        """Replace the file."""
+        """Replace the file now."""
         self._complete()
+        self.hold()
+        self._behind, self._saved_at = False, time.monotonic()
         try:
             save(self._path, self.now)
         except OSError:

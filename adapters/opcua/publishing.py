@@ -1,8 +1,10 @@
 """
-The publish loop of one connection: one PublishResponse, one batch, acknowledged after it was settled.
+The publish loop of one connection: one message, one batch, acknowledged after it was settled.
 
 It is ours and not the library's, which acknowledges whatever became of a message (A3), skips one it cannot read without
-a trace, never compares sequence numbers (A8), and makes a task per value.
+a trace, never compares sequence numbers (A8), keeps one request in flight (A9), and makes a task per value. Several
+requests are in flight here and several batches unsettled, so that neither the way to the server nor a slow disk stops
+the stream; messages are judged by one consumer in the order of arrival, and batches are noted in their order.
 """
 
 from __future__ import annotations
@@ -11,20 +13,25 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 from asyncua import ua
-from asyncua.ua.uaerrors import BadNoSubscription, BadSubscriptionIdInvalid, BadTimeout, UaStructParsingError
+from asyncua.ua.uaerrors import BadNoSubscription, BadSubscriptionIdInvalid, UaStructParsingError
 
 from adapters.base import AdapterContext
 from adapters.opcua import subscription
+from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
-from adapters.opcua.decode import Columns, Times
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.link import Link
 from adapters.opcua.progress import Held, Ledger, ahead, following
+from adapters.opcua.requests import Acks, Requests
+from adapters.opcua.responses import Message
 from adapters.opcua.subscription import Watch
+from adapters.opcua.window import Window
+from adapters.opcua.wire import Rows
 from schemas.errors import NotConnected
 from schemas.samples import Gap, GapCause, SampleBatch
 
@@ -34,8 +41,8 @@ _NS: Final = 1_000_000_000
 
 _CURRENT_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 
-#: (subscription id, sequence number) pairs for the next publish request.
-Acks = list[tuple[int, int]]
+#: Batches that may wait for the journal; a commit may take a second (delivery contract).
+_MOST_UNSETTLED: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,11 @@ class PublishLoop:
         self._counters = counters
         self._chores = chores
         self._tags = frozenset(tag.number for tag in context.tags)
+        self._known = np.zeros(max(self._tags, default=0) + 1, np.bool_)
+        self._known[list(self._tags)] = True
         self._lateness_ns = int(2 * options.subscription.publishing * _NS) + _NS
+        self._window: Window[Columns] = Window(_MOST_UNSETTLED, self._refused)
+        self._settled: Acks = []
 
     async def run(self, opening: Sequence[Gap | Columns]) -> None:
         """Hand on the *opening*, then what the server kept, then what comes, until the connection ends."""
@@ -83,11 +94,10 @@ class PublishLoop:
                 if isinstance(item, Gap):
                     await self.handover.put(item)
                 else:
-                    await self._deliver(item, None, 0)
-            acks: Acks = []
+                    await self._deliver(item, None, None)
             for watch in self._watches.values():
-                acks += await self._catch_up(watch)
-            await self._follow(acks)
+                await self._catch_up(watch)
+            await self._follow()
         except NotConnected as error:
             self._end(str(error))
         except LINK_ERRORS as error:
@@ -98,43 +108,50 @@ class PublishLoop:
         context = self._context
         return Gap(context.name, tags, from_ns, to_ns, cause, map_revision=context.map_revision, detail=detail)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, *, at_once: bool = False) -> None:
         self._link.drop()
-        self.handover.fail(NotConnected(f"{self._options.endpoint}: {reason}"))
+        self.handover.fail(NotConnected(f"{self._options.endpoint}: {reason}"), at_once=at_once)
 
-    async def _follow(self, acks: Acks) -> None:
+    def _refused(self, error: Exception) -> None:
+        """A batch was not journalled: what was not taken yet must not overtake it."""
+        self._end(f"a batch was not journalled, and so not acknowledged: {error}", at_once=True)
+
+    def _due(self) -> Acks:
+        """What may be acknowledged: never more than the file knows of."""
+        if not self._settled or not self._ledger.written():
+            return []
+        acks, self._settled = self._settled, []
+        return acks
+
+    async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
+        requests = Requests(self._link, self._options.subscription.in_flight, self._due, self._counters)
         silence_s = self._silence_s()
         asking_s = self._options.silence_s() / 3  # longer than a keep-alive, unless the server made it longer
         while True:
             asked_at = loop.time()
             try:
-                result = await self._link.publish(acks, silence_s, asking_s, self._ask)
+                reply = await requests.take(silence_s, asking_s, self._ask)
             except UaStructParsingError:
                 self._counters["undecodable"] += 1
-                acks = []  # its number is not known; the hole shows at the next message
-                continue
-            except BadTimeout:
-                acks = []
-                continue
+                continue  # its number is not known; the hole shows at the next message
             except (BadNoSubscription, BadSubscriptionIdInvalid) as error:
-                self._ledger.forget()
+                await self._give_up()
                 raise NotConnected(f"the server no longer has the subscription: {describe(error)}") from error
             except NotConnected:
                 if not all(watch.alive for watch in self._watches.values()):
-                    self._ledger.forget()  # taken over and never heard: build anew (A1)
+                    await self._give_up()  # taken over and never heard: build anew (A1)
                 raise
-            acks = []
             self._counters["publish_responses"] += 1
-            watch = self._watches.get(result.SubscriptionId)
+            watch = self._watches.get(reply.subscription_id)
             if watch is None:
                 self._counters["foreign"] += 1
-                if result.SubscriptionId:  # a left-over of an earlier connection in this session
-                    await subscription.delete(self._link, [result.SubscriptionId], own=True)
+                if reply.subscription_id:  # a left-over of an earlier connection in this session
+                    await subscription.delete(self._link, [reply.subscription_id], own=True)
                 continue
-            self._heard(watch, loop.time() - asked_at, silence_s)
-            acks = await self._accept(watch, result.NotificationMessage)
-            if watch.opening and not result.MoreNotifications and loop.time() >= watch.open_at:
+            await self._heard(watch, loop.time() - asked_at, silence_s)
+            await self._accept(watch, reply.message)
+            if watch.opening and not reply.more and loop.time() >= watch.open_at:
                 await self._open(watch)
             await self._chores()
 
@@ -145,6 +162,7 @@ class PublishLoop:
         A server owes a first value of each item (Part 4, 5.13.1.4). Where it comes, the value read is not used: it may
         be newer than values that wait in the item's queue, and would make them late.
         """
+        await self._window.drained()
         opening, watch.opening = watch.opening, {}
         silent = [(tag, opening[tag]) for tag in watch.held.unheard if tag in opening]
         if not silent:
@@ -152,7 +170,12 @@ class PublishLoop:
         self._counters["silent_items"] += len(silent)
         columns = Columns(self._context.now_ns(), self._times)
         columns.extend(silent)
-        await self._deliver(columns, watch.held, watch.held.last_sequence)
+        await self._deliver(columns, watch, None)
+
+    async def _give_up(self) -> None:
+        """Forget the subscriptions, after what came of them is in the journal."""
+        await self._window.drained()
+        self._ledger.forget()
 
     async def _ask(self) -> None:
         """
@@ -170,57 +193,59 @@ class PublishLoop:
         keep_alive_s = max(watch.held.keep_alive_s for watch in self._watches.values())
         return 2 * keep_alive_s + self._options.subscription.publishing
 
-    def _heard(self, watch: Watch, waited_s: float, silence_s: float) -> None:
+    async def _heard(self, watch: Watch, waited_s: float, silence_s: float) -> None:
         """Count each subscription's silence; only time in which we waited counts, not time the journal took."""
         for other in self._watches.values():
             other.quiet_s += waited_s
             if other.quiet_s > 2 * silence_s and other is not watch:
-                self._ledger.forget()
+                await self._give_up()
                 raise NotConnected(f"subscription {other.held.subscription_id} is silent while others are not")
         watch.quiet_s = 0.0
         watch.alive = True
 
-    async def _catch_up(self, watch: Watch) -> Acks:
-        """Hand on what the server kept for us while we were away. Returns the acknowledgements."""
+    async def _catch_up(self, watch: Watch) -> None:
+        """Hand on what the server kept for us while we were away."""
         held = watch.held
-        acks = [(held.subscription_id, n) for n in watch.available if ahead(n, following(held.last_sequence)) < 0]
-        kept = [n for n in watch.available if ahead(n, following(held.last_sequence)) >= 0]
-        kept.sort(key=lambda n: ahead(n, following(held.last_sequence)))
+        for number in watch.available:
+            if ahead(number, following(held.last_sequence)) < 0:
+                self._settled.append((held.subscription_id, number))
+        kept = [n for n in watch.available if ahead(n, following(watch.reached)) >= 0]
+        kept.sort(key=lambda n: ahead(n, following(watch.reached)))
         if not watch.backlog and not kept:
-            return acks
+            return
         while True:
-            kept = [n for n in kept if ahead(n, following(held.last_sequence)) >= 0]
+            kept = [n for n in kept if ahead(n, following(watch.reached)) >= 0]
             if watch.backlog:
-                message = watch.backlog.pop(0)
+                message: Message | None = watch.backlog.pop(0)
             elif kept:
                 message = await self._fetch(held, kept.pop(0))
             else:
-                message = await self._fetch(held, following(held.last_sequence))
+                message = await self._fetch(held, following(watch.reached))
                 if message is None:
-                    return acks
+                    return
             if message is not None:
                 self._counters["republished"] += 1
-                acks += await self._accept(watch, message)
+                await self._accept(watch, message)
 
-    async def _accept(self, watch: Watch, message: Any) -> Acks:
-        """Check the number of a message, close holes before it, hand its values on. Returns the acknowledgements."""
-        held = watch.held
-        sequence = int(message.SequenceNumber)
-        distance = ahead(sequence, following(held.last_sequence)) if sequence else 0
+    async def _accept(self, watch: Watch, message: Message) -> None:
+        """Check the number of a message, close holes before it, hand its values on."""
+        held, sequence = watch.held, message.sequence
+        distance = ahead(sequence, following(watch.reached)) if sequence else 0
         if distance < 0:
-            if not message.NotificationData:
-                return []
-            self._counters["repeated"] += 1
-            return [(held.subscription_id, sequence)]
-        acks = await self._close_hole(watch, distance) if distance else []
-        if message.NotificationData:
+            if message.parts:
+                self._counters["repeated"] += 1
+                if ahead(sequence, following(held.last_sequence)) < 0:
+                    self._settled.append((held.subscription_id, sequence))
+            return
+        if distance:
+            await self._close_hole(watch, distance)
+        if message.parts:
             await self._hand_on(watch, message)
-            acks.append((held.subscription_id, sequence))
         else:  # a keep-alive; its number is that of the next message
-            self._ledger.quiet(held, self._context.now_ns() - self._lateness_ns)
-        return acks
+            covered_ns = self._context.now_ns() - self._lateness_ns
+            self._window.after(lambda: self._ledger.quiet(held, covered_ns))
 
-    async def _close_hole(self, watch: Watch, distance: int) -> Acks:
+    async def _close_hole(self, watch: Watch, distance: int) -> None:
         """
         Ask again for messages that did not come; what the server no longer has becomes a gap.
 
@@ -228,57 +253,75 @@ class PublishLoop:
         finds the hole again.
         """
         held = watch.held
-        acks: Acks = []
         lost = max(0, distance - _MOST_REPUBLISHED)
+        asked_for: Acks = []
         for _ in range(distance - lost):
-            sequence = following(held.last_sequence, lost + 1)
+            sequence = following(watch.reached, lost + 1)
             message = await self._fetch(held, sequence)
-            acks.append((held.subscription_id, sequence))
             if message is None:
                 lost += 1
+                asked_for.append((held.subscription_id, sequence))
                 continue
             self._counters["republished"] += 1
             await self._tell_lost(watch, lost)
             lost = 0
             await self._hand_on(watch, message)
         await self._tell_lost(watch, lost)
-        return acks
+        self._settled += asked_for  # one that cannot be read is still there
 
     async def _tell_lost(self, watch: Watch, lost: int) -> None:
         """Hand on the gap over the next *lost* messages; returns when it is in the journal."""
         if not lost:
             return
+        await self._window.drained()
         now_ns = self._context.now_ns()
         tags = tuple(tag.number for tag in watch.tags) if len(self._watches) > 1 else ()
         since = min(watch.held.covered_ns or now_ns, now_ns)
-        last = following(watch.held.last_sequence, lost)
+        last = following(watch.reached, lost)
         detail = f"{lost} messages up to number {last}"
         await self.handover.put(self.gap(GapCause.SEQUENCE_GAP, since, now_ns, tags, detail))
         await self.handover.finished()  # a gap is durable before the runner reads again
         self._counters["sequence_gaps"] += lost
         self._ledger.lost(watch.held, last)
+        watch.reached = last
 
-    async def _fetch(self, held: Held, sequence: int) -> Any | None:
+    async def _fetch(self, held: Held, sequence: int) -> Message | None:
         return await subscription.republish(self._link, held, sequence, self._counters)
 
-    async def _hand_on(self, watch: Watch, message: Any) -> None:
-        """The values of one message as one batch; returns when it is settled."""
+    async def _hand_on(self, watch: Watch, message: Message) -> None:
+        """The values of one message as one batch."""
         columns = Columns(self._context.now_ns(), self._times)
-        tags = self._tags
-        for part in message.NotificationData:
-            if isinstance(part, ua.DataChangeNotification):
-                items = part.MonitoredItems or ()
-                columns.extend((item.ClientHandle, item.Value) for item in items if item.ClientHandle in tags)
+        for part in message.parts:
+            if isinstance(part, Rows):
+                columns.add(self._ours(part))
             elif isinstance(part, ua.StatusChangeNotification):
-                self._ledger.forget()
+                if part.Status.is_good():  # told of a transfer, meant for the session that it was taken from
+                    continue
+                await self._give_up()
                 raise NotConnected(f"the server ended the subscription: {part.Status.name}")
             else:
                 self._counters["ignored_events"] += 1
-        await self._deliver(columns, watch.held, int(message.SequenceNumber))
+        self._counters["general_decoder"] += message.general
+        await self._deliver(columns, watch, message.sequence)
 
-    async def _deliver(self, columns: Columns, held: Held | None, sequence: int) -> None:
-        """Hand a batch over and wait until it is settled. Raises NotConnected when it was not journalled."""
-        hole = columns.hole(held.covered_ns if held is not None else 0)
+    def _ours(self, rows: Rows) -> Rows:
+        """The rows of tags that we have."""
+        known = self._known
+        if len(rows) and int(rows.tag.max()) < len(known):
+            mine = known[rows.tag]
+        else:
+            mine = (rows.tag < len(known)) & known[np.minimum(rows.tag, len(known) - 1)]
+        return rows if mine.all() else rows.take(mine)
+
+    async def _deliver(self, columns: Columns, watch: Watch | None, sequence: int | None) -> None:
+        """
+        Hand a batch over; returns before it is settled. Raises NotConnected after one that was not journalled.
+
+        *sequence* is the message that it came in; None for values that were read.
+        """
+        await self._window.room()
+        held = None if watch is None else watch.held
+        hole = columns.hole(held.covered_ns if held is not None else 0, self._window)
         if hole is not None:
             self._counters["overflow"] += columns.overflowed
             detail = f"the server's queue overflowed for {len(hole.tags)} tags"
@@ -287,25 +330,22 @@ class PublishLoop:
 
         def noted() -> None:
             columns.remember()
-            if held is not None:
+            if held is None or sequence is None:
+                number = 0 if held is None else held.last_sequence
+            else:
+                number = sequence
+                self._settled.append((held.subscription_id, sequence))
+            if held is not None and held.unheard:
                 held.hear(columns.tags)
-            self._ledger.settled(generation, held, sequence, covered_ns)
+            self._ledger.settled(generation, held, number, covered_ns)
 
-        if not len(columns):
-            noted()
-            return
-        settled: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-
-        async def settle(error: Exception | None) -> None:
-            if error is None:
-                noted()
-            if not settled.done():
-                settled.set_result(error)
-
-        await self.handover.put(Handed(columns.batch(self._context.name, self._context.map_revision), settle))
-        error = await settled
-        if error is not None:
-            raise NotConnected(f"a batch was not journalled, and so not acknowledged: {error}")
+        if watch is not None and sequence is not None:
+            watch.reached = sequence
+        if len(columns):
+            settle = self._window.add(columns, noted)
+            await self.handover.put(Handed(columns.batch(self._context.name, self._context.map_revision), settle))
+        else:
+            self._window.after(noted)
 
     def _covered_ns(self, columns: Columns) -> int:
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from asyncua import ua
 from asyncua.ua.uaerrors import BadMessageNotAvailable, UaStructParsingError
@@ -19,6 +19,8 @@ from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.items import Maker
 from adapters.opcua.link import Link
 from adapters.opcua.progress import Held, ahead, following
+from adapters.opcua.responses import Message
+from adapters.opcua.wire import SHORTEST_RUN
 from schemas.errors import NotConnected
 from schemas.tagmap import Tag
 
@@ -32,19 +34,24 @@ class Watch:
 
     ``backlog`` are messages fetched again and not yet handed on, ``available`` the numbers the server still keeps,
     ``quiet_s`` how long we waited without hearing of it, ``alive`` whether it was heard on this connection; a new
-    subscription counts as heard. ``opening`` are values read after its items were made, for those tags of which no
-    value comes by ``open_at`` (event loop time); ``item_ids`` the server's names of the items that this process made.
+    subscription counts as heard. ``reached`` is the last message that was handed on, settled or not. ``opening`` are
+    values read after its items were made, for those tags of which no value comes by ``open_at`` (event loop time);
+    ``item_ids`` the server's names of the items that this process made.
     """
 
     held: Held
     tags: Sequence[Tag]
-    backlog: list[Any] = field(default_factory=list)
+    backlog: list[Message] = field(default_factory=list)
     available: list[int] = field(default_factory=list)
     quiet_s: float = 0.0
     alive: bool = False
+    reached: int = 0
     opening: dict[int, ua.DataValue] = field(default_factory=dict)
     open_at: float = 0.0
     item_ids: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.reached = self.held.last_sequence
 
     @property
     def whole(self) -> bool:
@@ -54,8 +61,20 @@ class Watch:
 
 
 def groups(tags: Sequence[Tag], size: int) -> list[Sequence[Tag]]:
-    """The tags of each subscription; one without tags when there are none."""
-    return [tags[start : start + size] for start in range(0, len(tags), size)] or [()]
+    """
+    The tags of each subscription; one without tags when there are none.
+
+    Tags of one type share subscriptions, so that their messages are long runs of one layout; types of few tags and tags
+    whose type the map does not tell share the rest.
+    """
+    kinds = Counter(tag.type for tag in tags)
+    sorted_out: dict[str | None, list[Tag]] = {}
+    for tag in tags:
+        sorted_out.setdefault(tag.type if kinds[tag.type] >= SHORTEST_RUN else None, []).append(tag)
+    parts: list[Sequence[Tag]] = [
+        kind[start : start + size] for kind in sorted_out.values() for start in range(0, len(kind), size)
+    ]
+    return parts or [()]
 
 
 async def create(
@@ -138,7 +157,7 @@ def _note_available(watches: Sequence[Watch], results: Sequence[ua.TransferResul
         watch.available = [int(number) for number in result.AvailableSequenceNumbers or ()]
 
 
-async def republish(link: Link, held: Held, sequence: int, counters: Counter[str]) -> Any | None:
+async def republish(link: Link, held: Held, sequence: int, counters: Counter[str]) -> Message | None:
     """
     One message again; None where the server no longer has it, or where it cannot be read (counted as undecodable).
 
@@ -151,7 +170,7 @@ async def republish(link: Link, held: Held, sequence: int, counters: Counter[str
     except UaStructParsingError:
         counters["undecodable"] += 1
         return None
-    return message if message.NotificationData else None
+    return message if message.parts else None
 
 
 async def delete(link: Link, subscription_ids: Sequence[int], *, own: bool) -> None:

@@ -14,7 +14,8 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.opcua.decode import Columns, Times, time_ns
+from adapters.opcua.columns import Columns, Times
+from adapters.opcua.decode import time_ns
 from schemas import status
 from schemas.samples import SampleBatch
 from schemas.status import Flag
