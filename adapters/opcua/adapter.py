@@ -32,6 +32,7 @@ from adapters.opcua.nodes import NodeAddress, parse_address
 from adapters.opcua.pki import Pki
 from adapters.opcua.progress import Ledger
 from adapters.opcua.publishing import Handed, PublishLoop
+from adapters.opcua.structures import Structures
 from adapters.opcua.subscription import Watch
 from schemas import status
 from schemas.errors import NotConnected
@@ -97,6 +98,7 @@ class OpcUaAdapter:
         self._handover: Handover[Handed | Gap] | None = None
         self._retry_at: dict[int, float] = {}
         self._polled: Nodes | None = None
+        self._structures = Structures()
 
     async def connect(self) -> None:
         """
@@ -160,6 +162,8 @@ class OpcUaAdapter:
         if isinstance(item, Gap):
             self.continuity = "lost"
             return item
+        if item.batch.exact:
+            self._structures.name(item.batch.exact)
         return Delivery(item.batch, item.settle)
 
     async def close(self) -> None:
@@ -200,6 +204,7 @@ class OpcUaAdapter:
         self.facts["limits"] = self._limits.fact()
         server_start = 0 if started.Value is None else time_ns(started.Value.Value)
         server_start = 0 if started.Value is None else time_ns(started.Value.Value)
+        await self._learn(link, nodes)
         resumed = False
         self._polled = nodes if self._options.read == "cyclic" else None
         if self._polled is None:
@@ -221,6 +226,18 @@ class OpcUaAdapter:
         self._note_items(refused)
         self._plan_retries(refused)
         return columns, resumed
+
+    async def _learn(self, link: Link, nodes: Nodes) -> None:
+        """Read what the server tells of its structures; only tags without a type of their own can be one."""
+        link.step = "data types"
+        self._structures = Structures()
+        untyped = [node for number, node in nodes.items() if node is not None and self._tags[number].type is None]
+        try:
+            await self._structures.learn(link, untyped, self._limits.read)
+        except ua.UaStatusCodeError as refusal:
+            self.facts["structures"] = f"not described: {describe(refusal)}"
+        else:
+            self.facts["structures"] = f"{len(self._structures)} described"
 
     async def _subscribe(self, link: Link, server_start: int, nodes: Nodes, *, own: bool) -> bool:
         """Take over the subscriptions of before (True), or make them anew; every item is then watched or refused."""

@@ -175,21 +175,23 @@ class Link:
     def _begin(self, step: str) -> None:
         self.step = step
 
-    async def read(self, nodes: Sequence[ua.NodeId], chunk: int) -> list[ua.DataValue]:
+    async def read(
+        self, nodes: Sequence[ua.NodeId], chunk: int, attribute: ua.AttributeIds = ua.AttributeIds.Value
+    ) -> list[ua.DataValue]:
         """
-        Current value, status and both times of each node, in order; at most *chunk* nodes a request.
+        Current value (or another attribute), status and both times of each node, in order; at most *chunk* a request.
 
         A value that cannot be decoded is one without a value, status BadDecodingError.
         """
         values: list[ua.DataValue] = []
         for start in range(0, len(nodes), chunk):
-            values += await self._read_part(nodes[start : start + chunk])
+            values += await self._read_part(nodes[start : start + chunk], attribute)
         return values
 
-    async def _read_part(self, nodes: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+    async def _read_part(self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds) -> list[ua.DataValue]:
         params = ua.ReadParameters()
         params.TimestampsToReturn = ua.TimestampsToReturn.Both
-        params.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value) for node in nodes]
+        params.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node in nodes]
         try:
             values: list[ua.DataValue] = await self.session.read(params)
         except ua.UaStatusCodeError:
@@ -198,7 +200,7 @@ class Link:
             half = len(nodes) // 2
             if not half:
                 return [ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadDecodingError))]
-            return await self._read_part(nodes[:half]) + await self._read_part(nodes[half:])
+            return await self._read_part(nodes[:half], attribute) + await self._read_part(nodes[half:], attribute)
         if len(values) != len(nodes):
             raise NotConnected(f"the server answered {len(values)} of {len(nodes)} reads")
         return values

@@ -38,6 +38,9 @@ from schemas.samples import Gap, GapCause, SampleBatch
 #: Messages asked for again when numbers are missing; a larger hole is a gap at once.
 _MOST_REPUBLISHED: Final = 1000
 _NS: Final = 1_000_000_000
+#: A server that said nothing for so long is asked for its clock: with the time-out of a request, one that has stopped
+#: without closing is noticed within ten seconds, however rare its keep-alives.
+ASK_AFTER_S: Final = 4.0
 
 _CURRENT_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 
@@ -127,7 +130,7 @@ class PublishLoop:
         loop = asyncio.get_running_loop()
         requests = Requests(self._link, self._options.subscription.in_flight, self._due, self._counters)
         silence_s = self._silence_s()
-        asking_s = self._options.silence_s() / 3  # longer than a keep-alive, unless the server made it longer
+        asking_s = min(self._options.silence_s() / 3, ASK_AFTER_S)
         while True:
             asked_at = loop.time()
             try:
