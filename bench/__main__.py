@@ -1,30 +1,32 @@
-"""
-``python -m bench [--seconds N] [--tags N] [--period S]``: run the benchmarks end to end and print their tables.
-
-``python -m bench opcua`` runs those of the OPC UA path (bench/opcua_decode.py).
-"""
+"""``python -m bench [NAME] …``: run a benchmark and print its table; ``--help`` behind its name explains it."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Final
 
-from bench import opcua_decode
-from bench.e2e import PROTOCOLS, run
+#: What is measured, and the module that does it: its ``main`` takes the arguments behind the name.
+BENCHES: Final = {
+    "e2e": "bench.e2e",
+    "pipeline": "bench.pipeline",
+    "modbus": "bench.modbus",
+    "opcua": "bench.opcua_decode",
+    "mqtt": "bench.mqtt",
+}
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["opcua"]:
-        opcua_decode.main(sys.argv[2:])
+    """Run the named benchmark; without a name, end to end."""
+    name, *rest = sys.argv[1:] or ["e2e"]
+    if name in {"-h", "--help"}:
+        print(f"python -m bench {{{','.join(BENCHES)}}} …: each explains itself with --help; without a name, e2e")
         return 0
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0, help="measured time of each protocol (default 10)")
-    parser.add_argument("--tags", type=int, default=1000, help="tags of each protocol (default 1000)")
-    parser.add_argument("--period", type=float, default=0.2, help="seconds between two values of a tag (default 0.2)")
-    parser.add_argument("--protocol", choices=PROTOCOLS, action="append", help="only this one (may be repeated)")
-    arguments = parser.parse_args()
-    run(arguments.protocol or list(PROTOCOLS), arguments.tags, arguments.period, arguments.seconds)
-    return 0
+    if name not in BENCHES:
+        name, rest = "e2e", sys.argv[1:]
+    run: Callable[[Sequence[str]], int | None] = import_module(BENCHES[name]).main
+    return run(rest) or 0
 
 
 sys.exit(main())

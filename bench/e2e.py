@@ -8,6 +8,7 @@ Printed for each protocol: values a second that are durable in SQL, CPU µs a va
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +43,18 @@ class Figures:
     pss_mb: float
     wrong: int
     checked: int
+
+
+def main(argv: Sequence[str]) -> int:
+    """``python -m bench e2e``."""
+    parser = argparse.ArgumentParser(prog="python -m bench e2e", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="measured time of each protocol (default 10)")
+    parser.add_argument("--tags", type=int, default=1000, help="tags of each protocol (default 1000)")
+    parser.add_argument("--period", type=float, default=0.2, help="seconds between two values of a tag (default 0.2)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, action="append", help="only this one (may be repeated)")
+    arguments = parser.parse_args(argv)
+    run(arguments.protocol or list(PROTOCOLS), arguments.tags, arguments.period, arguments.seconds)
+    return 0
 
 
 def run(protocols: list[str], tags: int, period_s: float, seconds: float) -> None:

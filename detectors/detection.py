@@ -62,6 +62,16 @@ class _Saved(msgspec.Struct):
     episodes: bytes
 
 
+def _sources(batch: RecordBatch, fresh: NDArray[np.bool_]) -> list[str]:
+    """Sources of which a *fresh* row came, in the order of the rows."""
+    parts = batch.parts()
+    if len(parts) == 1:
+        return [batch.source]
+    ends = [*(piece.first for piece in parts[1:]), len(batch)]
+    heard = (p.source for p, end in zip(parts, ends, strict=True) if fresh[p.first : end].any())
+    return list(dict.fromkeys(heard))
+
+
 class Detection:
     """
     All detectors and the episodes made of their findings; state per tag follows the stable ``Tag.id``.
@@ -290,7 +300,9 @@ class Detection:
         if batch.origin not in (Origin.LIVE, Origin.REPLAY) or not fresh.any():
             return []
         rows = np.flatnonzero(fresh & known)
-        back = self._panel.missing.arrived(batch.source, slot[rows], self._now_ns, self._wall_ns)
+        for source in _sources(batch, fresh):
+            self._panel.missing.heard(source, self._now_ns)
+        back = self._panel.missing.arrived(slot[rows], self._now_ns, self._wall_ns)
         first = [int(rows[np.argmax(slot[rows] == place)]) for place in back.tolist()]
         seen = [self._panel.seen("missing", place) for place in back.tolist()]
         return [Said(row, -2, place, s) for row, place, s in zip(first, back.tolist(), seen, strict=True)]

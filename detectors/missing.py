@@ -52,12 +52,15 @@ class Missing:
         """Conditions and the time of the last sample; the links are apart."""
         return (self.conditions, self._seen)
 
-    def arrived(self, source: str, slot: Index, now_ns: int, wall_ns: int) -> Index:
-        """Take note of samples (any status) of a source; the slots whose condition this ends."""
+    def heard(self, source: str, now_ns: int) -> None:
+        """Take note that samples (any status) of a source came."""
         link = self.links.setdefault(source, SourceLink())
         if not link.up:
             link.up, link.since_ns = True, now_ns
         link.seen_ns = now_ns
+
+    def arrived(self, slot: Index, now_ns: int, wall_ns: int) -> Index:
+        """Take note of samples (any status) of these slots; those whose condition this ends."""
         self._seen.at_ns[slot] = now_ns
         back = np.unique(slot[self.conditions.active[slot]])
         self.conditions.last_ns[back] = wall_ns

@@ -29,7 +29,7 @@ NEVER_NS: Final = np.iinfo(np.int64).min
 STEP_ROWS: Final = 5
 STEP_NS: Final = 60_000_000_000
 #: Last time of a tag whose source's clock was set back, until its first row on the new time base.
-_RESTARTED_NS: Final = NEVER_NS + 1
+RESTARTED_NS: Final = NEVER_NS + 1
 _SKEW_WINDOW_NS: Final = 60_000_000_000
 
 
@@ -89,6 +89,20 @@ class SourceClock(msgspec.Struct):
             self.arrival_ns = first + count - 1
         return source_ns, suspect
 
+    def is_calm(self, batch: SampleBatch, future_limit_ns: int) -> bool:
+        """Whether no row is late so far, and every device time of *batch* is believed."""
+        if self.late_rows or int(batch.source_ns.min()) < EARLIEST_NS:
+            return False
+        if int(batch.source_ns.max()) <= batch.received_ns + future_limit_ns:
+            return True
+        own = (batch.flags & np.uint32(Flag.ARRIVAL_TIME)) == 0
+        return not ((batch.source_ns > batch.received_ns + future_limit_ns) & own).any()
+
+    def take_calm(self, batch: SampleBatch) -> None:
+        """What :meth:`believe` and :meth:`judge` remember of a batch that :meth:`is_calm` and has no late row."""
+        self._estimate(batch, (batch.flags & np.uint32(Flag.ARRIVAL_TIME)) == 0)
+        self.late_since_ns = batch.received_ns
+
     def judge(
         self, times: Times, received_ns: int, last_ns: NDArray[np.int64], of_source: Callable[[], Index]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -110,7 +124,7 @@ class SourceClock(msgspec.Struct):
             self._count(late[times.live & ~times.suspect], received_ns)
             return late, first
         late_rows(times.part(slice(step)), last_ns)
-        last_ns[of_source()] = _RESTARTED_NS
+        last_ns[of_source()] = RESTARTED_NS
         self.late_rows = 0
         rest = times.part(slice(step, None))
         late[step:], first[step:] = late_rows(rest, last_ns)
@@ -165,7 +179,7 @@ def late_rows(times: Times, last_ns: NDArray[np.int64]) -> tuple[NDArray[np.bool
         before = np.maximum(before, _highest_before(slot, time_ns, first))
     np.maximum.at(last_ns, slot, time_ns)
     late: NDArray[np.bool_] = (times.source_ns < before) & ~suspect
-    restarts: NDArray[np.bool_] = (before == _RESTARTED_NS) & ~suspect
+    restarts: NDArray[np.bool_] = (before == RESTARTED_NS) & ~suspect
     return late, restarts
 
 

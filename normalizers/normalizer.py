@@ -7,6 +7,9 @@ entries alone: the same rows come out however the stream is cut into batches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, Final
 
 import msgspec
@@ -16,14 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normalizers import quality
 from normalizers.base import BadState, TagColumns, UnknownMap
-from normalizers.clock import NEVER_NS, Skew, SourceClock, Times
+from normalizers.clock import NEVER_NS, RESTARTED_NS, Skew, SourceClock, Times
 from normalizers.deadband import BandState, Corners, Rows, hold_back
 from normalizers.exact import TooDeep, as_number, encodable, repair
 from normalizers.scale import clamp, scale
-from schemas.columns import Columns, Slots, column
+from schemas.columns import Columns, Index, Slots, column, occurrence
 from schemas.entries import Position
 from schemas.quantities import Duration
-from schemas.records import RecordBatch, fingerprints
+from schemas.records import Piece, RecordBatch, fingerprints
 from schemas.samples import Exact, Origin, SampleBatch
 from schemas.status import Flag
 from schemas.tagmap import TagMap
@@ -58,6 +61,25 @@ class _Saved(msgspec.Struct):
     time: dict[str, bytes]
     band: dict[str, bytes]
     clocks: dict[str, SourceClock]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is known of the times of a batch, all of length n; ``live``: neither history nor retained."""
+
+    slot: Index
+    source_ns: NDArray[np.int64]
+    suspect: NDArray[np.bool_]
+    live: NDArray[np.bool_]
+    late: NDArray[np.bool_]
+    restarts: NDArray[np.bool_]
+
+
+def _live(batch: SampleBatch) -> NDArray[np.bool_]:
+    if batch.origin not in _LIVE:
+        return np.zeros(len(batch), np.bool_)
+    live: NDArray[np.bool_] = (batch.flags & _NOT_LIVE) == 0
+    return live
 
 
 class Normalizer:
@@ -107,21 +129,80 @@ class Normalizer:
         slot = columns.slot[tag]
         clock = self._clocks.setdefault(batch.source, SourceClock())
         source_ns, suspect = clock.believe(batch, self._future_limit_ns)
-        value, status, flags, exact = _values(batch, columns)
-        # The time of arrival is another one at each delivery: the key cannot tell that it is the same row.
-        flags[suspect] |= np.uint32(Flag.CLOCK_SUSPECT | Flag.DUP_POSSIBLE)
-        live = (batch.flags & _NOT_LIVE) == 0 if batch.origin in _LIVE else np.zeros(len(tag), np.bool_)
+        live = _live(batch)
         late, restarts = clock.judge(
             Times(slot, source_ns, suspect, live),
             batch.received_ns,
             self._time.last_ns,
             lambda: columns.slot[columns.source == batch.source],
         )
-        flags[late] |= np.uint32(Flag.LATE)
-        flags[restarts] |= np.uint32(Flag.CLOCK_SUSPECT)
+        return self._record(batch, position, columns, Judged(slot, source_ns, suspect, live, late, restarts))
+
+    def join(self, batches: Sequence[SampleBatch], positions: Sequence[Position]) -> RecordBatch | None:
+        """
+        Normalize several batches of one map and origin at once: the rows that :meth:`step` gives for one after another.
+
+        None, and nothing is changed, where rows depend on each other or on a clock that is in doubt: a tag comes
+        twice, a row is late, a device time is not believed, or only some batches have a server time. Take them one by
+        one then.
+        """
+        columns = self._maps.get(batches[0].map_revision)
+        kinds = {(batch.origin, batch.map_revision, batch.server_ns is None) for batch in batches}
+        if columns is None or len(kinds) > 1 or not all(map(len, batches)):
+            return None
+        whole = SampleBatch.joined(batches)
+        tag = whole.tag
+        if not 0 <= int(tag.min()) <= int(tag.max()) < len(columns):
+            return None
+        slot = columns.slot[tag]
+        if occurrence(slot).any():
+            return None
+        clocks = [self._clocks.get(batch.source, SourceClock()) for batch in batches]
+        if not all(clock.is_calm(batch, self._future_limit_ns) for clock, batch in zip(clocks, batches, strict=True)):
+            return None
+        # a tag of a clock that was set back has the lowest time but one: its first row is flagged by step
+        before = self._time.last_ns[slot]
+        if (whole.source_ns < before).any() or (before == RESTARTED_NS).any():
+            return None
+        for batch in batches:
+            self._clocks.setdefault(batch.source, SourceClock()).take_calm(batch)
+        self._time.last_ns[slot] = whole.source_ns
+        none = np.zeros(len(tag), np.bool_)
+        judged = Judged(slot, whole.source_ns, none, _live(whole), none, none)
+        firsts = accumulate((len(batch) for batch in batches), initial=0)
+        pieces = tuple(
+            Piece(first, batch.source, position, batch.received_ns)
+            for first, batch, position in zip(firsts, batches, positions, strict=False)
+        )
+        return self._record(whole, positions[-1], columns, judged, pieces)
+
+    def _record(
+        self,
+        batch: SampleBatch,
+        position: Position,
+        columns: TagColumns,
+        judged: Judged,
+        pieces: tuple[Piece, ...] = (),
+    ) -> RecordBatch:
+        value, status, flags, exact = _values(batch, columns)
+        # The time of arrival is another one at each delivery: the key cannot tell that it is the same row.
+        flags[judged.suspect] |= np.uint32(Flag.CLOCK_SUSPECT | Flag.DUP_POSSIBLE)
+        flags[judged.late] |= np.uint32(Flag.LATE)
+        flags[judged.restarts] |= np.uint32(Flag.CLOCK_SUSPECT)
         # A text row has no number: it passes like NaN, and so does the number after it.
         number, same = _without(value, exact), quality.uncut(status)
-        rows = Rows(tag, slot, source_ns, batch.server_ns, number, status, same, flags, late, late & ~live)
+        rows = Rows(
+            batch.tag,
+            judged.slot,
+            judged.source_ns,
+            batch.server_ns,
+            number,
+            status,
+            same,
+            flags,
+            judged.late,
+            judged.late & ~judged.live,
+        )
         corners = hold_back(rows, columns, self._band)
         record = RecordBatch(
             source=batch.source,
@@ -129,14 +210,15 @@ class Normalizer:
             map_revision=batch.map_revision,
             position=position,
             received_ns=batch.received_ns,
-            tag=tag,
-            source_ns=source_ns,
+            tag=batch.tag,
+            source_ns=judged.source_ns,
             server_ns=batch.server_ns,
             value=value,
             status=status,
             flags=flags,
             fingerprint=np.empty(0, np.int64),
             exact=exact,
+            pieces=pieces,
         )
         if corners is not None:
             _insert(record, corners)
@@ -272,6 +354,11 @@ def _without(value: NDArray[np.float64], exact: dict[int, Exact]) -> NDArray[np.
 def _insert(record: RecordBatch, corners: Corners) -> None:
     """Put each corner just before the row it belongs to."""
     at = corners.at
+    if record.pieces:
+        before = np.searchsorted(at, [piece.first for piece in record.pieces]).tolist()
+        record.pieces = tuple(
+            piece._replace(first=piece.first + more) for piece, more in zip(record.pieces, before, strict=True)
+        )
     server_ns = record.server_ns
     if server_ns is None and corners.server_ns.any():
         server_ns = np.zeros(len(record), np.int64)

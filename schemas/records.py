@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -11,6 +12,15 @@ from numpy.typing import NDArray
 
 from schemas.entries import Position
 from schemas.samples import Exact, Origin
+
+
+class Piece(NamedTuple):
+    """Rows of one entry of the journal within a batch: from row ``first`` to the next piece."""
+
+    first: int
+    source: str
+    position: Position
+    received_ns: int
 
 
 @dataclass(slots=True)
@@ -21,6 +31,9 @@ class RecordBatch:
     Values are in the tag's ``unit``; NaN where there is no number. Rows with ``Flag.DEADBAND`` are for detectors
     only, rows with ``Flag.CORNER`` for SQL only. ``fingerprint`` is a 64-bit hash of value and status (int64, so that
     SQL can hold it); with source time, tag and revision it removes what a source redelivers.
+
+    Where the rows of several entries were normalized together, ``pieces`` says which are whose, and ``source``,
+    ``position`` and ``received_ns`` are those of the last one.
     """
 
     source: str
@@ -36,9 +49,22 @@ class RecordBatch:
     flags: NDArray[np.uint32]
     fingerprint: NDArray[np.int64]
     exact: dict[int, Exact] = field(default_factory=dict)
+    pieces: tuple[Piece, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tag)
+
+    def parts(self) -> tuple[Piece, ...]:
+        """The pieces; of a batch from one entry, the one that is all of it."""
+        return self.pieces or (Piece(0, self.source, self.position, self.received_ns),)
+
+    def received(self) -> NDArray[np.int64]:
+        """Time of reception of each row, int64[n]."""
+        if not self.pieces:
+            return np.full(len(self), self.received_ns, np.int64)
+        ends = [piece.first for piece in self.pieces[1:]] + [len(self)]
+        counts = [end - piece.first for piece, end in zip(self.pieces, ends, strict=True)]
+        return np.repeat(np.array([piece.received_ns for piece in self.pieces], np.int64), counts)
 
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)

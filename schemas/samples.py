@@ -99,6 +99,36 @@ class SampleBatch:
             yield Sample(int(self.tag[i]), int(self.source_ns[i]), value, int(self.status[i]), int(self.flags[i]))
 
     @classmethod
+    def joined(cls, parts: Sequence[SampleBatch]) -> SampleBatch:
+        """
+        Rows of several batches one after another; source, origin, map and ``received_ns`` are those of the last.
+
+        Raises ValueError where only some have a server time.
+        """
+        last = parts[-1]
+        server_ns = [part.server_ns for part in parts if part.server_ns is not None]
+        if len(server_ns) not in (0, len(parts)):
+            raise ValueError("only some batches have a server time")
+        exact: dict[int, Exact] = {}
+        start = 0
+        for part in parts:
+            exact.update({start + row: item for row, item in part.exact.items()})
+            start += len(part)
+        return cls(
+            last.source,
+            last.origin,
+            last.map_revision,
+            last.received_ns,
+            np.concatenate([part.tag for part in parts]),
+            np.concatenate([part.source_ns for part in parts]),
+            np.concatenate(server_ns) if server_ns else None,
+            np.concatenate([part.value for part in parts]),
+            np.concatenate([part.status for part in parts]),
+            np.concatenate([part.flags for part in parts]),
+            exact,
+        )
+
+    @classmethod
     def build(
         cls,
         source: str,

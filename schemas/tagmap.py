@@ -39,7 +39,7 @@ class Tag(_Frozen):
     source: str
     address: str = Field(description="As the adapter of the source's kind reads it.")
     type: str | None = Field(
-        None, description="bool, int8..uint64, float32/64, string[n], bytes[n]; None: the server's."
+        None, description="bool, int8..uint64, bcd16/32, float16..64, string[n], bytes[n]; None: the server's."
     )
     scan_ms: int = 1000
     scale_mode: ScaleMode = "none"

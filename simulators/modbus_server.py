@@ -2,29 +2,35 @@
 A Modbus TCP server over simulated signals, on the loopback interface only.
 
 It shares no code with the adapter or with pymodbus, so that an error of theirs cannot hide in it.
-Source of the wire format: MODBUS Messaging on TCP/IP 1.0b, MODBUS Application Protocol 1.1b3.
+Source of the wire format: MODBUS Messaging on TCP/IP 1.0b, MODBUS Application Protocol 1.1b3, MODBUS over Serial
+Line 1.02 for frames with checksum.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from simulators import Signals, SignalValue
 
 Table = Literal["coil", "discrete", "input", "holding"]
 
+#: How a frame stands on the wire: Modbus TCP, or a serial frame with checksum as simple gateways pass it on.
+Framing = Literal["tcp", "rtu"]
+
 ILLEGAL_FUNCTION: Final = 1
 ILLEGAL_ADDRESS: Final = 2
 ILLEGAL_VALUE: Final = 3
 DEVICE_FAILURE: Final = 4
+BUSY: Final = 6
 GATEWAY_TARGET: Final = 11
 
 _TABLE_OF: Final[dict[int, Table]] = {1: "coil", 2: "discrete", 3: "holding", 4: "input"}
@@ -109,19 +115,48 @@ class ModbusServer:
     Values are computed at each request from ``signals()``. A request that touches an address outside the declared
     points is answered with exception 2, one that touches a point whose signal is None or absent with exception 4
     (the protocol has no "bad" of a single register), one for another unit with exception 11, and a function code
-    above 4 with exception 1.
+    above 4 with exception 1, but for function 43, type 14, where there is an ``identity``.
 
     Attributes:
+        seen: requests of whatever function code that any server of this process ever got.
         port: the port; chosen at the first start where 0 was given.
+        units: the units that are served, all with the same points.
+        silent_units: units whose requests are taken and not answered.
+        identity: objects of the device identification by number; None: it is not offered.
+        most_registers: a request for more is answered with exception 3.
+        busy: so many requests are answered with exception 6 before others.
+        delay_s: wait before each answer.
         requests: number of requests by function code, of whatever kind.
         connections: number of connections accepted so far.
         exception: a code that answers every request while it is set.
         mode: ``silent`` takes requests and answers none.
     """
 
-    def __init__(self, signals: Signals, points: Sequence[RegisterPoint], *, port: int = 0, unit: int = 1) -> None:
+    seen: ClassVar[Counter[int]] = Counter()
+
+    def __init__(
+        self,
+        signals: Signals,
+        points: Sequence[RegisterPoint],
+        *,
+        port: int = 0,
+        unit: int = 1,
+        units: Collection[int] = (),
+        framing: Framing = "tcp",
+        tls: ssl.SSLContext | None = None,
+        identity: Mapping[int, str] | None = None,
+        most_connections: int = 1000,
+    ) -> None:
         self.port = port
-        self.unit = unit
+        self.units = set(units) or {unit}
+        self.silent_units: set[int] = set()
+        self.identity = identity
+        self.most_registers = 125
+        self.busy = 0
+        self.delay_s = 0.0
+        self._framing = framing
+        self._tls = tls
+        self._most_connections = most_connections
         self.requests: Counter[int] = Counter()
         self.connections = 0
         self.exception: int | None = None
@@ -134,9 +169,14 @@ class ModbusServer:
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
+    @property
+    def open_connections(self) -> int:
+        """Number of connections that stand now; one beyond ``most_connections`` is cut when it comes."""
+        return len(self._open)
+
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -166,26 +206,61 @@ class ModbusServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if len(self._open) >= self._most_connections:
+            writer.transport.abort()
+            return
         self._open[writer] = task
         self.connections += 1
         try:
             with suppress(asyncio.IncompleteReadError, ConnectionError):
                 while True:
-                    transaction, protocol, length, unit = struct.unpack(">HHHB", await reader.readexactly(7))
-                    if protocol or not 2 <= length <= 254:
+                    asked = await (self._take_rtu(reader) if self._framing == "rtu" else self._take_tcp(reader))
+                    if asked is None:
                         return
-                    pdu = await reader.readexactly(length - 1)
+                    transaction, unit, pdu = asked
                     self.requests[pdu[0]] += 1
-                    if self.mode == "silent":
+                    self.seen[pdu[0]] += 1
+                    if self.mode == "silent" or unit in self.silent_units:
                         continue
                     answer = self._answer(unit, pdu)
-                    writer.write(struct.pack(">HHHB", transaction, 0, len(answer) + 1, unit) + answer)
+                    if self.delay_s:
+                        await asyncio.sleep(self.delay_s)
+                    if self._framing == "rtu":
+                        frame = bytes([unit]) + answer
+                        writer.write(frame + _checksum(frame))
+                    else:
+                        writer.write(struct.pack(">HHHB", transaction, 0, len(answer) + 1, unit) + answer)
                     await writer.drain()
         finally:
             del self._open[writer]
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+    @staticmethod
+    async def _take_tcp(reader: asyncio.StreamReader) -> tuple[int, int, bytes] | None:
+        transaction, protocol, length, unit = struct.unpack(">HHHB", await reader.readexactly(7))
+        if protocol or not 2 <= length <= 254:
+            return None
+        return transaction, unit, await reader.readexactly(length - 1)
+
+    @staticmethod
+    async def _take_rtu(reader: asyncio.StreamReader) -> tuple[int, int, bytes] | None:
+        """A serial frame carries no length: it follows from the function code."""
+        head = await reader.readexactly(2)
+        frame = head + await reader.readexactly(5 if head[1] == 43 else 6)
+        if _checksum(frame[:-2]) != frame[-2:]:
+            return None
+        return 0, frame[0], frame[1:-2]
+
+    def _identify(self, pdu: bytes) -> bytes:
+        """Objects from the one asked on, one a reply, so that whoever asks has to follow."""
+        category, first = pdu[2], pdu[3]
+        known = sorted(number for number in self.identity or {} if number <= (2 if category == 1 else 6))
+        left = [number for number in known if number >= first] or known
+        value = (self.identity or {})[left[0]].encode()
+        more, following = (0xFF, left[1]) if len(left) > 1 else (0, 0)
+        return bytes([43, 14, category, 0x82, more, following, 1, left[0], len(value)]) + value
 
     def _answer(self, unit: int, pdu: bytes) -> bytes:
         function = pdu[0]
@@ -195,14 +270,19 @@ class ModbusServer:
 
         if self.exception is not None:
             return refuse(self.exception)
-        if unit != self.unit:
+        if unit not in self.units:
             return refuse(GATEWAY_TARGET)
+        if self.busy:
+            self.busy -= 1
+            return refuse(BUSY)
+        if function == 43 and self.identity and len(pdu) == 4 and pdu[1] == 14:
+            return self._identify(pdu)
         if function not in _TABLE_OF:
             return refuse(ILLEGAL_FUNCTION)
         if len(pdu) != 5:
             return refuse(ILLEGAL_VALUE)
         address, count = struct.unpack(">HH", pdu[1:])
-        if not 1 <= count <= (2000 if function <= 2 else 125):
+        if not 1 <= count <= (2000 if function <= 2 else self.most_registers):
             return refuse(ILLEGAL_VALUE)
         cells = [self._at.get((_TABLE_OF[function], address + i)) for i in range(count)]
         signals = self._signals()
@@ -224,3 +304,13 @@ class ModbusServer:
             packed = sum(bit << i for i, bit in enumerate(words)).to_bytes((count + 7) // 8, "little")
             return bytes([function, len(packed)]) + packed
         return struct.pack(f">BB{count}H", function, 2 * count, *words)
+
+
+def _checksum(data: bytes) -> bytes:
+    """CRC-16 of a serial frame, bit by bit; low byte first."""
+    value = 0xFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value >> 1) ^ 0xA001 if value & 1 else value >> 1
+    return struct.pack("<H", value)

@@ -7,11 +7,12 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from simulators.modbus_server import ModbusServer
 from tests.fault_table import figures, scale
 
 __all__ = ["figures", "scale"]
@@ -28,6 +29,13 @@ def _find(program: str) -> str | None:
         homes = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
         found = str(homes[-1]) if homes else None
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_modbus_write_in_the_whole_suite() -> Iterator[None]:
+    """Whatever the product sent to simulated Modbus servers was a read; their own tests count apart."""
+    yield
+    assert set(ModbusServer.seen) <= {1, 2, 3, 4, 43}, f"function codes on the wire: {dict(ModbusServer.seen)}"
 
 
 @pytest.fixture(scope="session")

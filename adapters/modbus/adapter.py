@@ -15,13 +15,18 @@ from typing import NamedTuple
 import numpy as np
 
 from adapters.base import AdapterContext, Continuity, register
-from adapters.modbus.config import ModbusOptions, check_tag, resolve
-from adapters.modbus.image import Answer, Layout
+from adapters.modbus.config import ModbusOptions
+from adapters.modbus.exchange import Answer
+from adapters.modbus.image import Layout
 from adapters.modbus.link import Link
 from adapters.modbus.planner import Block, Item, plan
+from adapters.modbus.point import check_tag, resolve
 from adapters.modbus.poller import Poller
-from adapters.modbus.registers import Field
 from adapters.modbus.schedule import Missed, Schedule
+from adapters.modbus.tls import Security
+from adapters.modbus.types import Field
+from adapters.modbus.units import Units
+from adapters.modbus.warden import Warden
 from schemas.errors import ConfigError, EndOfInput, NotConnected
 from schemas.samples import Delivery, Gap, GapCause, Origin, SampleBatch
 from schemas.status import Flag
@@ -44,9 +49,11 @@ class ModbusAdapter:
     A block that fails leaves its tags bad in that poll and nothing else: an exception 2 or 3 is narrowed down to the
     addresses that are refused, a time-out or a doubtful reply costs the socket, never a wrong value.
 
-    Counters: ``connections``, ``requests``, ``exceptions``, ``timeouts``, ``doubtful_replies``, ``refused_items``,
-    ``missed_polls``. Facts: ``plan`` (blocks and registers of a full poll) and ``refused`` (addresses). A device
-    keeps nothing between polls, so ``covered_ns`` stays None and ``continuity`` ``unknown``.
+    Counters: ``connections``, ``refused_connections``, ``requests``, ``exceptions``, ``busy_retries``, ``timeouts``,
+    ``doubtful_replies``, ``closed_by_peer``, ``refused_items``, ``degraded_units``, ``identity_mismatches``,
+    ``state_errors``, ``missed_polls``. Facts: ``plan`` (blocks and registers of a full poll), ``refused`` (addresses),
+    ``degraded`` (units), ``identity``, ``state``. A device keeps nothing between polls, so ``covered_ns`` stays None
+    and ``continuity`` ``unknown``.
     """
 
     def __init__(self, options: ModbusOptions, context: AdapterContext) -> None:
@@ -67,8 +74,21 @@ class ModbusAdapter:
             self._fields[tag.number] = point.field
             self._of_period.setdefault(tag.scan_ms, []).append(point.item)
             self._texts[point.item] = tag.address
-        self._link = Link(options.host, options.port, options.timeout, self.counters)
-        self._poller = Poller(self._link, options.fail_after, context.now_ns, self.counters)
+        self._link = Link(
+            options.host,
+            options.tcp_port,
+            options.timeout,
+            options.manner(),
+            context.now_ns,
+            self.counters,
+            None if options.tls is None else Security(options.tls, context.base_dir),
+        )
+        self._units = Units(options.fail_after, options.degrade.after, options.degrade.pause, self.counters)
+        self._poller = Poller(self._link, self._units, options.busy(), context.now_ns, self.counters)
+        peer = f"{options.host}:{options.tcp_port}"
+        self._warden = Warden(context.state_dir, peer, options.identity, self.counters, self.facts)
+        self._pause_s = options.degrade.pause
+        self._tags_of = {period: tuple(i.tag for i in items) for period, items in self._of_period.items()}
         self._schedule = Schedule(self._of_period)
         self._plans: dict[tuple[int, ...], _Plan] = {}
         self._broken = NotConnected("not connected; connect first")
@@ -78,6 +98,7 @@ class ModbusAdapter:
     async def connect(self) -> None:
         """Open the connection; the first poll is due at once. Raises NotConnected."""
         self._connected = False
+        await self._warden.recall(self._poller.learnt, self._texts)
         await self._link.open()
         self._poller.restart()
         self._schedule.start(asyncio.get_running_loop().time())
@@ -115,7 +136,7 @@ class ModbusAdapter:
         now_ns = self._context.now_ns()
         return Gap(
             self._context.name,
-            tuple(item.tag for item in self._of_period[missed.period_ms]),
+            self._tags_of[missed.period_ms],
             now_ns - round((now_s - missed.from_s) * 1e9),
             now_ns - round((now_s - missed.to_s) * 1e9),
             GapCause.POLL_MISSED,
@@ -127,14 +148,24 @@ class ModbusAdapter:
         current = self._plan(periods)
         try:
             answers = await self._poller.poll(current.blocks, current.refused, now_s)
+            await self._warden.verify(self._link, self._units.answered_now, self._units.missed_now)
         except NotConnected as error:
             self._connected, self._broken = False, error
             raise
+        finally:
+            self._link.rest()
+        await self._warden.keep(self._poller.learnt)
+        if self._units.degraded or "degraded" in self.facts:
+            self._tell_degraded()
         if self._poller.lost is not None:  # what was read is delivered; the next call raises
             self._connected, self._broken = False, self._poller.lost
         if current.layout.fits(answers):
             return Delivery(self._batch(current.layout, answers))
         return Delivery(self._batch(Layout([answer.block for answer in answers], self._fields), answers))
+
+    def _tell_degraded(self) -> None:
+        units = ", ".join(f"unit {unit}" for unit in sorted(self._units.degraded)) or "none"
+        self.facts["degraded"] = units if units == "none" else f"{units}: no answer, asked each {self._pause_s:g} s"
 
     def _plan(self, periods: tuple[int, ...]) -> _Plan:
         learnt = self._poller.learnt
@@ -156,20 +187,27 @@ class ModbusAdapter:
         """One batch of a whole poll; source times strictly increase, also from one poll to the next."""
         decoded, codes, arrived = layout.decode(answers)
         rows = len(layout.tag)
-        source_ns = np.maximum.accumulate(np.maximum(arrived, self._last_ns + 1)) + np.arange(rows, dtype=np.int64)
-        self._last_ns = int(source_ns[-1])
         flags = np.full(rows, Flag.ARRIVAL_TIME, np.uint32)
         flags[decoded.repaired] |= np.uint32(Flag.DECODE_LOSS)
+        tag, value, exact = layout.tag, decoded.value, decoded.exact
+        if (np.diff(arrived) < 0).any():  # replies came in another order than they were asked
+            order = np.argsort(arrived, kind="stable")
+            arrived, tag, value, codes, flags = arrived[order], tag[order], value[order], codes[order], flags[order]
+            if exact:
+                place = np.argsort(order)
+                exact = {int(place[row]): item for row, item in exact.items()}
+        source_ns = np.maximum.accumulate(np.maximum(arrived, self._last_ns + 1)) + np.arange(rows, dtype=np.int64)
+        self._last_ns = int(source_ns[-1])
         return SampleBatch(
             self._context.name,
             Origin.LIVE,
             self._context.map_revision,
             int(arrived[-1]),
-            layout.tag,
+            tag,
             source_ns,
             None,
-            decoded.value,
+            value,
             codes,
             flags,
-            decoded.exact,
+            exact,
         )

@@ -1,17 +1,20 @@
-"""Options of a Modbus source, and what one of its tags means."""
+"""Options of a Modbus source."""
 
 from __future__ import annotations
 
 import codecs
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from adapters.base import Options, SourceOptions
-from adapters.modbus import address, planner, registers
-from adapters.modbus.planner import Item
+from adapters.modbus import planner
+from adapters.modbus.address import AddressStyle
+from adapters.modbus.link import Manner
+from adapters.modbus.poller import Busy
+from adapters.modbus.tls import Tls
+from adapters.modbus.types import Location
 from schemas.quantities import Duration
-from schemas.tagmap import Tag
 
 ByteOrder = Literal[
     "ABCD",
@@ -29,7 +32,8 @@ ByteOrder = Literal[
 ]
 
 
-def _text_encoding(name: str) -> str:
+def text_encoding(name: str) -> str:
+    """*name* as it is. Raises ValueError where it is no encoding of texts."""
     try:
         codec = codecs.lookup(name)
     except LookupError as error:
@@ -46,12 +50,64 @@ class RequestLimits(Options):
     bits: Annotated[int, Field(ge=1, le=2000, description="Coils or discrete inputs a request.")] = 2000
 
 
+class Degrade(Options):
+    """When a dead unit is left alone, so that it does not slow the others behind its gateway."""
+
+    after: Annotated[
+        int, Field(ge=1, description="Polls in a row in which the unit gave nothing, while another one answered.")
+    ] = 2
+    pause: Annotated[
+        Duration,
+        Field(gt=0, description="Time without a request to it; its tags are bad meanwhile. Then one request decides."),
+    ] = 600.0
+
+
+class Workarounds(Options):
+    """What some devices need; names as in Telegraf where it has them."""
+
+    pause_after_connect: Annotated[
+        Duration, Field(ge=0, description="Wait between opening a connection and the first request.")
+    ] = 0.0
+    pause_between_requests: Annotated[
+        Duration, Field(ge=0, description="Wait between a reply and the next request; in_flight is 1 then.")
+    ] = 0.0
+    close_connection_after_gather: Annotated[
+        bool, Field(description="Close the connection after every poll, for devices that serve one client at a time.")
+    ] = False
+    one_request_per_field: Annotated[bool, Field(description="Read every tag by a request of its own.")] = False
+    read_coils_starting_at_zero: Annotated[
+        bool, Field(description="Begin requests for coils and discrete inputs at address 0 where they reach so far.")
+    ] = False
+    string_register_location: Annotated[
+        Location, Field(description="Bytes of a register that texts use: both, or only the lower or the upper one.")
+    ] = "both"
+    busy_retries: Annotated[
+        int, Field(ge=0, le=10, description="How often a block is asked again in a poll that was answered busy (5, 6).")
+    ] = 0
+    busy_retries_wait: Annotated[Duration, Field(gt=0, description="Wait before that.")] = 0.1
+    transaction_id_zero: Annotated[
+        bool,
+        Field(
+            description="The device answers every transaction id with 0: in_flight is 1, and after a time-out the "
+            "connection is closed and one time-out waited, because a late reply could not be told from the right one."
+        ),
+    ] = False
+
+
 class ModbusOptions(SourceOptions):
-    """Options of kind ``modbus``: one source is one TCP connection; units behind one gateway share it."""
+    """Options of kind ``modbus``: one source is one device or gateway; units behind a gateway share its connection."""
 
     kind: Literal["modbus"] = "modbus"
     host: Annotated[str, Field(min_length=1, description="Name or address of the device or gateway.")]
-    port: Annotated[int, Field(ge=1, le=65535, description="TCP port.")] = 502
+    port: Annotated[int | None, Field(ge=1, le=65535, description="TCP port; default 502, with tls 802.")] = None
+    transport: Annotated[
+        Literal["tcp", "rtu_over_tcp", "tls"],
+        Field(
+            description="tcp: Modbus TCP. rtu_over_tcp: serial frames with checksum, as simple gateways pass them on. "
+            "tls: Modbus/TCP Security."
+        ),
+    ] = "tcp"
+    tls: Annotated[Tls | None, Field(description="Certificates of transport tls.")] = None
     unit: Annotated[int, Field(ge=0, le=255, description="Unit that a plain address means; 4!40001 names another.")] = 1
     timeout: Annotated[Duration, Field(gt=0, description="Waiting time for a connection and for a reply.")] = 1.0
     fail_after: Annotated[
@@ -62,6 +118,7 @@ class ModbusOptions(SourceOptions):
             "poll; when no unit answers, the connection is closed.",
         ),
     ] = 2
+    degrade: Annotated[Degrade, Field(description="When a dead unit is left alone.")] = Degrade()
     byte_order: Annotated[
         ByteOrder | None,
         Field(
@@ -70,7 +127,7 @@ class ModbusOptions(SourceOptions):
         ),
     ] = None
     address_style: Annotated[
-        address.AddressStyle,
+        AddressStyle,
         Field(description="modicon: 40001 and HR1 are the first register. one_based: HR1 is. zero_based: HR0 is."),
     ] = "modicon"
     bit_base: Annotated[Literal[0, 1], Field(description="Number of the lowest bit in HR20.<bit>.")] = 0
@@ -78,62 +135,83 @@ class ModbusOptions(SourceOptions):
         int, Field(ge=0, le=124, description="Unwanted registers (16 coils each) read over to save a request.")
     ] = 8
     limits: Annotated[RequestLimits, Field(description="What one request may ask.")] = RequestLimits()
+    in_flight: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=32,
+            description="Requests under way at the same time on a connection. Many devices mis-answer above 1, and one "
+            "that mixes up its transaction ids then gives wrong values that nobody can see: try it out first.",
+        ),
+    ] = 1
+    connections: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=16,
+            description="Connections that share the work, where the device takes several; it gets along with fewer.",
+        ),
+    ] = 1
+    identity: Annotated[
+        Literal["check", "ignore"],
+        Field(
+            description="check: vendor, product and revision (function code 43/14) are remembered at the first "
+            "connect; another device behind the address is not read."
+        ),
+    ] = "ignore"
     string_encoding: Annotated[
         str,
-        AfterValidator(_text_encoding),
+        AfterValidator(text_encoding),
         Field(description="Encoding of texts; a tag may name another, but `ascii` in a tag means this one."),
     ] = "ascii"
+    workarounds: Annotated[Workarounds, Field(description="What some devices need.")] = Workarounds()
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModbusOptions:
+        if (self.transport == "tls") != (self.tls is not None):
+            raise ValueError("transport: tls and the certificates in `tls` belong together")
+        if self.in_flight > 1:
+            if self.transport == "rtu_over_tcp":
+                raise ValueError("rtu_over_tcp has no transaction ids; in_flight must be 1")
+            if self.workarounds.transaction_id_zero:
+                raise ValueError("without transaction ids (transaction_id_zero) in_flight must be 1")
+            if self.workarounds.pause_between_requests:
+                raise ValueError("pause_between_requests needs in_flight: 1")
+        if self.transport == "rtu_over_tcp" and self.workarounds.transaction_id_zero:
+            raise ValueError("rtu_over_tcp has no transaction ids; leave transaction_id_zero away")
+        return self
+
+    @property
+    def tcp_port(self) -> int:
+        """The port; 502, or 802 with TLS, where none is named."""
+        return self.port or (802 if self.transport == "tls" else 502)
 
     def planner_limits(self) -> planner.Limits:
         """The limits as the planner takes them."""
-        return planner.Limits(self.limits.registers, self.limits.bits, self.max_gap)
-
-
-class Point(NamedTuple):
-    """A tag resolved: what to read, and how its value lies in it."""
-
-    item: Item
-    field: registers.Field
-    address: address.Address
-
-
-def resolve(options: ModbusOptions, tag: Tag) -> Point:
-    """
-    What a tag means on this source.
-
-    A tag whose encoding is the default ``ascii`` takes the source's ``string_encoding``. A bool in a register
-    without a bit is true for every value but 0. Raises ValueError saying what to write instead.
-    """
-    where = address.parse(tag.address, options.address_style, unit=options.unit, bit_base=options.bit_base)
-    one_bit = where.function in (address.COIL, address.DISCRETE) or where.bit is not None
-    type_name = tag.type or ("bool" if one_bit else None)
-    if type_name is None:
-        raise ValueError("a register carries no type; write one, such as type: uint16")
-    if one_bit and type_name != "bool":
-        place = "a bit of a register" if where.bit is not None else "a coil or discrete input"
-        raise ValueError(f"{tag.address} is {place} and cannot be {type_name}; write type: bool")
-    width = registers.width_of(type_name)
-    if width > options.limits.registers:
-        raise ValueError(
-            f"{type_name} takes {width} registers, more than one request may ask ({options.limits.registers})"
+        w = self.workarounds
+        return planner.Limits(
+            self.limits.registers,
+            self.limits.bits,
+            self.max_gap,
+            alone=w.one_request_per_field,
+            coils_from_zero=w.read_coils_starting_at_zero,
         )
-    if where.offset + width > 65536:
-        raise ValueError(f"{type_name} at {tag.address} ends behind the last address of its table")
-    item = Item(where.unit, where.function, where.offset, width, tag.number)
-    if where.function in (address.COIL, address.DISCRETE):
-        return Point(item, registers.Field("coil", 1), where)
-    mask = registers.mask_of(tag.byte_order or options.byte_order, type_name)
-    size = registers.string_bytes(type_name)
-    if size is None:
-        return Point(item, registers.Field(type_name, 2 * width, mask, where.bit), where)
-    encoding = tag.encoding if tag.encoding != "ascii" else options.string_encoding
-    return Point(item, registers.Field("string", size, mask, None, _text_encoding(encoding)), where)
 
+    def manner(self) -> Manner:
+        """How the device wants to be spoken to."""
+        w = self.workarounds
+        framing: Literal["mbap", "mbap_zero", "rtu"] = (
+            "rtu" if self.transport == "rtu_over_tcp" else "mbap_zero" if w.transaction_id_zero else "mbap"
+        )
+        return Manner(
+            framing,
+            self.in_flight,
+            self.connections,
+            w.pause_after_connect,
+            w.pause_between_requests,
+            w.close_connection_after_gather,
+        )
 
-def check_tag(options: ModbusOptions, tag: Tag) -> str | None:
-    """What is wrong with a tag of this source, or None."""
-    try:
-        resolve(options, tag)
-    except ValueError as error:
-        return str(error)
-    return None
+    def busy(self) -> Busy:
+        """What to do when the device is busy."""
+        return Busy(self.workarounds.busy_retries, self.workarounds.busy_retries_wait)

@@ -7,23 +7,15 @@ Each poll makes its image anew, so a block that failed cannot show the bytes of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.modbus.exchange import Answer
 from adapters.modbus.planner import Block
-from adapters.modbus.registers import Decoded, Decoder, Field
+from adapters.modbus.registers import Decoded, Decoder
+from adapters.modbus.types import Field
 from schemas import status
-
-
-class Answer(NamedTuple):
-    """What became of one block: its bytes (empty unless *status* is good), and when; UTC ns."""
-
-    block: Block
-    payload: bytes
-    status: int
-    arrived_ns: int
 
 
 class Layout:
@@ -37,16 +29,17 @@ class Layout:
 
     def __init__(self, blocks: Sequence[Block], fields: Mapping[int, Field]) -> None:
         self.blocks = tuple(blocks)
-        places: list[tuple[Field, int]] = []
+        places: list[tuple[Field, int, int]] = []
         tags: list[int] = []
         start = 0
         self._bytes: list[int] = []
         for block in self.blocks:
-            unit_bytes = 1 if block.function <= 2 else 2
             for item in block.items:
-                places.append((fields[item.tag], start + unit_bytes * (item.address - block.address)))
+                at = item.address - block.address
+                byte, bit = divmod(at, 8) if block.function <= 2 else (2 * at, 0)
+                places.append((fields[item.tag], start + byte, bit))
                 tags.append(item.tag)
-            self._bytes.append(unit_bytes * block.count)
+            self._bytes.append((block.count + 7) // 8 if block.function <= 2 else 2 * block.count)
             start += self._bytes[-1]
         self.tag = np.array(tags, np.int32)
         self._rows = np.array([len(block.items) for block in self.blocks], np.intp)
@@ -71,5 +64,8 @@ class Layout:
         if bad.any():
             decoded.value[bad] = np.nan
             exact = {row: value for row, value in decoded.exact.items() if not bad[row]}
-            decoded = Decoded(decoded.value, exact, [row for row in decoded.repaired if not bad[row]])
+            repaired = [row for row in decoded.repaired if not bad[row]]
+            undecodable = [row for row in decoded.undecodable if not bad[row]]
+            decoded = Decoded(decoded.value, exact, repaired, undecodable)
+        codes[decoded.undecodable] = status.BAD_DECODING_ERROR
         return decoded, codes, times

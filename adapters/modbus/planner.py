@@ -10,8 +10,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-#: A refused address is tried again after so long: the device's program may have changed.
-RETRY_REFUSED_S: Final = 300.0
+#: A refused address is tried again after so long, doubled at each refusal up to the longest wait: the refusal may have
+#: been a passing one, or the device's program may change.
+RETRY_REFUSED_S: Final = 10.0
+LONGEST_RETRY_S: Final = 300.0
 
 
 class Item(NamedTuple):
@@ -36,7 +38,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One request; it begins with its first item, and every item lies wholly in it."""
+    """One request; every item lies wholly in it."""
 
     unit: int
     function: int
@@ -53,11 +55,18 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may ask: registers, coils, and how many unwanted registers (16 coils each) to read over."""
+    """
+    What one request may ask: registers, coils, and how many unwanted registers (16 coils each) to read over.
+
+    ``alone``: every item gets a block of its own. ``coils_from_zero``: blocks of coils begin at address 0 where the
+    limit lets them reach so far.
+    """
 
     registers: int = 125
     bits: int = 2000
     max_gap: int = 8
+    alone: bool = False
+    coils_from_zero: bool = False
 
     def of(self, function: int) -> tuple[int, int]:
         """Largest count and largest gap for a function code."""
@@ -67,23 +76,26 @@ class Limits:
 @dataclass(slots=True)
 class Learnt:
     """
-    What the device refused during this connection.
+    What the device refused; it outlives connections, and restarts by ``adapters/modbus/memory.py``.
 
     Attributes:
         refused: items that were refused alone, and the time of the next try.
+        waits: how long each waits for its next try, in seconds.
         cuts: table and address of items that must begin a block: read together with what is before them, the
             device refused; read apart, it did not (an illegal hole, or a device that takes fewer at once).
         version: grows with each change, so that plans can be kept.
     """
 
     refused: dict[Item, float] = field(default_factory=dict)
+    waits: dict[Item, float] = field(default_factory=dict)
     cuts: set[tuple[int, int, int]] = field(default_factory=set)
     version: int = 0
 
     def refuse(self, item: Item, now_s: float) -> None:
         """Leave *item* out of the blocks until it has been tried again with success."""
         self.version += item not in self.refused
-        self.refused[item] = now_s + RETRY_REFUSED_S
+        wait_s = self.waits[item] = min(2 * self.waits.get(item, RETRY_REFUSED_S / 2), LONGEST_RETRY_S)
+        self.refused[item] = now_s + wait_s
 
     def cut(self, block: Block) -> None:
         """Never join *block* to what is before it."""
@@ -99,11 +111,13 @@ class Learnt:
         """An item that was refused is answered now: believe the others of its table again."""
         for other in [other for other in self.refused if other.table == item.table]:
             del self.refused[other]
+            self.waits.pop(other, None)
         self.version += 1
 
     def forget(self) -> None:
-        """Begin anew, as after a connect."""
+        """Begin anew, as with another device."""
         self.refused.clear()
+        self.waits.clear()
         self.cuts.clear()
         self.version += 1
 
@@ -126,11 +140,19 @@ def plan(items: Iterable[Item], limits: Limits, learnt: Learnt | None = None) ->
             end = max(end, item.end)
             continue
         if group:
-            blocks.append(Block.over(tuple(group)))
+            blocks.append(_block(tuple(group), limits))
         group, end = [item], item.end
     if group:
-        blocks.append(Block.over(tuple(group)))
+        blocks.append(_block(tuple(group), limits))
     return blocks
+
+
+def _block(items: tuple[Item, ...], limits: Limits) -> Block:
+    block = Block.over(items)
+    end = block.address + block.count
+    if limits.coils_from_zero and block.function <= 2 and end <= limits.bits:
+        return Block(block.unit, block.function, 0, end, items)
+    return block
 
 
 def _joins(
@@ -141,7 +163,7 @@ def _joins(
     cuts: set[tuple[int, int, int]],
     holes: set[tuple[int, int, int]],
 ) -> bool:
-    if item.table != group[0].table:
+    if limits.alone or item.table != group[0].table:
         return False
     most, gap = limits.of(item.function)
     if item.address - end > gap or max(end, item.end) - group[0].address > most:

@@ -6,129 +6,135 @@ A failed block costs its own items their value in that poll, and no others.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from adapters.base import Clock
-from adapters.modbus.guard import Doubtful
-from adapters.modbus.image import Answer
-from adapters.modbus.link import ILLEGAL, STATUS_OF, Link, Refusal
+from adapters.modbus.exchange import Answer, Exchange
+from adapters.modbus.link import Link
 from adapters.modbus.planner import Block, Learnt, split
+from adapters.modbus.units import Units
 from schemas import status
 from schemas.errors import NotConnected
 
+#: Exception codes that say "this address or this number of addresses is not there": the block is divided.
+ILLEGAL: Final = frozenset({2, 3})
+#: Exception codes that say "ask again later".
+_BUSY: Final = frozenset({5, 6})
 
-class _Reply(NamedTuple):
-    payload: bytes
-    status: int
-    code: int = 0
+
+class Busy(NamedTuple):
+    """How often, and after which wait, a block is asked again in the same poll when the device was busy."""
+
+    retries: int = 0
+    wait_s: float = 0.1
 
 
 class Poller:
     """
-    Asks a link for blocks and keeps what was learnt of the device.
+    Has blocks asked and keeps what was learnt of the device.
 
     Attributes:
         learnt: refused items and cuts; the caller plans with it.
         lost: why the connection was gone in the middle of the last poll; None when it stands.
     """
 
-    def __init__(self, link: Link, fail_after: int, now_ns: Clock, counters: Counter[str]) -> None:
+    def __init__(self, link: Link, units: Units, busy: Busy, now_ns: Clock, counters: Counter[str]) -> None:
         self.learnt = Learnt()
         self.lost: NotConnected | None = None
         self._link = link
-        self._fail_after = fail_after
+        self._units = units
+        self._busy = busy
         self._now_ns = now_ns
         self._counters = counters
-        #: Requests without a usable reply in a row, by unit.
-        self._failures: Counter[int] = Counter()
-        #: Status that a unit given up in this poll leaves on the rest of its blocks.
-        self._silent: dict[int, int] = {}
-        self._heard = False
-        self._reason = ""
 
     def restart(self) -> None:
-        """Forget the device, as after a connect."""
-        self.learnt.forget()
+        """Begin anew after a connect; what the device refused stays known."""
         self.lost = None
-        self._failures.clear()
+        self._units.restart()
 
     async def poll(self, blocks: Sequence[Block], refused: Sequence[Block], now_s: float) -> list[Answer]:
         """
         Ask for *blocks*, and for one of *refused* (blocks of one refused item each) when its next try is due.
 
-        Answers come in the order asked; a divided block gives one for each part. Raises NotConnected when no unit
-        answered at all and each has failed ``fail_after`` times in a row, or no connection could be opened.
+        Answers come in the order asked where none was divided; a divided block gives one for each part. Raises
+        NotConnected when no unit answered at all and each has failed ``fail_after`` times in a row, or no connection
+        could be opened.
         """
-        self._silent.clear()
-        self._heard = False
+        units = self._units
+        units.begin(now_s)
         self.lost = None
-        self._reason = ""
+        answers = await self._gather(blocks, now_s)
+        if refused:
+            answers += await self._refused(refused, now_s, always=not blocks)
+        asked = {block.unit for block in blocks} | {block.unit for block in refused}
+        units.end(asked, now_s)
+        if not units.heard and asked <= units.given_up.keys():
+            self._link.close()
+            raise NotConnected(units.reason)
+        return answers
+
+    async def _refused(self, refused: Sequence[Block], now_s: float, *, always: bool) -> list[Answer]:
+        probe = self.learnt.probe({block.items[0] for block in refused}, now_s, always=always)
         answers: list[Answer] = []
-        for block in blocks:
-            await self._gather(block, answers, now_s)
-        probe = self.learnt.probe({block.items[0] for block in refused}, now_s, always=not blocks)
         for block in refused:
             if block.items[0] != probe:
                 answers.append(Answer(block, b"", status.BAD_CONFIGURATION_ERROR, self._now_ns()))
-            elif await self._gather(block, answers, now_s):
+                continue
+            tried = await self._gather([block], now_s)
+            if tried[0].status == status.GOOD:
                 self.learnt.accept(probe)
-        if not self._heard and {block.unit for block in (*blocks, *refused)} <= self._silent.keys():
-            self._link.close()
-            raise NotConnected(self._reason)
+            answers += tried
         return answers
 
-    async def _gather(self, block: Block, answers: list[Answer], now_s: float) -> bool:
-        """Ask for one block, dividing it as long as addresses are refused; whether it was read undivided."""
-        reply = await self._ask(block)
-        if reply.code in ILLEGAL and len(block.items) > 1:
-            left, right = split(block)
-            left_whole = await self._gather(left, answers, now_s)
-            right_whole = await self._gather(right, answers, now_s)
-            if left_whole and right_whole:
+    async def _gather(self, blocks: Sequence[Block], now_s: float) -> list[Answer]:
+        """Ask for blocks, dividing them as long as addresses are refused."""
+        answers = await self._ask(blocks)
+        if not any(answer.code for answer in answers):
+            return answers
+        final: list[Answer] = []
+        halves: list[tuple[Block, Block]] = []
+        whole: set[int] = set()
+        retries = self._busy.retries
+        while answers:
+            divided: list[Block] = []
+            later: list[Block] = []
+            for answer in answers:
+                if answer.code in ILLEGAL and len(answer.block.items) > 1:
+                    halves.append(split(answer.block))
+                    divided += halves[-1]
+                    continue
+                if answer.code in _BUSY and retries:
+                    later.append(answer.block)
+                    continue
+                if answer.code in ILLEGAL:
+                    item = answer.block.items[0]
+                    self._counters["refused_items"] += item not in self.learnt.refused
+                    self.learnt.refuse(item, now_s)
+                elif answer.status == status.GOOD:
+                    whole.add(id(answer.block))
+                final.append(answer)
+            if later and not divided:
+                retries -= 1
+                self._counters["busy_retries"] += len(later)
+                await asyncio.sleep(self._busy.wait_s)
+            answers = await self._ask(divided + later) if divided or later else []
+        for left, right in halves:
+            if id(left) in whole and id(right) in whole:
                 self.learnt.cut(right)
-            return False
-        if reply.code in ILLEGAL:
-            self._counters["refused_items"] += block.items[0] not in self.learnt.refused
-            self.learnt.refuse(block.items[0], now_s)
-        answers.append(Answer(block, reply.payload, reply.status, self._now_ns()))
-        return reply.status == status.GOOD
+        return final
 
-    async def _ask(self, block: Block) -> _Reply:
+    async def _ask(self, blocks: Sequence[Block]) -> list[Answer]:
+        exchange = Exchange(blocks, self._units, self._now_ns)
+        if self.lost is None:
+            try:
+                await self._link.run(exchange)
+            except NotConnected as error:
+                if not self._units.heard:
+                    raise
+                self.lost = error  # what this poll has brought so far is kept
         if self.lost is not None:
-            return _Reply(b"", status.BAD_NO_COMMUNICATION)
-        if block.unit in self._silent:
-            return _Reply(b"", self._silent[block.unit])
-        try:
-            payload = await self._link.ask(block)
-        except Refusal as refusal:
-            self._answered(block.unit)
-            return _Reply(b"", STATUS_OF.get(refusal.code, status.BAD_UNEXPECTED_ERROR), refusal.code)
-        except TimeoutError as error:
-            return self._failed(block.unit, status.BAD_TIMEOUT, error)
-        except Doubtful as error:
-            return self._failed(block.unit, status.BAD_DECODING_ERROR, error)
-        except NotConnected as error:
-            return self._gone(error)
-        self._answered(block.unit)
-        return _Reply(payload, status.GOOD)
-
-    def _answered(self, unit: int) -> None:
-        self._heard = True
-        self._failures[unit] = 0
-
-    def _failed(self, unit: int, code: int, error: Exception) -> _Reply:
-        """Count a failure, and give the unit up for this poll when there were enough in a row."""
-        self._failures[unit] += 1
-        self._reason = str(error)
-        if self._failures[unit] >= self._fail_after:
-            self._silent[unit] = code
-        return _Reply(b"", code)
-
-    def _gone(self, error: NotConnected) -> _Reply:
-        """Keep what this poll has brought so far; raise where it has brought nothing."""
-        if not self._heard:
-            raise error
-        self.lost = error
-        return _Reply(b"", status.BAD_NO_COMMUNICATION)
+            exchange.abandon(status.BAD_NO_COMMUNICATION)
+        return exchange.result()

@@ -1,5 +1,5 @@
 """
-Registers and coils to numbers: one gather over the whole image of a poll for each type, whatever the byte orders.
+Registers and coils to numbers: one gather over the whole image of a poll, whatever the types and byte orders.
 
 The bytes A, B, C, .. of a value are big-endian (A is the most significant); a byte order names them as they stand on
 the wire. Every order in use moves byte i to place ``i ^ mask`` (swap of bytes in a word = 1, of words = 2, of double
@@ -8,163 +8,205 @@ words = 4), so that one number says it all.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.modbus.types import NUMBERS, Field
 from schemas.samples import Exact
 
-#: Big-endian numpy type of each numeric type name.
-NUMBERS: Final[dict[str, np.dtype[np.generic]]] = {
-    "int16": np.dtype(">i2"),
-    "uint16": np.dtype(">u2"),
-    "int32": np.dtype(">i4"),
-    "uint32": np.dtype(">u4"),
-    "int64": np.dtype(">i8"),
-    "uint64": np.dtype(">u8"),
-    "float32": np.dtype(">f4"),
-    "float64": np.dtype(">f8"),
-}
-_STRING: Final = re.compile(r"string\[([1-9][0-9]*)\]\Z")
-_LETTERS: Final = "ABCDEFGH"
-#: Byte order to mask; four letters are for 32 bits, eight for 64.
-MASKS: Final[dict[str, int]] = {
-    "".join(_LETTERS[i ^ mask] for i in range(size)): mask for size in (4, 8) for mask in range(size)
-}
 #: Largest magnitude up to which float64 holds every integer.
 _EXACT_LIMIT: Final = 2**53
 
 
-class Field(NamedTuple):
-    """
-    How one value lies in the image.
-
-    ``size`` bytes; ``mask`` as in the module text; ``bit`` of the 16-bit word counted from 0, for a bool in a
-    register. ``type`` ``coil`` is one byte of 0 or 1 in the image.
-    """
-
-    type: str
-    size: int
-    mask: int = 0
-    bit: int | None = None
-    encoding: str = "ascii"
-
-
-def string_bytes(type_name: str) -> int | None:
-    """Number of bytes n of ``string[n]``; None for another type."""
-    match = _STRING.match(type_name)
-    return int(match.group(1)) if match else None
-
-
-def width_of(type_name: str) -> int:
-    """Registers that a type takes. Raises ValueError for a type that Modbus registers cannot carry."""
-    if type_name == "bool":
-        return 1
-    if type_name in NUMBERS:
-        return NUMBERS[type_name].itemsize // 2
-    if (size := string_bytes(type_name)) is not None:
-        return (size + 1) // 2
-    if type_name in ("int8", "uint8"):
-        raise ValueError(f"a register has 16 bits; write {type_name.replace('8', '16')} instead of {type_name}")
-    raise ValueError(f"type {type_name!r} cannot be read here; write one of bool, {', '.join(NUMBERS)}, string[n]")
-
-
-def mask_of(byte_order: str | None, type_name: str) -> int:
-    """
-    Mask of a byte order for a type.
-
-    Four letters mean for 64 bits: ABCD as it is, CDAB words reversed, BADC bytes swapped in each word, DCBA all
-    reversed. For 16 bits and strings only the swap inside a word counts. Raises ValueError where a type above 16
-    bits has no order, or the order has eight letters for 32 bits: a guess would be a wrong value.
-    """
-    size = NUMBERS[type_name].itemsize if type_name in NUMBERS else 2
-    if byte_order is None:
-        if size > 2:
-            raise ValueError(
-                f"{type_name} needs a byte order; write byte_order: ABCD (high word first) or CDAB (low word first) "
-                "on the tag or the source"
-            )
-        return 0
-    if byte_order not in MASKS:
-        raise ValueError(f"byte order {byte_order!r} is not known; write one of {', '.join(MASKS)}")
-    mask = MASKS[byte_order]
-    if size == 2:
-        return mask & 1
-    if size == 8 and len(byte_order) == 4:
-        return mask & 1 | (6 if mask & 2 else 0)
-    if size == 4 and len(byte_order) == 8:
-        raise ValueError(f"byte order {byte_order} is one of 64 bits; {type_name} needs ABCD, CDAB, BADC or DCBA")
-    return mask
-
-
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Columns of one image: float64[n]; what float64 cannot hold, by row; rows whose text was repaired."""
+    """
+    Columns of one image.
+
+    Attributes:
+        value: float64[n]; NaN where ``exact`` has the value, or there is none.
+        exact: what float64 cannot hold, by row.
+        repaired: rows whose text was repaired.
+        undecodable: rows whose registers are no value of the type (a BCD digit above 9).
+    """
 
     value: NDArray[np.float64]
     exact: dict[int, Exact] = field(default_factory=dict)
     repaired: list[int] = field(default_factory=list)
+    undecodable: list[int] = field(default_factory=list)
+
+
+class _Group(NamedTuple):
+    """Elements of one type: their bytes are ``begin:end`` of what was gathered, their values go to ``elements``."""
+
+    kind: str
+    size: int
+    begin: int
+    end: int
+    elements: NDArray[np.intp]
+    bit: NDArray[np.int64]
+    bits: NDArray[np.int64]
+    signed: NDArray[np.bool_]
+
+
+class _Text(NamedTuple):
+    row: int
+    field: Field
+    places: NDArray[np.intp]
+
+
+class _Array(NamedTuple):
+    row: int
+    field: Field
+    first: int
 
 
 class Decoder:
     """
-    Decodes images of one layout; row i is ``places[i]``: a field and the offset of its first byte.
+    Decodes images of one layout; row i is ``places[i]``: a field, the offset of its first byte, and for coils the bit
+    in that byte.
 
-    Everything that does not depend on the values is computed here once.
+    Everything that does not depend on the values is computed here once. Elements of arrays are decoded behind the
+    rows, like rows of their own, and then put together.
     """
 
-    def __init__(self, places: Sequence[tuple[Field, int]]) -> None:
-        self._count = len(places)
-        groups: dict[str, list[int]] = {}
-        self._text: list[tuple[int, Field, NDArray[np.intp]]] = []
-        for row, (item, offset) in enumerate(places):
-            if item.type.startswith("string"):
-                padded = item.size + item.size % 2
-                index = offset + (np.arange(padded, dtype=np.intp) ^ item.mask)
-                self._text.append((row, item, index[: item.size]))
+    def __init__(self, places: Sequence[tuple[Field, int, int]]) -> None:
+        self._rows = len(places)
+        self._texts: list[_Text] = []
+        self._arrays: list[_Array] = []
+        elements: dict[tuple[str, int], list[tuple[int, Field, int, int]]] = {}
+        count = self._rows
+        for row, (item, offset, bit) in enumerate(places):
+            if item.kind in ("string", "bytes"):
+                self._texts.append(_Text(row, item, _characters(item, offset)))
+            elif item.elements:
+                self._arrays.append(_Array(row, item, count))
+                for i in range(item.elements):
+                    at = 8 * offset + bit + i if item.kind == "coil" else 8 * (offset + i * item.size)
+                    elements.setdefault((item.kind, item.size), []).append((count, item, at // 8, at % 8))
+                    count += 1
             else:
-                groups.setdefault(item.type, []).append(row)
-        self._groups: list[tuple[str, NDArray[np.intp], NDArray[np.intp]]] = []
-        for type_name, rows in groups.items():
-            size = places[rows[0]][0].size
-            starts = np.array([places[row][1] for row in rows], np.intp)[:, None]
-            masks = np.array([places[row][0].mask for row in rows], np.intp)[:, None]
-            self._groups.append((type_name, np.array(rows, np.intp), starts + (np.arange(size)[None, :] ^ masks)))
-        #: Bit of each bool in a register, in the order of its group; -1: any bit.
-        self._bits = np.array(
-            [-1 if (bit := places[row][0].bit) is None else bit for row in groups.get("bool", [])], np.int64
-        )
+                elements.setdefault((item.kind, item.size), []).append((row, item, offset, bit))
+        self._elements = count
+        self._groups: list[_Group] = []
+        parts: list[NDArray[np.intp]] = []
+        begin = 0
+        for (kind, size), group in elements.items():
+            starts = np.array([offset for _, _, offset, _ in group], np.intp)[:, None]
+            masks = np.array([item.mask for _, item, _, _ in group], np.intp)[:, None]
+            parts.append((starts + (np.arange(size)[None, :] ^ masks)).ravel())
+            end = begin + len(parts[-1])
+            bits = [bit if kind == "coil" else -1 if item.bit is None else item.bit for _, item, _, bit in group]
+            self._groups.append(
+                _Group(
+                    kind,
+                    size,
+                    begin,
+                    end,
+                    np.array([element for element, _, _, _ in group], np.intp),
+                    np.array(bits, np.int64),
+                    np.array([item.bits for _, item, _, _ in group], np.int64),
+                    np.array([item.signed for _, item, _, _ in group], np.bool_),
+                )
+            )
+            begin = end
+        self._index = np.concatenate(parts) if parts else np.empty(0, np.intp)
+        #: First byte where the gather is a plain run of bytes.
+        self._run = int(self._index[0]) if begin and bool((np.diff(self._index) == 1).all()) else None
 
     def decode(self, image: NDArray[np.uint8]) -> Decoded:
         """Columns of *image*, which must be at least as long as the layout. Never raises for what a device sends."""
-        out = Decoded(np.full(self._count, np.nan))
-        for type_name, rows, index in self._groups:
-            raw = image[index]
-            if type_name == "coil":
-                out.value[rows] = raw[:, 0]
-            elif type_name == "bool":
-                words = raw.view(">u2")[:, 0].astype(np.int64)
-                out.value[rows] = np.where(self._bits < 0, words != 0, words >> np.maximum(self._bits, 0) & 1)
+        run = self._run
+        raw = image[run : run + len(self._index)] if run is not None else image.take(self._index)
+        values = np.full(self._elements, np.nan)
+        exact: dict[int, Exact] = {}
+        undecodable: list[int] = []
+        for group in self._groups:
+            part = raw[group.begin : group.end]
+            if group.kind in NUMBERS:
+                _numbers(group, part, values, exact)
+            elif group.kind == "bcd":
+                undecodable += _bcd(group, part, values)
             else:
-                numbers = raw.view(NUMBERS[type_name])[:, 0]
-                with np.errstate(invalid="ignore"):  # a signalling NaN is data here
-                    out.value[rows] = numbers
-                if numbers.dtype.itemsize == 8 and numbers.dtype.kind in "iu":
-                    wide = numbers > _EXACT_LIMIT
-                    if numbers.dtype.kind == "i":
-                        wide |= numbers < -_EXACT_LIMIT
-                    for place in np.flatnonzero(wide):
-                        out.exact[int(rows[place])] = int(numbers[place])
-        for row, item, index in self._text:
-            text, whole = _text(image[index].tobytes(), item.encoding)
-            out.exact[row] = text
+                values[group.elements] = _bits(group, part)
+        out = Decoded(values[: self._rows], exact, [], undecodable)
+        if self._arrays:
+            self._put_together(values, out)
+        for row, item, places in self._texts:
+            characters = image[places].tobytes()
+            if item.kind == "bytes":
+                exact[row] = characters
+                continue
+            text, whole = _text(characters, item.encoding)
+            exact[row] = text
             if not whole:
                 out.repaired.append(row)
         return out
+
+    def _put_together(self, values: NDArray[np.float64], out: Decoded) -> None:
+        for row, item, first in self._arrays:
+            end = first + item.elements
+            if any(first <= element < end for element in out.undecodable):
+                out.undecodable.append(row)
+                continue
+            out.exact[row] = [_element(item, out.exact.pop(e, None), values[e]) for e in range(first, end)]
+        if out.undecodable:
+            out.undecodable[:] = [row for row in out.undecodable if row < self._rows]
+
+
+def _characters(item: Field, offset: int) -> NDArray[np.intp]:
+    """Where the bytes of a text lie, in the order of the text."""
+    swap = item.mask & 1
+    if item.location == "both":
+        places = np.arange(item.length + item.length % 2, dtype=np.intp) ^ swap
+    else:
+        places = 2 * np.arange(item.length, dtype=np.intp) + (swap ^ (item.location == "lower"))
+    return offset + places[: item.length]
+
+
+def _numbers(group: _Group, part: NDArray[np.uint8], values: NDArray[np.float64], exact: dict[int, Exact]) -> None:
+    numbers = part.view(NUMBERS[group.kind])
+    with np.errstate(invalid="ignore"):  # a signalling NaN is data here
+        values[group.elements] = numbers
+    if numbers.dtype.itemsize == 8 and numbers.dtype.kind in "iu":
+        wide = numbers > _EXACT_LIMIT
+        if numbers.dtype.kind == "i":
+            wide |= numbers < -_EXACT_LIMIT
+        for place in np.flatnonzero(wide):
+            exact[int(group.elements[place])] = int(numbers[place])
+
+
+def _bits(group: _Group, part: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Coils, and bits of registers; a register without a bit is true for any value but 0."""
+    words = part.view(">u2" if group.size == 2 else np.uint8).astype(np.int64)
+    found = (words >> np.maximum(group.bit, 0)) & ((1 << group.bits) - 1)
+    found = np.where(group.signed & (found >> (group.bits - 1) > 0), found - (1 << group.bits), found)
+    return np.where(group.bit < 0, words != 0, found)
+
+
+def _bcd(group: _Group, part: NDArray[np.uint8], values: NDArray[np.float64]) -> list[int]:
+    """Two digits a byte; elements with a digit above 9 have no value and are returned."""
+    raw = part.reshape(-1, group.size).astype(np.int64)
+    wrong = ((raw >> 4 > 9) | (raw & 15 > 9)).any(axis=1)
+    numbers = (raw >> 4) * 10 + (raw & 15)
+    places = 100 ** np.arange(group.size - 1, -1, -1)
+    values[group.elements] = np.where(wrong, np.nan, numbers @ places)
+    return [int(element) for element in group.elements[wrong]]
+
+
+def _element(item: Field, exact: Exact | None, value: np.float64) -> Any:
+    """One element of an array as JSON has it; a NaN or an infinity is null."""
+    if exact is not None:
+        return exact
+    if item.kind in ("coil", "bits") and item.bits == 1:
+        return bool(value)
+    if item.kind.startswith("float"):
+        return float(value) if np.isfinite(value) else None
+    return int(value)
 
 
 def _text(raw: bytes, encoding: str) -> tuple[str, bool]:

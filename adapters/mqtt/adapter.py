@@ -12,13 +12,13 @@ from adapters.mqtt import login, memory
 from adapters.mqtt.config import MqttOptions, check_tag
 from adapters.mqtt.decode import Decoder
 from adapters.mqtt.session import Session
+from adapters.mqtt.sparkplug.participant import Outcome, Participant
 from schemas.errors import NotConnected
 from schemas.samples import Delivery, Gap, GapCause, Reject, SampleBatch
 
-_BATCH_MESSAGES: Final = 1000
-#: Waiting for more before a batch is made: brokers write packet by packet.
-_GATHER_S: Final = 0.005
+_BATCH_MESSAGES: Final = 5000
 _REMEMBER_EVERY_NS: Final = 5 * 10**9
+_NOTHING: Final = Outcome(0, [], None, [])
 
 
 @register("mqtt", MqttOptions, check_tag)
@@ -42,7 +42,9 @@ class MqttAdapter:
         self.continuity: Continuity = "unknown"
         self._options = options
         self._context = context
-        self._decoder = Decoder(options, context, self.counters)
+        self._decoder = Decoder(options, context, self.counters, self.facts)
+        host = self._decoder.host
+        self._sparkplug = None if host is None else Participant(options.sparkplug, context, self.counters, host)
         self._session: Session | None = None
         self._memory = memory.Memory("")
         self._durable: tuple[object, ...] = ()
@@ -62,11 +64,15 @@ class MqttAdapter:
         self._recall()
         self._cover()
         credentials = login.resolve(self._options, self._memory.client_id, self._context.base_dir)
+        if self._sparkplug is not None and (will := self._sparkplug.will()) is not None:
+            credentials = credentials._replace(will=login.Will(*will))
         self._session = session = Session(
             self._options, credentials, self._context.now_ns, self.counters, self._all_settled
         )
         try:
             await self._establish(session)
+            if self._sparkplug is not None:
+                self._sparkplug.online(session.publish)
         except (NotConnected, asyncio.CancelledError):
             await self.close()
             raise
@@ -94,13 +100,16 @@ class MqttAdapter:
         """Disconnect; the broker keeps the session and what is unacknowledged."""
         session, self._session = self._session, None
         if session is not None:
+            if self._sparkplug is not None:
+                self._sparkplug.offline(session.publish)
             await session.close()
             self._remember_if_possible()
 
     async def _establish(self, session: Session) -> None:
         present = await session.open()
         self._note_session(present, session.properties)
-        wanted = [item.filter for item in self._options.subscriptions]
+        self._begin_sparkplug(kept=present and self._options.qos == 1)
+        wanted = self._filters()
         unwanted = [old for old in self._memory.filters if old not in wanted]
         # Both until the broker has answered: a filter is forgotten only when it is surely gone.
         self._memory.filters, self._memory.session = wanted + unwanted, True
@@ -110,27 +119,45 @@ class MqttAdapter:
         await session.subscribe(wanted, unwanted if present else [])
         self._note_granted(session)
 
+    def _begin_sparkplug(self, *, kept: bool) -> None:
+        if self._sparkplug is not None:
+            try:
+                self._sparkplug.begin(kept=kept, now_s=asyncio.get_running_loop().time())
+            except OSError as error:
+                raise NotConnected(f"cannot read {self._context.state_dir}: {error}") from error
+
     async def _next(self, session: Session) -> Delivery | None:
         """Return the next delivery, or None when what came concerns no tag and is acknowledged already."""
-        await session.wait()
-        if len(session.inbox) < _BATCH_MESSAGES:
-            await asyncio.sleep(_GATHER_S)
+        loop = asyncio.get_running_loop()
+        host = self._decoder.host
+        await session.wait(None if host is None else host.due_s)
         messages = session.inbox.take(_BATCH_MESSAGES)
         self._note_granted(session)
         dropped = session.inbox.take_dropped()
         if dropped is not None:
             detail = f"{dropped.messages} messages of QoS 0 found no room"
             self._gap(GapCause.BUFFER_DROPPED, dropped.from_ns, dropped.to_ns, detail)
-        if not messages:
+        if not messages and host is None:
             return None
-        batch, rejects = self._decoder.decode(messages)
-        ticket = session.hold(messages)
-        last_ns = messages[-1].arrival_ns
-        best_effort = sum(1 for message in messages if not message.qos)
+        batch, rejects = self._decoder.decode(messages, loop.time())
+        extra = _NOTHING if self._sparkplug is None else self._sparkplug.outcome()
+        ticket = session.hold(messages, extra.waiting)
+        if self._sparkplug is not None:
+            self._sparkplug.tie(ticket)
+            self._sparkplug.say(session.publish)
+        self._gaps.extend(extra.gaps)
+        last_ns = messages.arrivals[-1] if messages else 0
+        best_effort = messages.best_effort()
+        if best_effort and not self._memory.best_effort:
+            self._memory.best_effort = True
+            self._remember_if_possible()
 
         async def settle(error: Exception | None) -> None:
             if error is None:
-                session.acknowledge(ticket)
+                if self._sparkplug is not None:
+                    await self._sparkplug.settled(extra.saved)
+                for one in (*extra.done, ticket):
+                    session.acknowledge(one)
                 self._came(last_ns)
             else:
                 self.counters["dropped"] += best_effort
@@ -140,6 +167,12 @@ class MqttAdapter:
             return Delivery(batch, settle, rejects)
         await settle(None)
         return None
+
+    def _filters(self) -> list[str]:
+        """What to subscribe to: the configured filters, and our own STATE where we are a primary host."""
+        filters = [item.filter for item in self._options.subscriptions]
+        own = None if self._sparkplug is None else self._sparkplug.state_topic
+        return filters if own is None or self._options.subscription_of(own) is not None else [*filters, own]
 
     def _empty(self) -> SampleBatch:
         context = self._context
@@ -154,11 +187,13 @@ class MqttAdapter:
     def _note_session(self, present: bool, properties: dict[str, int]) -> None:
         self.continuity = "unknown"
         if self._options.qos and present:
-            self.continuity = "kept"
+            # What publishers send with QoS 0 the broker does not keep while we are away (MQTT 5.0, 4.3.1).
+            self.continuity = "unknown" if self._memory.best_effort else "kept"
         elif self._options.qos and self._memory.session:
             self.continuity = "lost"
             detail = "the broker no longer held our session"
             self._gap(GapCause.SESSION_LOST, self._memory.last_ns, self._context.now_ns(), detail)
+        self._memory.best_effort = self._memory.best_effort and present
         self.facts.update(
             client_id=self._memory.client_id,
             protocol=self._options.protocol,
@@ -170,7 +205,7 @@ class MqttAdapter:
         granted = session.take_granted()
         if granted is None:
             return
-        filters = [item.filter for item in self._options.subscriptions]
+        filters = self._filters()
         self._memory.filters = filters
         self._remember_if_possible()
         for pattern, code in zip(filters, granted, strict=True):

@@ -14,6 +14,9 @@ from pydantic import Field, field_validator, model_validator
 
 from adapters import timestamps, values
 from adapters.base import Options, SourceOptions
+from adapters.mqtt.sparkplug.options import SparkplugOptions
+from adapters.mqtt.sparkplug.topics import is_sparkplug, needed
+from adapters.mqtt.sparkplug.topics import parse_address as parse_metric
 from adapters.mqtt.topics import check_filter, covers, overlap, parse_address
 from adapters.secrets import is_loopback
 from schemas.quantities import Duration, Size
@@ -79,7 +82,10 @@ class Subscription(Options):
     """One topic filter and how to read what comes."""
 
     filter: Annotated[str, Field(description="Topic filter; filters of one source must not overlap.")]
-    decode: Annotated[Literal["json", "plain"], Field(description="json by path, or the payload is the value.")]
+    decode: Annotated[
+        Literal["json", "plain", "sparkplug"],
+        Field(description="json by path; plain: the payload is the value; sparkplug: Sparkplug B."),
+    ]
     time: Annotated[str | None, Field(description="JMESPath of the sample's time; absent: time of arrival.")] = None
     time_format: Annotated[timestamps.TimeFormat, Field(description="Form of the time.")] = "iso8601"
     quality: Annotated[str | None, Field(description="JMESPath of the quality; absent: good, flag assumed.")] = None
@@ -106,11 +112,16 @@ class Subscription(Options):
     def _plain(self) -> Subscription:
         if self.decode == "plain" and (self.time or self.quality):
             raise ValueError("a plain payload has neither time nor quality")
+        written = {"time", "time_format", "quality", "quality_format", "numbers"} & self.model_fields_set
+        if self.decode == "sparkplug" and written:
+            raise ValueError(f"Sparkplug says time, quality and type itself: leave out {', '.join(sorted(written))}")
+        if self.decode == "sparkplug" and not is_sparkplug(self.filter):
+            raise ValueError("the filter of decode: sparkplug begins with spBv1.0/, such as spBv1.0/Group/#")
         return self
 
 
 class MqttOptions(SourceOptions):
-    """Subscribes to topics of one MQTT broker; nothing is ever published."""
+    """Subscribes to topics of one MQTT broker; nothing is published unless ``sparkplug.role`` says so."""
 
     kind: Literal["mqtt"] = "mqtt"
     broker: Annotated[str, Field(description="mqtt://host:port or mqtts://host:port.")]
@@ -156,6 +167,7 @@ class MqttOptions(SourceOptions):
     subscribe_all: Annotated[bool, Field(description="Allow the filter # and filters that begin with $.")] = False
     timezone: Annotated[str | None, Field(description="IANA zone of times that name none.")] = None
     limits: Annotated[Limits, Field(description="Bounds of one message.")] = Limits()
+    sparkplug: Annotated[SparkplugOptions, Field(description="For decode: sparkplug.")] = SparkplugOptions()
     subscriptions: Annotated[tuple[Subscription, ...], Field(min_length=1, description="What to subscribe to.")]
 
     @property
@@ -178,6 +190,11 @@ class MqttOptions(SourceOptions):
         """Last day of ``insecure_ack``."""
         match = _ACK.match(self.insecure_ack or "")
         return None if match is None else date.fromisoformat(match.group(1))
+
+    @property
+    def speaks_sparkplug(self) -> bool:
+        """Whether a subscription is decoded as Sparkplug B."""
+        return any(item.decode == "sparkplug" for item in self.subscriptions)
 
     def silence_s(self) -> float:
         """The effective silence limit in seconds: an idle broker answers within twice the keep-alive, or is dead."""
@@ -246,6 +263,11 @@ class MqttOptions(SourceOptions):
         for item in self.subscriptions:
             if not self.subscribe_all and (item.filter == "#" or item.filter.startswith("$")):
                 raise ValueError(f"filter {item.filter!r} needs subscribe_all: true")
+        for item in self.subscriptions:
+            if self.speaks_sparkplug and item.decode != "sparkplug" and is_sparkplug(item.filter):
+                raise ValueError(f"filter {item.filter!r}: what is under spBv1.0/ is decoded as sparkplug")
+        if "sparkplug" in self.model_fields_set and not self.speaks_sparkplug:
+            raise ValueError("sparkplug changes nothing without a subscription with decode: sparkplug")
         for one, other in combinations([item.filter for item in self.subscriptions], 2):
             if overlap(one, other):
                 raise ValueError(f"filters {one!r} and {other!r} overlap: the broker may send a message twice")
@@ -258,6 +280,10 @@ class MqttOptions(SourceOptions):
 
 def check_tag(options: MqttOptions, tag: Tag) -> str | None:
     """What is wrong with a tag of this kind, or None."""
+    if not values.known_type(tag.type):
+        return f"type {tag.type!r} is not one of bool, int8..uint64, float32, float64, string[n], bytes[n]"
+    if options.speaks_sparkplug and is_sparkplug(tag.address):
+        return _check_metric(options, tag.address)
     try:
         topic, path = parse_address(tag.address)
         _jmespath(path)
@@ -268,8 +294,21 @@ def check_tag(options: MqttOptions, tag: Tag) -> str | None:
         return f"no filter of the source covers the topic {topic!r}"
     if subscription.decode == "plain" and path is not None:
         return f"{subscription.filter!r} is decoded plain: there is no path {path!r} in it"
-    if not values.known_type(tag.type):
-        return f"type {tag.type!r} is not one of bool, int8..uint64, float32, float64, string[n], bytes[n]"
     if subscription.decode == "json" and (tag.type or "").startswith("bytes"):
         return "JSON carries no bytes"
+    return None
+
+
+def _check_metric(options: MqttOptions, address: str) -> str | None:
+    """What is wrong with the address of a Sparkplug metric: its form, or a birth or death that no filter brings."""
+    try:
+        metric = parse_metric(address)
+    except ValueError as error:
+        return str(error)
+    groups = options.sparkplug.groups
+    if groups is not None and metric.edge.group not in groups:
+        return f"group {metric.edge.group!r} is not in sparkplug.groups"
+    for topic in needed(metric):
+        if options.subscription_of(topic) is None:
+            return f"no filter of the source covers {topic!r}, without which the metric cannot be read"
     return None

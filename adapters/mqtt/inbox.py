@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from adapters.mqtt.decode import Message
+from adapters.mqtt.message import Block
 
 _LIMIT_BYTES: Final = 64 * 1024 * 1024
 
@@ -25,13 +26,18 @@ class Inbox:
 
     ``put`` belongs to the network thread, everything else to the reader's. Counters: ``dropped`` (QoS 0 without
     room, lost), ``overrun`` (QoS 1 without room: not taken and not acknowledged, so the broker still has it).
+    *wake* is called before ``put`` waits for the reader.
     """
 
-    def __init__(self, limit: int, patience_s: float, counters: Counter[str]) -> None:
+    def __init__(
+        self, limit: int, patience_s: float, counters: Counter[str], wake: Callable[[], None] = lambda: None
+    ) -> None:
         self._limit = limit
         self._patience_s = patience_s
         self._counters = counters
-        self._queue: deque[Message] = deque()
+        self._wake = wake
+        self._queue: deque[Block] = deque()
+        self._count = 0
         self._bytes = 0
         self._room = threading.Condition()
         self._stalled = False
@@ -40,32 +46,34 @@ class Inbox:
         self.overrun = False
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self._count
 
-    def put(self, message: Message) -> bool:
+    def put(self, block: Block) -> bool:
         """
-        Queue a message; return whether the reader must be woken.
+        Queue messages; return whether the reader must be woken.
 
         Blocks for ``patience_s`` at most, once per congestion: the keep-alive must go on (M5).
         """
         with self._room:
-            if self.full and not self._stalled:
-                self._room.wait_for(lambda: self._closed or not self.full, self._patience_s)
-            if self._closed or (self.overrun and message.qos):
-                return False  # nothing behind an untaken message is taken: the broker sends all of them again in order
-            if self.full:
-                self._refuse(message)
-                return message.qos > 0
-            self._stalled = False
-            self._queue.append(message)
-            self._bytes += len(message.payload)
-            return len(self._queue) == 1
+            size = block.size
+            if not self.overrun and not self._closed and self._fits(len(block), size):
+                self._take_in(block, size)
+                return self._count == len(block)
+            return self._put_in_parts(block) or self.overrun
 
-    def take(self, limit: int) -> list[Message]:
+    def take(self, limit: int) -> Block:
         """Up to *limit* messages, oldest first."""
+        taken = Block()
         with self._room:
-            taken = [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
-            self._bytes -= sum(len(message.payload) for message in taken)
+            while self._queue and len(taken) < limit:
+                block = self._queue.popleft()
+                room = limit - len(taken)
+                if len(block) > room:
+                    self._queue.appendleft(block.part(room, len(block)))
+                    block = block.part(0, room)
+                taken.extend(block)
+            self._count -= len(taken)
+            self._bytes -= taken.size
             self._room.notify_all()
         return taken
 
@@ -84,14 +92,56 @@ class Inbox:
     @property
     def full(self) -> bool:
         """Whether the next message must wait."""
-        return len(self._queue) >= self._limit or self._bytes >= _LIMIT_BYTES
+        return self._count >= self._limit or self._bytes >= _LIMIT_BYTES
 
-    def _refuse(self, message: Message) -> None:
+    def _fits(self, count: int, size: int) -> bool:
+        return self._count + count <= self._limit and self._bytes + size <= _LIMIT_BYTES
+
+    def _take_in(self, block: Block, size: int) -> None:
+        self._stalled = False
+        self._queue.append(block)
+        self._count += len(block)
+        self._bytes += size
+
+    def _put_in_parts(self, block: Block) -> bool:
+        """Queue as much as there is room for, wait once for more, and refuse the rest; whether any was queued."""
+        begin, queued = 0, False
+        while begin < len(block) and not self._closed and not self.overrun:
+            if self.full and not self._stalled:
+                self._wake()  # it may sleep since the beginning of this very block
+                self._room.wait_for(lambda: self._closed or not self.full, self._patience_s)
+            if self.full or self._closed:
+                break
+            end = self._room_for(block, begin)
+            part = block.part(begin, end)
+            self._take_in(part, part.size)
+            begin, queued = end, True
+        if begin < len(block) and not self._closed:
+            self._refuse(block, begin)
+        return queued
+
+    def _room_for(self, block: Block, begin: int) -> int:
+        """The end of what may be queued: at least one message, for the queue is not full."""
+        end, size = begin, self._bytes
+        most = begin + self._limit - self._count
+        while end < min(most, len(block)) and size < _LIMIT_BYTES:
+            size += len(block.payloads[end])
+            end += 1
+        return end
+
+    def _refuse(self, block: Block, begin: int) -> None:
+        """
+        Leave messages at the broker (QoS 1) or drop them (QoS 0).
+
+        Nothing behind an untaken message of QoS 1 is taken: the broker sends all of them again in order.
+        """
         self._stalled = True
-        if message.qos:
-            self.overrun = True
-            self._counters["overrun"] += 1
-            return
-        self._counters["dropped"] += 1
-        before = self._dropped or Dropped(0, message.arrival_ns, message.arrival_ns)
-        self._dropped = Dropped(before.messages + 1, before.from_ns, message.arrival_ns)
+        for place in range(begin, len(block)):
+            if block.mids[place]:
+                self._counters["overrun"] += not self.overrun
+                self.overrun = True
+                continue
+            self._counters["dropped"] += 1
+            at_ns = block.arrivals[place]
+            before = self._dropped or Dropped(0, at_ns, at_ns)
+            self._dropped = Dropped(before.messages + 1, before.from_ns, at_ns)

@@ -11,13 +11,21 @@ from adapters.secrets import read_secret, secret_file
 from schemas.errors import NotConnected
 
 
+class Will(NamedTuple):
+    """What the broker publishes, retained, when we are gone."""
+
+    topic: str
+    payload: bytes
+
+
 class Login(NamedTuple):
-    """Resolved secrets and certificates."""
+    """Resolved secrets and certificates, and the will."""
 
     client_id: str
     user: str | None
     password: str | None
     tls: ssl.SSLContext | None
+    will: Will | None = None
 
 
 def resolve(options: MqttOptions, client_id: str, base_dir: Path) -> Login:

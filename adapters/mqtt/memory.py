@@ -21,6 +21,7 @@ class Memory(msgspec.Struct):
     The content of ``session.json`` in the source's state folder.
 
     ``last_ns`` is the time up to which everything was settled; ``session`` whether the broker holds a session of ours.
+    ``best_effort``: publishers use QoS 0, of which the broker keeps nothing while we are away.
     """
 
     client_id: str
@@ -28,10 +29,11 @@ class Memory(msgspec.Struct):
     filters: list[str] = []
     session: bool = False
     last_ns: int = 0
+    best_effort: bool = False
 
     def matter(self) -> tuple[object, ...]:
         """What must not be lost with the power; ``last_ns`` alone may be older than it was."""
-        return self.client_id, self.broker, self.session, tuple(self.filters)
+        return self.client_id, self.broker, self.session, self.best_effort, tuple(self.filters)
 
 
 class Recalled(NamedTuple):
@@ -71,7 +73,7 @@ def recall(folder: Path, fixed_id: str | None, broker: str, source: str) -> Reca
 
 def keep(folder: Path, memory: Memory, *, durable: bool) -> None:
     """Replace ``session.json`` at once; durable: it outlives a power cut from here on. Raises OSError."""
-    _replace(folder / _SESSION, msgspec.json.encode(memory), durable=durable)
+    replace(folder / _SESSION, msgspec.json.encode(memory), durable=durable)
 
 
 def _own_id(folder: Path, memory: Memory | None, raw: bytes, source: str) -> str:
@@ -86,11 +88,12 @@ def _own_id(folder: Path, memory: Memory | None, raw: bytes, source: str) -> str
     found = _ID_IN_JSON.search(raw)
     salvaged = memory.client_id if memory is not None else found.group(1).decode(errors="replace") if found else ""
     made = salvaged if salvaged.startswith(prefix) and _ID.match(salvaged) else prefix + secrets.token_hex(4)
-    _replace(path, made.encode(), durable=True)
+    replace(path, made.encode(), durable=True)
     return made
 
 
-def _replace(path: Path, content: bytes, *, durable: bool) -> None:
+def replace(path: Path, content: bytes, *, durable: bool) -> None:
+    """Replace a file at once; durable: it outlives a power cut. Raises OSError."""
     fresh = path.with_suffix(".tmp")
     with fresh.open("wb") as file:
         file.write(content)

@@ -22,25 +22,32 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from adapters.base import Clock
 from adapters.mqtt.client import CONNECT_S, Client
 from adapters.mqtt.config import MqttOptions
-from adapters.mqtt.decode import RAW_LIMIT, Message
 from adapters.mqtt.inbox import Inbox
 from adapters.mqtt.login import Login
+from adapters.mqtt.message import RAW_LIMIT, Block, Message
+from adapters.mqtt.packets import Packets
 from schemas.errors import NotConnected
 
 _ANSWER_S: Final = 10.0
 _TAKEN_OVER: Final = 0x8E
+_STOPPED_S: Final = 3600.0
 #: Filters in one SUBSCRIBE.
 _FILTERS: Final = 100
 
 
 class Ticket:
-    """Message ids of one delivery and their QoS, in order, and whether they may be acknowledged."""
+    """
+    Message ids of one delivery, in order.
 
-    __slots__ = ("mids", "released")
+    ``open`` is for how many reasons they may not be acknowledged yet: the delivery itself, and each of its messages
+    that waits for a later one.
+    """
 
-    def __init__(self, mids: list[tuple[int, int]]) -> None:
+    __slots__ = ("mids", "open")
+
+    def __init__(self, mids: list[bytes], waiting: int = 0) -> None:
         self.mids = mids
-        self.released = False
+        self.open = 1 + waiting
 
 
 class Session:
@@ -74,7 +81,7 @@ class Session:
         self._connected: asyncio.Future[tuple[bool, ReasonCode]] = self._loop.create_future()
         self._client = self._make(login)
         # More than may be unacknowledged, so that MQTT 5 closes its window before the inbox is full.
-        self.inbox = Inbox(max(2000, 2 * options.receive_maximum), options.keepalive / 2, counters)
+        self.inbox = Inbox(max(2000, 2 * options.receive_maximum), options.keepalive / 2, counters, self._wake)
         self.properties: dict[str, int] = {}
         self._reason = ""
         self._retry_after_s: float | None = None
@@ -139,9 +146,9 @@ class Session:
         self._granted = None
         return [code for part in granted.result() for code in part]
 
-    async def wait(self) -> None:
+    async def wait(self, until_s: float | None = None) -> None:
         """
-        Return when a message waits.
+        Return when a message waits, or at the loop's time *until_s*.
 
         Raises:
             NotConnected: the connection is gone and every message that came over it was taken.
@@ -153,28 +160,37 @@ class Session:
                 raise NotConnected("messages found no room; the broker sends the unacknowledged ones again")
             self._ready.clear()
             if not self.inbox and not self._ended.done():
-                await self._ready.wait()
+                try:
+                    async with asyncio.timeout_at(until_s):
+                        await self._ready.wait()
+                except TimeoutError:
+                    return
 
-    def hold(self, messages: Sequence[Message]) -> Ticket:
-        """Remember what to acknowledge when the ticket is released."""
-        ticket = Ticket([(message.mid, message.qos) for message in messages if message.qos])
+    def hold(self, messages: Block, waiting: int = 0) -> Ticket:
+        """Remember what to acknowledge when the ticket is released once, and once more for each waiting message."""
+        ticket = Ticket([mid for mid in messages.mids if mid], waiting)
         self._tickets.append(ticket)
         return ticket
 
     def acknowledge(self, ticket: Ticket) -> None:
         """Release a ticket; its acknowledgements go out once every earlier ticket is released."""
-        ticket.released = True
-        while self._tickets and self._tickets[0].released:
-            for mid, qos in self._tickets.popleft().mids:
-                if not self._ended.done():
-                    self._client.ack(mid, qos)
+        ticket.open -= 1
+        mids: list[bytes] = []
+        while self._tickets and not self._tickets[0].open:
+            mids += self._tickets.popleft().mids
+        if mids and not self._ended.done():
+            self._client.acknowledge(mids)
+
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+        """Publish. The adapter does so for Sparkplug only, and only in a role that says so."""
+        self._client.publish(topic, payload, qos, retain)
 
     async def refuse(self, reason: str) -> None:
         """Drop the connection and everything unacknowledged, so that the broker delivers it again."""
         self._reason = reason
         self.inbox.close()
         waiting = self.inbox.take(len(self.inbox))
-        self._counters["dropped"] += sum(1 for message in waiting if not message.qos)
+        self._counters["dropped"] += waiting.best_effort()
         await self.close()
 
     async def close(self) -> None:
@@ -201,12 +217,17 @@ class Session:
             client.username_pw_set(login.user, login.password)
         if login.tls is not None:
             client.tls_set_context(login.tls)
+        if login.will is not None:
+            client.will_set(login.will.topic, login.will.payload, 1, True)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
         client.on_ended = self._on_ended
         client.on_packet = self._on_packet
+        client.on_block = self._on_block
+        client.now_ns = self._clock
+        client.packets = Packets(self._options.limits.payload, five=five)
         return client
 
     def _request(self, filters: Sequence[str]) -> asyncio.Future[list[int]]:
@@ -280,14 +301,28 @@ class Session:
         if ping:
             self._tell(self._answered, self._now_ns())
 
+    def _on_block(self, block: Block) -> None:
+        self._counters["packets"] += len(block)
+        if self.inbox.put(block):
+            self._wake()
+
+    def _wake(self) -> None:
+        self._tell(self._ready.set)
+
+    def _clock(self) -> int:
+        return self._now_ns()
+
     def _on_subscribe(self, _c: Any, _u: Any, mid: int, codes: list[ReasonCode], _p: Any) -> None:
         self._tell(lambda: self._resolve(self._answers.pop(mid, None), [code.value for code in codes]))
 
     def _on_disconnect(self, _c: Any, _u: Any, flags: Any, code: ReasonCode, _p: Any) -> None:
         if code.value == _TAKEN_OVER:
             # Coming back at once would throw the other one out in turn.
-            self._retry_after_s = 60.0
-            self._reason = "another client took over our client id; each needs its own"
+            self._retry_after_s = _STOPPED_S
+            self._reason = (
+                "another client took over our client id; each needs its own: change client_id in one of them. "
+                "Stopped; tried again after an hour or a restart"
+            )
             return
         who = "the broker disconnected" if flags.is_disconnect_packet_from_server else "the connection broke"
         self._reason = self._reason or f"{who}: {code}"
@@ -304,8 +339,7 @@ class Session:
         item = Message(
             message._topic, bytes(payload), size, message.qos, message.retain, message.dup, message.mid, self._now_ns()
         )
-        if self.inbox.put(item):
-            self._tell(self._ready.set)
+        self._on_block(Block.of(item))
 
 
 def _parts(filters: Sequence[str]) -> list[Sequence[str]]:

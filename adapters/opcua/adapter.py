@@ -22,9 +22,10 @@ from adapters.opcua import limits, subscription
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.cyclic import NO_SUBSCRIPTIONS, ReadLoop
-from adapters.opcua.decode import time_ns
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
+from adapters.opcua.history import Backfill
+from adapters.opcua.holes import Holes
 from adapters.opcua.items import Maker, deadband
 from adapters.opcua.limits import Limits
 from adapters.opcua.link import Link, Ticket
@@ -74,7 +75,8 @@ class OpcUaAdapter:
     did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
     ``silent_items`` items that are watched and sent no first value, so that the one read at connect stands for it;
-    ``state_unsaved`` failures to write the file; and those of :class:`ReadLoop` where the server cannot subscribe.
+    ``state_unsaved`` failures to write the file; those of :class:`ReadLoop` where the server
+    cannot subscribe; ``history_…`` see :class:`adapters.opcua.history.Backfill`.
     """
 
     def __init__(self, options: OpcUaOptions, context: AdapterContext) -> None:
@@ -94,7 +96,10 @@ class OpcUaAdapter:
         self._ticket: Ticket | None = None
         self._link: Link | None = None
         self._watches: list[Watch] = []
+        self._nodes: Nodes = {}
+        self._holes = Holes(context.state_dir / "history.json", context.map_revision, self.counters)
         self._loop_task: asyncio.Task[None] | None = None
+        self._fill_task: asyncio.Task[None] | None = None
         self._handover: Handover[Handed | Gap] | None = None
         self._retry_at: dict[int, float] = {}
         self._polled: Nodes | None = None
@@ -109,6 +114,8 @@ class OpcUaAdapter:
         await self._stop_loop()
         self._drop()
         await asyncio.to_thread(self._ledger.load)
+        if self._options.history.fill == "gaps" and not self._holes.all:
+            await asyncio.to_thread(self._holes.load)
         context = self._context
         pki = Pki(context.state_dir / "pki", context.name)
         link = Link(self._options, self._options.uri(context.name), pki, context.base_dir, context.now_ns())
@@ -149,6 +156,8 @@ class OpcUaAdapter:
         self._handover = loop.handover
         self._loop_task = asyncio.create_task(loop.run(first), name=f"OPC UA loop of {context.name}")
         self._loop_task.add_done_callback(functools.partial(_pass_on, loop.handover))
+        if isinstance(loop, PublishLoop) and self._options.history.fill == "gaps":
+            self._start_filling(link, loop)
 
     async def read(self) -> Delivery | Gap:
         """
@@ -174,15 +183,32 @@ class OpcUaAdapter:
             self._ledger.save()
             await link.close()
 
+    def _start_filling(self, link: Link, loop: PublishLoop) -> None:
+        """Fill gaps from the server's history beside the publish loop, which tells of new ones."""
+        backfill = Backfill(
+            link,
+            self._nodes,
+            self._options.history,
+            self._context,
+            self._holes,
+            loop.handover,
+            self.counters,
+            self.facts,
+        )
+        loop.found = backfill.found
+        self._fill_task = asyncio.create_task(backfill.run(), name=f"OPC UA history of {self._context.name}")
+        self._fill_task.add_done_callback(functools.partial(_pass_on_error, loop.handover))
+
     def _note_covered(self, covered_ns: int) -> None:
         self.covered_ns = covered_ns or None
 
     async def _stop_loop(self) -> None:
         """Stop publishing; what was handed on may still be settled."""
-        task, self._loop_task, self._handover = self._loop_task, None, None
-        if task is not None:
+        tasks = [task for task in (self._fill_task, self._loop_task) if task is not None]
+        self._fill_task = self._loop_task = self._handover = None
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._ledger.hold()
 
     def _drop(self) -> None:
@@ -198,12 +224,11 @@ class OpcUaAdapter:
         self.facts["certificate"] = "; ".join(link.remarks) or "no remarks"
         link.step = "namespaces"
         array, started = await link.read([_NAMESPACES, _START_TIME], 2)
-        nodes = self._resolve(array, self._tags)
+        nodes = self._nodes = self._resolve(array, self._tags)
+        server_start = 0 if started.Value is None else time_ns(started.Value.Value)
         link.step = "limits"
         self._limits = Limits.of(await link.read(limits.NODES, len(limits.NODES)), self._options.profile)
         self.facts["limits"] = self._limits.fact()
-        server_start = 0 if started.Value is None else time_ns(started.Value.Value)
-        server_start = 0 if started.Value is None else time_ns(started.Value.Value)
         await self._learn(link, nodes)
         resumed = False
         self._polled = nodes if self._options.read == "cyclic" else None
@@ -372,6 +397,12 @@ class OpcUaAdapter:
         more = f" and {len(refused) - 10} more" if len(refused) > 10 else ""
         self.facts["items"] = f"{len(self._tags) - len(refused)} of {len(self._tags)} watched"
         self.facts["refused"] = "; ".join(named) + more if refused else "none"
+
+
+def _pass_on_error(handover: Handover[Handed | Gap], task: asyncio.Task[None]) -> None:
+    """A task beside the publish loop that fails for a reason of its own ends the hand-over with it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        handover.fail(error)
 
 
 def _pass_on(handover: Handover[Handed | Gap], task: asyncio.Task[None]) -> None:

@@ -90,6 +90,24 @@ class Retry(Options):
     ] = 300.0
 
 
+class HistoryOptions(Options):
+    """Filling gaps from the server's history."""
+
+    fill: Annotated[
+        Literal["never", "gaps"],
+        Field(description="`gaps`: HistoryRead into gaps where session, messages or queue were lost."),
+    ] = "never"
+    order: Annotated[
+        Literal["oldest_first", "newest_first"], Field(description="Which part of a gap, and which gap, comes first.")
+    ] = "oldest_first"
+    chunk: Annotated[Duration, Field(gt=0, description="Time that one request asks for.")] = 3600.0
+    pause: Annotated[Duration, Field(ge=0, description="Between two parts of a gap.")] = 0.2
+    settle: Annotated[Duration, Field(ge=0, description="After the end of a gap, before its history is asked for.")] = (
+        2.0
+    )
+    max_span: Annotated[Duration, Field(gt=0, description="Older holes stay holes.")] = 7 * 86400.0
+
+
 class OpcUaOptions(SourceOptions):
     """Options of one OPC UA server."""
 
@@ -154,6 +172,7 @@ class OpcUaOptions(SourceOptions):
         ),
     ] = "auto"
     retry: Annotated[Retry, Field(description="Trying refused nodes again.")] = Retry()
+    history: Annotated[HistoryOptions, Field(description="Filling gaps from the server's history.")] = HistoryOptions()
 
     @field_validator("endpoint")
     @classmethod

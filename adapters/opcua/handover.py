@@ -25,6 +25,8 @@ class Handover(Generic[T]):
         self._space = asyncio.Event()
         self._busy = False
         self._idle = asyncio.Event()
+        self._told: dict[int, asyncio.Future[None]] = {}  # by id of the item
+        self._taken: asyncio.Future[None] | None = None
 
     async def put(self, item: T) -> None:
         """Give an item; wait while the hand-over is full. Raises what ended it."""
@@ -36,10 +38,23 @@ class Handover(Generic[T]):
         self._items.append(item)
         self._changed.set()
 
+    async def told(self, item: T) -> None:
+        """Give an item and wait until the taker is done with it. Raises what ended the hand-over."""
+        done = asyncio.get_running_loop().create_future()
+        self._told[id(item)] = done
+        try:
+            await self.put(item)
+            await done
+        finally:
+            self._told.pop(id(item), None)
+
     async def take(self) -> T:
         """Wait for the next item. Raises what :meth:`fail` was given once the items are gone."""
         self._busy = False
         self._idle.set()
+        if self._taken is not None and not self._taken.done():
+            self._taken.set_result(None)
+        self._taken = None
         while not self._items:
             if self._end is not None:
                 raise self._end
@@ -47,7 +62,9 @@ class Handover(Generic[T]):
             await self._changed.wait()
         self._space.set()
         self._busy = True
-        return self._items.popleft()
+        item = self._items.popleft()
+        self._taken = self._told.get(id(item))
+        return item
 
     async def finished(self) -> None:
         """Wait until the taker is done with everything that was put."""

@@ -232,8 +232,12 @@ def load(path: Path) -> Progress:
 
 def save(path: Path, progress: Progress) -> None:
     """Replace the file. Raises OSError; the old content then still stands."""
+    replace_file(path, json.dumps({"version": _VERSION, **asdict(progress)}, separators=(",", ":")))
+
+
+def replace_file(path: Path, body: str) -> None:
+    """Write a private file beside it and rename it into place. Raises OSError."""
     part = path.with_suffix(".part")
-    body = json.dumps({"version": _VERSION, **asdict(progress)}, separators=(",", ":"))
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(body)
     part.replace(path)

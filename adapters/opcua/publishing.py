@@ -60,7 +60,8 @@ class PublishLoop:
     """
     Fetches messages over one link and hands them on in order, each at most once per connection.
 
-    ``chores`` is awaited after each message, between two requests. :meth:`run` ends the hand-over with NotConnected.
+    ``chores`` is awaited after each message, ``found`` is told of each gap before it is handed on. :meth:`run` ends
+    the hand-over with NotConnected.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class PublishLoop:
         times: Times,
         counters: Counter[str],
         chores: Callable[[], Awaitable[None]],
+        found: Callable[[Gap], None] = lambda _: None,
     ) -> None:
         self.handover: Handover[Handed | Gap] = Handover()
         self._link = link
@@ -83,6 +85,7 @@ class PublishLoop:
         self._times = times
         self._counters = counters
         self._chores = chores
+        self.found = found
         self._tags = frozenset(tag.number for tag in context.tags)
         self._known = np.zeros(max(self._tags, default=0) + 1, np.bool_)
         self._known[list(self._tags)] = True
@@ -95,6 +98,7 @@ class PublishLoop:
         try:
             for item in opening:
                 if isinstance(item, Gap):
+                    self.found(item)
                     await self.handover.put(item)
                 else:
                     await self._deliver(item, None, None)
@@ -282,8 +286,9 @@ class PublishLoop:
         since = min(watch.held.covered_ns or now_ns, now_ns)
         last = following(watch.reached, lost)
         detail = f"{lost} messages up to number {last}"
-        await self.handover.put(self.gap(GapCause.SEQUENCE_GAP, since, now_ns, tags, detail))
-        await self.handover.finished()  # a gap is durable before the runner reads again
+        gap = self.gap(GapCause.SEQUENCE_GAP, since, now_ns, tags, detail)
+        self.found(gap)
+        await self.handover.told(gap)  # a gap is durable before the runner reads again
         self._counters["sequence_gaps"] += lost
         self._ledger.lost(watch.held, last)
         watch.reached = last
@@ -328,7 +333,9 @@ class PublishLoop:
         if hole is not None:
             self._counters["overflow"] += columns.overflowed
             detail = f"the server's queue overflowed for {len(hole.tags)} tags"
-            await self.handover.put(self.gap(GapCause.QUEUE_OVERFLOW, hole.from_ns, hole.to_ns, hole.tags, detail))
+            gap = self.gap(GapCause.QUEUE_OVERFLOW, hole.from_ns, hole.to_ns, hole.tags, detail)
+            self.found(gap)
+            await self.handover.put(gap)
         generation, covered_ns = self._ledger.generation, self._covered_ns(columns)
 
         def noted() -> None:

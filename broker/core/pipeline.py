@@ -18,6 +18,7 @@ import msgspec
 import detectors.base
 import normalizers.base
 from broker import events
+from broker.core.grouping import groups
 from broker.evidence import build_evidence, signature
 from broker.store import Store, Transaction
 from detectors.detection import Detection
@@ -65,6 +66,10 @@ class Pipeline:
         self._unmapped: dict[str, Gap] = {}
         self._refused: dict[Position, str] = {}
         self.at: Entry | None = None
+        #: entries up to here are processed one by one, so that ``at`` is the one at which a stage fails
+        self.careful_to = Position(0, 0)
+        #: last entry of the bundle at work
+        self.bundle_end = Position(0, 0)
         self._read_to = Position(0, 0)
         self._saved_ns = 0
 
@@ -116,9 +121,7 @@ class Pipeline:
                 # what was between is gone from the journal; its outputs are in SQL already
                 self._read_to = committed
                 break
-            for entry in entries:
-                self._step(entry, None)
-                self._read_to = entry.position
+            self._steps(entries, None)
 
     def _restore_stage(self, name: str, stage: Normalizer | Detection) -> None:
         state = self._store.stage(name)
@@ -134,7 +137,7 @@ class Pipeline:
         """
         Never process this entry: it becomes a quarantine row, and everything behind it goes on.
 
-        For an entry at which a stage failed; call on a fresh, restored pipeline.
+        For an entry at which a stage failed and that was taken alone; call on a fresh, restored pipeline.
         """
         self._refused[entry.position] = reason
         with self._store.transaction() as tx:
@@ -152,10 +155,8 @@ class Pipeline:
         if not entries:
             return 0
         restart: Position | None = None
-        with self._store.transaction() as tx:
-            for entry in entries:
-                self._step(entry, tx)
-                self._read_to = entry.position
+        with self._store.transaction(later=True) as tx:
+            self._steps(entries, tx)
             tx.set_position(self._read_to)
             if entries[-1].wall_ns - self._saved_ns >= SAVE_EVERY_NS or entries[-1].wall_ns < self._saved_ns:
                 self._saved_ns = entries[-1].wall_ns
@@ -166,9 +167,15 @@ class Pipeline:
         events.bundle_committed(len(entries), (self._now_ns() - entries[-1].wall_ns) / 1e9)
         return len(entries)
 
+    def settle(self) -> None:
+        """Bring the roll-ups up to the records; ticks do it, and this where none comes for a while."""
+        with self._store.transaction() as tx:
+            tx.roll_up()
+
     def save(self) -> None:
         """Save the stages where they stand; called at a clean stop, so that a restart has nothing to repeat."""
         with self._store.transaction() as tx:
+            tx.roll_up()
             self._save(tx)
         self._journal.done(self._read_to)
 
@@ -194,6 +201,29 @@ class Pipeline:
         if tx is not None:
             tx.use_map(tag_map.revision, tag_map)
 
+    def _steps(self, entries: Sequence[Entry], tx: Transaction | None) -> None:
+        self.bundle_end = entries[-1].position
+        for group in groups(entries):
+            if len(group) == 1 or group[-1].position <= self.careful_to or not self._together(group, tx):
+                for entry in group:
+                    self._step(entry, tx)
+                    if tx is not None and entry.position <= self.careful_to:
+                        tx.insert()
+            self._read_to = group[-1].position
+
+    def _together(self, group: Sequence[Entry], tx: Transaction | None) -> bool:
+        """Process neighbouring batches at once; False, with nothing done, where they have to go one by one."""
+        if self._unmapped or any(entry.position in self._refused for entry in group):
+            return False
+        self.at = group[-1]
+        batches = [entry.body for entry in group if isinstance(entry.body, SampleBatch)]
+        records = self._normalizer.join(batches, [entry.position for entry in group])
+        if records is not None:
+            if tx is not None:
+                tx.records(records)
+            self._anomalies(self._detection.records(records), tx, group[-1])
+        return records is not None
+
     def _step(self, entry: Entry, tx: Transaction | None) -> None:
         body = entry.body
         self.at = entry
@@ -206,6 +236,8 @@ class Pipeline:
         elif isinstance(body, SampleBatch):
             self._samples(entry, body, tx)
         elif isinstance(body, Tick):
+            if tx is not None:
+                tx.roll_up()
             self._anomalies(self._detection.tick(entry.wall_ns), tx, entry)
         elif isinstance(body, MapInForce):
             if body.revision != self._maps[-1].revision:

@@ -24,11 +24,13 @@ POLL_S: Final = 0.02
 #: Waiting time after the store refused a bundle, doubling up to the limit.
 RETRY_S: Final = 0.5
 RETRY_MAX_S: Final = 10.0
+#: Roll-ups follow the last record after so long where no tick comes, because acquire is down.
+SETTLE_S: Final = 2.0
 MAINTAIN_EVERY_S: Final = 30.0
 MAX_COMMANDS: Final = 1000
 ALIVE_S: Final = 30.0
-#: Entries at which a stage may fail before the process gives up: a fault of the program, not of the data.
-MAX_FAILURES: Final = 20
+#: Failures of a stage before the process gives up: a fault of the program, not of the data. An entry may cost two.
+MAX_FAILURES: Final = 40
 
 
 class Writer:
@@ -99,9 +101,11 @@ class Writer:
 
     def _repeat(self) -> None:
         wait_s, failed, poison = RETRY_S, 0, None
+        careful_to = Position(0, 0)
         while True:
             self.beat_s = time.monotonic()
             pipeline = self._make_pipeline()
+            pipeline.careful_to = careful_to
             try:
                 pipeline.restore()
                 if poison is not None:
@@ -119,6 +123,10 @@ class Writer:
                 failed += 1
                 if pipeline.at is None or failed > MAX_FAILURES:
                     raise
+                if pipeline.at.position > careful_to:
+                    # one of several taken together: they go one by one now, so that it shows which
+                    careful_to = pipeline.bundle_end
+                    continue
                 poison = (pipeline.at, repr(error))
                 events.entry_refused(*pipeline.at.position, repr(error))
             else:
@@ -126,6 +134,7 @@ class Writer:
 
     def _loop(self, pipeline: Pipeline) -> None:
         maintain_at = time.monotonic() + MAINTAIN_EVERY_S
+        settle_at: float | None = None
         while True:
             self.beat_s = time.monotonic()
             self._run_commands(block=False)
@@ -135,6 +144,7 @@ class Writer:
                 self._store.maintain(pipeline.wall_ns)
                 maintain_at = time.monotonic() + MAINTAIN_EVERY_S
             if done:
+                settle_at = self.beat_s + SETTLE_S
                 self.error = ""
                 self.position = pipeline.position
                 self.skews = pipeline.skews()
@@ -144,6 +154,9 @@ class Writer:
                 pipeline.save()
                 return
             else:
+                if settle_at is not None and self.beat_s >= settle_at:
+                    settle_at = None
+                    pipeline.settle()
                 self._run_commands(block=True)
 
     def _run_commands(self, *, block: bool) -> None:

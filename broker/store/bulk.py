@@ -75,6 +75,31 @@ def replace(connection: sa.Connection, table: sa.Table, columns: Sequence[list[A
     )
 
 
+def put(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write whole rows, in the table's order; a row with the same primary key gets these values."""
+    names = [column.name for column in table.columns]
+    key = [column.name for column in table.primary_key]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
+    many(
+        connection,
+        f"INSERT INTO {table.name}({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608 - names are ours
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}",
+        rows,
+    )
+
+
+def many(connection: sa.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Run a statement with ``?`` for each of *rows*, and return how many rows of the table it touched in all."""
+    if not rows:
+        return 0
+    raw = driver(connection)
+    if isinstance(raw, sqlite3.Connection):
+        return raw.executemany(statement, rows).rowcount
+    with raw.cursor() as cursor:
+        cursor.executemany(statement.replace("?", "%s"), rows)
+        return cursor.rowcount
+
+
 def look_up(
     connection: sa.Connection,
     table: sa.Table,

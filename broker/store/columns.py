@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,8 +21,8 @@ class Columns:
     """
     n rows to be stored, in journal order; rows inside the deadband are already left out.
 
-    ``row`` is each row's place in the batch. ``value_int`` and ``value_text`` are by place in these columns;
-    ``unfit`` are rows that have no form in SQL, with the reason.
+    ``row`` is each row's place in the batch, of several joined batches in all of them. ``value_int`` and
+    ``value_text`` are by place in these columns; ``unfit`` are rows that have no form in SQL, with the reason.
     """
 
     row: NDArray[np.int64]
@@ -32,7 +33,7 @@ class Columns:
     flags: NDArray[np.int64]
     server_ns: NDArray[np.int64] | None
     fingerprint: NDArray[np.int64]
-    received_ns: int
+    received_ns: NDArray[np.int64]
     value_int: dict[int, int] = field(default_factory=dict)
     value_text: dict[int, str] = field(default_factory=dict)
     unfit: dict[int, str] = field(default_factory=dict)
@@ -54,12 +55,40 @@ class Columns:
             self.flags[keep],
             None if self.server_ns is None else self.server_ns[keep],
             self.fingerprint[keep],
-            self.received_ns,
+            self.received_ns[keep],
         )
         for name in ("value_int", "value_text", "unfit"):
             old = getattr(self, name)
             setattr(chosen, name, {int(place[i]): item for i, item in old.items() if keep[i]})
         return chosen
+
+    @classmethod
+    def joined(cls, parts: Sequence[Columns], first_rows: Sequence[int]) -> Columns:
+        """All *parts* one after another; *first_rows* is what each part's ``row`` counts from."""
+        if len(parts) == 1 and first_rows[0] == 0:
+            return parts[0]
+        server_ns = None
+        if any(part.server_ns is not None for part in parts):
+            # 0 is what the columns say for no server time
+            none = (np.zeros(len(part), np.int64) if part.server_ns is None else part.server_ns for part in parts)
+            server_ns = np.concatenate(list(none))
+        whole = cls(
+            np.concatenate([part.row + first for part, first in zip(parts, first_rows, strict=True)]),
+            np.concatenate([part.source_ns for part in parts]),
+            np.concatenate([part.tag_id for part in parts]),
+            np.concatenate([part.value for part in parts]),
+            np.concatenate([part.status for part in parts]),
+            np.concatenate([part.flags for part in parts]),
+            server_ns,
+            np.concatenate([part.fingerprint for part in parts]),
+            np.concatenate([part.received_ns for part in parts]),
+        )
+        start = 0
+        for part in parts:
+            for name in ("value_int", "value_text", "unfit"):
+                getattr(whole, name).update({start + place: item for place, item in getattr(part, name).items()})
+            start += len(part)
+        return whole
 
 
 def columns_of(batch: RecordBatch, numbering: NDArray[np.int64]) -> Columns:
@@ -86,7 +115,7 @@ def columns_of(batch: RecordBatch, numbering: NDArray[np.int64]) -> Columns:
         batch.flags[row].astype(np.int64),
         None if batch.server_ns is None else batch.server_ns[row],
         batch.fingerprint[row],
-        batch.received_ns,
+        batch.received()[row],
     )
     if batch.exact:
         place = {int(r): i for i, r in enumerate(row)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -19,11 +20,7 @@ from numpy.typing import NDArray
 from broker.store import bulk, tables
 from broker.store.columns import Columns
 from broker.store.memory import Memory
-from broker.store.rollups import Inserted
 from schemas.errors import StoreError
-
-#: (place in the columns, reason): called for each row that SQL refuses.
-Refuse = Callable[[int, str], None]
 
 #: A row is refused, the database is well.
 _ROW_ERRORS: Final = (
@@ -34,6 +31,8 @@ _ROW_ERRORS: Final = (
     OverflowError,
     UnicodeError,
 )
+#: Golden ratio of 64 bits: products with it spread over all bits.
+_ODD: Final = np.int64(0x9E3779B97F4A7C15 - (1 << 64))
 #: Columns that are not int8 in COPY BINARY.
 _COPY_TYPES: Final = {"value": "float8", "value_text": "text"}
 _COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
@@ -41,20 +40,19 @@ _COPY_END: Final = b"\xff\xff"
 
 
 def new_rows(connection: sa.Connection, memory: Memory, columns: Columns, revision: int) -> Columns:
-    """*columns* without the rows that are in SQL already or stand twice in the batch; the first one stays."""
-    order = np.lexsort((columns.fingerprint, columns.tag_id, columns.source_ns))
-    same = np.zeros(len(order), np.bool_)
-    a, b = order[1:], order[:-1]
-    same[1:] = (
-        (columns.source_ns[a] == columns.source_ns[b])
-        & (columns.tag_id[a] == columns.tag_id[b])
-        & (columns.fingerprint[a] == columns.fingerprint[b])
-    )
-    keep = np.ones(len(order), np.bool_)
-    keep[order[same]] = False  # lexsort is stable: the first of equal rows is the first that came
-    possible = keep.copy()
-    if not revision:
-        possible &= columns.source_ns <= memory.newest_ns[columns.tag_id]
+    """*columns* without the rows that are in SQL already or stand twice in them; the first one stays."""
+    keep = np.ones(len(columns), np.bool_)
+    if _may_repeat(columns):
+        order = np.lexsort((columns.fingerprint, columns.tag_id, columns.source_ns))
+        same = np.zeros(len(order), np.bool_)
+        a, b = order[1:], order[:-1]
+        same[1:] = (
+            (columns.source_ns[a] == columns.source_ns[b])
+            & (columns.tag_id[a] == columns.tag_id[b])
+            & (columns.fingerprint[a] == columns.fingerprint[b])
+        )
+        keep[order[same]] = False  # lexsort is stable: the first of equal rows is the first that came
+    possible = keep if revision else keep & (columns.source_ns <= memory.newest_ns[columns.tag_id])
     places = np.flatnonzero(possible)
     if len(places):
         keys = [
@@ -69,26 +67,37 @@ def new_rows(connection: sa.Connection, memory: Memory, columns: Columns, revisi
     return columns.take(keep)
 
 
-def insert_rows(
-    connection: sa.Connection, memory: Memory, columns: Columns, revision: int, refuse: Refuse
-) -> Inserted | None:
-    """
-    Store *columns*, none of which is in SQL yet; returns what is stored, None for nothing.
+def _may_repeat(columns: Columns) -> bool:
+    """Whether two rows have the same key, or by chance the same hash of it: one sort in place of three."""
+    with np.errstate(over="ignore"):
+        key = columns.source_ns * _ODD + columns.tag_id
+        key = np.sort(key * _ODD + columns.fingerprint)
+    return bool((key[1:] == key[:-1]).any())
 
-    Rows that SQL refuses are handed to *refuse* and take no sequence number.
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of columns: ``stored`` rows have ``seq`` from ``first_seq`` on; ``refused`` is by ``Columns.row``."""
+
+    stored: Columns
+    first_seq: int
+    refused: dict[int, str]
+
+
+def insert_rows(connection: sa.Connection, memory: Memory, columns: Columns, revision: int) -> Outcome:
     """
-    for place, reason in columns.unfit.items():
-        refuse(place, reason)
+    Store *columns*, none of which is in SQL yet. Rows that SQL refuses take no sequence number.
+
+    Raises:
+        StoreError: the counter of sequence numbers is behind the records.
+    """
+    refused = {int(columns.row[place]): reason for place, reason in columns.unfit.items()}
     fit = np.ones(len(columns), np.bool_)
     fit[list(columns.unfit)] = False
-    places = np.flatnonzero(fit)
     columns = columns.take(fit)
-    if not len(columns):
-        return None
     stored = np.zeros(len(columns), np.bool_)
     first = memory.last("record_seq") + 1
-    lists = _lists(columns, revision)
-    write = _writer(connection, columns, lists)
+    write = _writer(connection, columns, _lists(columns, revision))
 
     def attempt(low: int, high: int) -> None:
         try:
@@ -97,7 +106,7 @@ def insert_rows(
             if "records.seq" in str(error) or "records_pkey" in str(error):
                 raise StoreError("records hold sequence numbers that the counter has not given out yet") from error
             if high - low == 1:
-                refuse(int(places[low]), _reason(error))
+                refused[int(columns.row[low])] = _reason(error)
                 return
             middle = (low + high) // 2
             attempt(low, middle)
@@ -105,15 +114,14 @@ def insert_rows(
         else:
             stored[low:high] = True
 
-    attempt(0, len(columns))
+    if len(columns):
+        attempt(0, len(columns))
     columns = columns.take(stored)
-    if not len(columns):
-        return None
-    memory.set("record_seq", first + len(columns) - 1)
-    if not revision:
-        np.maximum.at(memory.newest_ns, columns.tag_id, columns.source_ns)
-    seq = np.arange(first, first + len(columns), dtype=np.int64)
-    return Inserted(seq, columns.source_ns, columns.tag_id, columns.value, columns.status, revision)
+    if len(columns):
+        memory.set("record_seq", first + len(columns) - 1)
+        if not revision:
+            np.maximum.at(memory.newest_ns, columns.tag_id, columns.source_ns)
+    return Outcome(columns, first, refused)
 
 
 def _reason(error: BaseException) -> str:
@@ -133,7 +141,7 @@ def _lists(columns: Columns, revision: int) -> dict[str, list[Any]]:
         "value": value,
         "status": columns.status.tolist(),
         "flags": columns.flags.tolist(),
-        "received_ts": [columns.received_ns] * count,
+        "received_ts": columns.received_ns.tolist(),
         "fingerprint": columns.fingerprint.tolist(),
         "revision": [revision] * count,
     }
@@ -194,7 +202,7 @@ def _binary(columns: Columns, low: int, high: int, seq: int, revision: int) -> b
         "value": value,
         "status": columns.status[low:high],
         "flags": columns.flags[low:high],
-        "received_ts": columns.received_ns,
+        "received_ts": columns.received_ns[low:high],
         "fingerprint": columns.fingerprint[low:high],
         "revision": revision,
     }

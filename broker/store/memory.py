@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from broker.store import rollups, tables
+from broker.store import bulk, tables
+from broker.store.rollups import Inserted, Level, joined, levels
 from schemas.tagmap import TagMap
 
+#: Rows read at once where many wait for the roll-ups.
+_PARTITION: Final = 50_000
 #: Before every time.
 NEVER: Final = np.iinfo(np.int64).min
 
@@ -27,13 +32,16 @@ class Memory:
         tag_ids: by stable tag id.
         newest_ns: int64[tag_id], no stored row of the tag is newer; a row that is newer cannot be a redelivery.
         rollups: the open buckets of each level.
+        pending: stored rows that the roll-ups do not hold yet, in order of seq; the counter ``rolled_seq`` is the
+            last row that they hold.
     """
 
     counters: dict[str, int]
     tag_ids: dict[str, int]
     numbering: dict[bytes, NDArray[np.int64]]
     newest_ns: NDArray[np.int64]
-    rollups: tuple[rollups.Level, ...]
+    rollups: tuple[Level, ...]
+    pending: list[Inserted] = field(default_factory=list)
     dirty: set[str] = field(default_factory=set)
 
     @classmethod
@@ -41,7 +49,7 @@ class Memory:
         """Read everything anew, at the start and after a transaction that failed."""
         counters: dict[str, int] = dict(connection.execute(sa.select(tables.counters)).all())
         tag_ids = dict(connection.execute(sa.select(tables.tags.c.id, tables.tags.c.tag_id)).all())
-        memory = cls(counters, tag_ids, {}, np.empty(0, np.int64), rollups.levels())
+        memory = cls(counters, tag_ids, {}, np.empty(0, np.int64), levels())
         hour = tables.rollup_1h
         newest = (
             sa.select(hour.c.end_ns)
@@ -57,7 +65,39 @@ class Memory:
         memory.newest_ns = times
         for level in memory.rollups:
             level.make_room(times)
+        memory._load_pending(connection)
         return memory
+
+    def _load_pending(self, connection: sa.Connection) -> None:
+        """Rows that were stored, and not yet rolled up when the process ended."""
+        if "rolled_seq" not in self.counters:
+            # a store from before the roll-ups could wait: they hold everything
+            self.set("rolled_seq", self.last("record_seq"))
+            return
+        records = tables.records.c
+        query = sa.select(
+            records.seq, records.source_ts, records.tag_id, records.value, records.status, records.revision
+        )
+        found = connection.execute(query.where(records.seq > self.last("rolled_seq")).order_by(records.seq))
+        for rows in found.partitions(_PARTITION):
+            self.pending += _parts(rows)
+        for part in self.pending:
+            if not part.revision:
+                # the newest row of a tag may be one that no roll-up names yet
+                np.maximum.at(self.newest_ns, part.tag_id, part.source_ns)
+
+    def roll_up(self, connection: sa.Connection) -> None:
+        """Bring the roll-ups up to the rows stored so far."""
+        waiting, self.pending = self.pending, []
+        if not waiting:
+            return
+        self.set("rolled_seq", int(waiting[-1].seq[-1]))
+        while waiting:
+            revision = waiting[0].revision
+            rows = joined([part for part in waiting if part.revision == revision])
+            waiting = [part for part in waiting if part.revision != revision]
+            for level in self.rollups:
+                level.add(connection, rows)
 
     def last(self, name: str) -> int:
         """Last used number of a counter, 0 before the first."""
@@ -84,9 +124,24 @@ class Memory:
 
     def flush(self, connection: sa.Connection) -> None:
         """Write the counters that changed."""
-        for name in sorted(self.dirty):
-            upsert(connection, tables.counters, {"name": name}, {"value": self.counters[name]})
+        bulk.put(connection, tables.counters, [(name, self.counters[name]) for name in sorted(self.dirty)])
         self.dirty.clear()
+
+
+def _parts(rows: Iterable[Sequence[Any]]) -> list[Inserted]:
+    """Rows as runs of one revision; NULL is NaN."""
+    seq, source_ns, tag_id, value, status, revision = zip(*rows, strict=True)
+    revisions = np.array(revision, np.int64)
+    edges = [0, *(np.flatnonzero(np.diff(revisions)) + 1).tolist(), len(revisions)]
+    whole = Inserted(
+        np.array(seq, np.int64),
+        np.array(source_ns, np.int64),
+        np.array(tag_id, np.int64),
+        np.array(value, np.float64),
+        np.array(status, np.uint32),
+        0,
+    )
+    return [whole.part(low, high, int(revisions[low])) for low, high in pairwise(edges)]
 
 
 def numbering_of(memory: Memory, connection: sa.Connection, revision: bytes) -> NDArray[np.int64]:

@@ -1,5 +1,9 @@
 """
-Roll-ups of 1 min and 1 h, kept in the same transaction as the rows they count.
+Roll-ups of 1 min and 1 h.
+
+Writing a bucket costs more than storing a row, so the pipeline lets rows wait and rolls them up at each tick
+(``Transaction.roll_up``): a bucket is then written once a second, not once a transaction. ``rolled_seq`` is committed
+with them; rows beyond it are read again after a crash.
 
 A sum is carried on value by value in the order of ``seq``, beginning with what is stored, so that the result is the
 same to the last bit however the stream was cut into transactions. Late rows join the bucket they belong to.
@@ -7,6 +11,7 @@ same to the last bit however the stream was cut into transactions. Late rows joi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,6 +63,27 @@ class Inserted:
     value: NDArray[np.float64]
     status: NDArray[np.uint32]
     revision: int
+
+    def part(self, low: int, high: int, revision: int) -> Inserted:
+        """Rows *low* to *high* as rows of *revision*."""
+        rows = slice(low, high)
+        return Inserted(
+            self.seq[rows], self.source_ns[rows], self.tag_id[rows], self.value[rows], self.status[rows], revision
+        )
+
+
+def joined(parts: Sequence[Inserted]) -> Inserted:
+    """Parts of one revision, in order of ``seq``, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Inserted(
+        np.concatenate([part.seq for part in parts]),
+        np.concatenate([part.source_ns for part in parts]),
+        np.concatenate([part.tag_id for part in parts]),
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.status for part in parts]),
+        parts[0].revision,
+    )
 
 
 class Level:

@@ -130,18 +130,19 @@ class Store:
         return None if state is None else bytes(state)
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self, *, later: bool = False) -> Iterator[Transaction]:
         """
         Everything written inside commits together when the block ends without an error.
 
-        Transactions of several threads run one after another; they do not nest.
+        Transactions of several threads run one after another; they do not nest. Where *later*, roll-ups of the records
+        may wait for a transaction in which ``Transaction.roll_up`` is called; a crash between loses nothing.
 
         Raises:
             StoreError: SQL failed, nothing was committed. Only where the connection to a database server is lost
                 during the commit itself may the commit have happened: ``position`` tells.
         """
         with self._writing() as connection:
-            transaction = Transaction(connection, self._remembered(connection), self._now_ns)
+            transaction = Transaction(connection, self._remembered(connection), self._now_ns, later=later)
             yield transaction
             transaction.finish()
 
@@ -189,6 +190,8 @@ class Store:
         deadline = time.monotonic() + budget_s
         with self._writing() as connection:
             memory = self._remembered(connection)
+            # what retention removes must have been counted
+            memory.roll_up(connection)
             limit_ns = retention.advance(memory, now_ns)
             memory.flush(connection)
         self._behind_ns = 0 if limit_ns is None else now_ns - limit_ns

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 import sqlalchemy as sa
 
-from broker.store import tables
+from broker.store import bulk, tables
 from broker.store.memory import Memory, numbering_of
 from broker.store.text import clean
 from schemas.entries import Link, Position
@@ -95,10 +96,15 @@ def put_link(connection: sa.Connection, link: Link, wall_ns: int) -> None:
     _source(connection, link.source, {"up": int(link.up), "reason": clean(link.reason), "since_ns": wall_ns})
 
 
-def put_source_rows(connection: sa.Connection, source: str, rows: int, last_received_ns: int) -> None:
-    """Count stored rows of a source, and when its last batch came."""
-    table = tables.sources
-    _source(connection, source, {"rows": table.c.rows + rows, "last_received_ns": last_received_ns})
+def put_source_rows(connection: sa.Connection, figures: Mapping[str, tuple[int, int]]) -> None:
+    """Count stored rows of sources, and when the last batch came: (rows, time of reception) by source."""
+    found = [(rows, last_ns, clean(source)) for source, (rows, last_ns) in sorted(figures.items())]
+    statement = "UPDATE sources SET rows = rows + ?, last_received_ns = ? WHERE source = ?"
+    if bulk.many(connection, statement, found) == len(found):
+        return
+    for source, (rows, last_ns) in sorted(figures.items()):
+        if _add_source(connection, clean(source)):
+            bulk.many(connection, statement, [(rows, last_ns, clean(source))])
 
 
 def put_source_rejects(connection: sa.Connection, source: str, count: int) -> None:
@@ -121,6 +127,14 @@ def put_source_rejects(connection: sa.Connection, source: str, count: int) -> No
 def _source(connection: sa.Connection, source: str, values: dict[str, object]) -> None:
     table = tables.sources
     name = clean(source)
-    if connection.execute(sa.select(table.c.source).where(table.c.source == name)).first() is None:
-        connection.execute(table.insert().values(source=name, reason="", rows=0, rejected=0, quarantined=0))
+    _add_source(connection, name)
     connection.execute(table.update().where(table.c.source == name).values(**values))
+
+
+def _add_source(connection: sa.Connection, name: str) -> bool:
+    """Make the row of a source that has none; whether it had none."""
+    table = tables.sources
+    if connection.execute(sa.select(table.c.source).where(table.c.source == name)).first() is not None:
+        return False
+    connection.execute(table.insert().values(source=name, reason="", rows=0, rejected=0, quarantined=0))
+    return True

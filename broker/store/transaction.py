@@ -4,78 +4,74 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import msgspec
-import numpy as np
 import sqlalchemy as sa
 
 from broker.store import episodes, people, registry, stream, tables
-from broker.store.columns import columns_of
-from broker.store.insert import insert_rows, new_rows
-from broker.store.memory import Memory, numbering_of, upsert
+from broker.store.intake import Intake
+from broker.store.memory import Memory, upsert
 from broker.store.reader import episodes as read_episodes
 from broker.store.reader import operation, values
-from broker.store.rollups import Inserted
 from broker.store.rows import GapRow, RecordRow, Window
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
 from schemas.documents import Document
 from schemas.entries import Link, Position
 from schemas.evidence import Evidence
-from schemas.records import RecordBatch
+from schemas.records import Piece, RecordBatch
 from schemas.samples import Gap, Reject
 from schemas.tagmap import Equipment, TagMap
+
+#: Rows that may wait for the roll-ups; what a crash makes the next start read again (about a second).
+MOST_PENDING: Final = 400_000
 
 
 class Transaction:
     """
     Writes, and the reads that evidence and reviews need, inside one SQL transaction.
 
-    Made by ``Store.transaction``; used by one thread. Roll-ups, counters and source figures are gathered and written
-    when the transaction ends or is read from, so that a bundle of many small batches costs one write a bucket.
+    Made by ``Store.transaction``; used by one thread. Records, roll-ups, counters and source figures are gathered and
+    written when the transaction ends or is read from, so that a bundle of many small batches costs one statement for
+    many rows and one write a bucket. Where *later*, roll-ups wait for :meth:`roll_up`, in this or another transaction.
     """
 
-    def __init__(self, connection: sa.Connection, memory: Memory, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, connection: sa.Connection, memory: Memory, now_ns: Callable[[], int], *, later: bool = False
+    ) -> None:
         self._connection = connection
         self._memory = memory
         self._now_ns = now_ns
-        self._inserted: list[Inserted] = []
-        self._sources: dict[str, tuple[int, int]] = {}
+        self._later = later
+        self._intake = Intake(connection, memory, self._quarantine)
         self._rejects: Counter[str] = Counter()
 
     @property
     def next_seq(self) -> int:
         """The ``seq`` that the next stored record gets."""
+        self._intake.write()
         return self._memory.last("record_seq") + 1
 
     def finish(self) -> None:
         """Write what was gathered; called once, before the commit."""
-        self._count()
-        for source in sorted(self._sources):
-            stream.put_source_rows(self._connection, source, *self._sources[source])
-        self._sources.clear()
+        self._intake.write()
+        mine = bool(self._intake.sources) and not self._later
+        if mine or sum(len(part.seq) for part in self._memory.pending) >= MOST_PENDING:
+            self._memory.roll_up(self._connection)
+        stream.put_source_rows(self._connection, self._intake.sources)
         for source in sorted(self._rejects):
             stream.put_source_rejects(self._connection, source, self._rejects[source])
-        self._rejects.clear()
         self._memory.flush(self._connection)
 
-    def _count(self) -> None:
-        """Bring the roll-ups up to the rows inserted so far."""
-        waiting, self._inserted = self._inserted, []
-        while waiting:
-            revision = waiting[0].revision
-            same = [part for part in waiting if part.revision == revision]
-            waiting = [part for part in waiting if part.revision != revision]
-            rows = Inserted(
-                np.concatenate([part.seq for part in same]),
-                np.concatenate([part.source_ns for part in same]),
-                np.concatenate([part.tag_id for part in same]),
-                np.concatenate([part.value for part in same]),
-                np.concatenate([part.status for part in same]),
-                revision,
-            )
-            for level in self._memory.rollups:
-                level.add(self._connection, rows)
+    def insert(self) -> None:
+        """Insert the records that wait, so that what is wrong with them is raised here."""
+        self._intake.write()
+
+    def roll_up(self) -> None:
+        """Bring the roll-ups up to the records stored so far."""
+        self._intake.write()
+        self._memory.roll_up(self._connection)
 
     # the stream
 
@@ -83,30 +79,18 @@ class Transaction:
         """Register tags, equipment and the map itself; a tag keeps its ``tag_id`` as long as it keeps its id."""
         registry.use_map(self._connection, self._memory, revision, tag_map)
 
-    def records(self, batch: RecordBatch, *, revision: int = 0) -> int:
+    def records(self, batch: RecordBatch, *, revision: int = 0) -> None:
         """
-        Store the rows outside the deadband that are not there yet, and return the highest ``seq`` so far.
+        Store the rows outside the deadband that are not there yet.
 
         A row that SQL refuses becomes a quarantine row. *revision* is above 0 for a replay that repairs.
 
         Raises:
             ValueError: the batch's map was never registered, or a tag number is not in it.
         """
-        columns = columns_of(batch, numbering_of(self._memory, self._connection, batch.map_revision))
-        columns = new_rows(self._connection, self._memory, columns, revision)
+        self._intake.add(batch, revision)
 
-        def refuse(place: int, reason: str) -> None:
-            self._quarantine(batch, int(columns.row[place]), int(columns.tag_id[place]), reason)
-
-        inserted = insert_rows(self._connection, self._memory, columns, revision, refuse)
-        if inserted is not None:
-            self._inserted.append(inserted)
-        rows = 0 if inserted is None else len(inserted.seq)
-        before, _ = self._sources.get(batch.source, (0, 0))
-        self._sources[batch.source] = (before + rows, batch.received_ns)
-        return self._memory.last("record_seq")
-
-    def _quarantine(self, batch: RecordBatch, row: int, tag_id: int, reason: str) -> None:
+    def _quarantine(self, batch: RecordBatch, piece: Piece, row: int, tag_id: int, reason: str) -> None:
         tags = tables.tags
         path = self._connection.execute(sa.select(tags.c.path).where(tags.c.tag_id == tag_id)).scalar_one()
         item = batch.exact.get(row)
@@ -119,7 +103,7 @@ class Transaction:
                 "value": value.encode("utf-8", "backslashreplace").decode(),
             }
         )
-        self.reject(Reject(batch.source, path, reason, raw, batch.received_ns), batch.position)
+        self._reject(Reject(piece.source, path, reason, raw, piece.received_ns), piece.position)
 
     def gap(self, gap: Gap, position: Position) -> None:
         """Store a gap, or close the open one that it repeats."""
@@ -127,6 +111,10 @@ class Transaction:
 
     def reject(self, reject: Reject, position: Position) -> None:
         """Store a quarantine row; of each source the newest ``stream.REJECTS`` are kept."""
+        self._intake.write()  # rows refused before come before
+        self._reject(reject, position)
+
+    def _reject(self, reject: Reject, position: Position) -> None:
         stream.put_reject(self._connection, self._memory, reject, position)
         self._rejects[reject.source] += 1
 
@@ -190,11 +178,12 @@ class Transaction:
 
     def window(self, path: str, from_ns: int, to_ns: int, *, upto: int, limit: int = 5000) -> Window:
         """Rows of a tag with ``from_ns <= source_ts < to_ns`` and ``seq <= upto``; the latest *limit*, oldest first."""
+        self._intake.write()
         return values.window(self._connection, path, from_ns, to_ns, upto, limit)
 
     def last_value(self, path: str, before_ns: int, *, upto: int) -> RecordRow | None:
         """The newest row of a tag with ``source_ts < before_ns`` and ``seq <= upto``, good or bad."""
-        self._count()
+        self.roll_up()
         return values.last_value(self._connection, path, before_ns, upto)
 
     def gaps_between(

@@ -12,13 +12,15 @@ INTEGERS: Final[dict[str, tuple[int, int]]] = {
     "bool": (0, 1),
     **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
     **{f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)},
+    "bcd16": (0, 9999),
+    "bcd32": (0, 99_999_999),
 }
-FLOATS: Final = frozenset({"float32", "float64"})
+FLOATS: Final = frozenset({"float16", "float32", "float64"})
 NAMES: Final = (*INTEGERS, *sorted(FLOATS), "string", "bytes")
 
 
 def known(name: str) -> bool:
-    """Whether *name* is a type: bool, int8..uint64, float32, float64, string[n], bytes[n]."""
+    """Whether *name* is a type: bool, int8..uint64, bcd16, bcd32, float16..float64, string[n], bytes[n]."""
     return name in INTEGERS or name in FLOATS or _TEXT.match(name) is not None
 
 

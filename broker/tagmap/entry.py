@@ -108,7 +108,8 @@ class TagEntry(_Entry):
     type: Annotated[
         str | None,
         Field(
-            description="bool, int8..int64, uint8..uint64, float32, float64, string[n], bytes[n]; OPC UA: the server's."
+            description="bool, int8..int64, uint8..uint64, bcd16, bcd32, float16, float32, float64, string[n], "
+            "bytes[n]; OPC UA: the server's."
         ),
     ] = None
     access: Annotated[

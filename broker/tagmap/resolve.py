@@ -126,7 +126,10 @@ class _Step:
     def type(self) -> None:
         name = self.entry.type
         if name is not None and not datatypes.known(name):
-            hint = nearest(name, datatypes.NAMES) or "bool, int8..uint64, float32, float64, string[n], bytes[n]"
+            hint = (
+                nearest(name, datatypes.NAMES)
+                or "bool, int8..uint64, bcd16, bcd32, float16..float64, string[n], bytes[n]"
+            )
             self.say("type", "bad_type", f"there is no type {name!r}", hint)
 
     def units(self) -> tuple[str, str, tuple[float, float]]:

@@ -15,8 +15,13 @@ from pathlib import Path
 
 from adapters.base import AdapterContext
 from adapters.modbus import address as modbus_address
+from adapters.modbus import frames as modbus_frames
+from adapters.modbus import identity as modbus_identity
 from adapters.mqtt.config import MqttOptions
-from adapters.mqtt.decode import Decoder, Message
+from adapters.mqtt.decode import Decoder
+from adapters.mqtt.message import Block, Message
+from adapters.mqtt.packets import Malformed, Packets
+from adapters.mqtt.sparkplug import datatypes, payload
 from adapters.mqtt.topics import parse_address
 from adapters.opcua import nodes
 from adapters.timestamps import parser
@@ -48,7 +53,7 @@ def _mqtt(decode: str) -> Decoder:
 def _mqtt_payload(decode: str) -> Callable[[bytes], None]:
     def decode_payload(data: bytes) -> None:
         message = Message(b"t/x", data, len(data), 1, False, False, 1, NOW_NS)
-        batch, _ = _mqtt(decode).decode([message, message])
+        batch, _ = _mqtt(decode).decode(Block.of(*[message] * 9))
         batch.check()
 
     return decode_payload
@@ -56,8 +61,45 @@ def _mqtt_payload(decode: str) -> Callable[[bytes], None]:
 
 def mqtt_topic(data: bytes) -> None:
     """A topic of any bytes."""
-    batch, _ = _mqtt("json").decode([Message(data, b'{"v": 1}', 8, 1, True, True, 1, NOW_NS)])
+    batch, _ = _mqtt("json").decode(Block.of(Message(data, b'{"v": 1}', 8, 1, True, True, 1, NOW_NS)))
     batch.check()
+
+
+def modbus_reply(data: bytes) -> None:
+    """What comes from a device: whole replies of exactly the size that was asked, or nothing, or doubt."""
+    asked = modbus_frames.read_request(1, 3, 0, 2)
+    at = 0
+    with contextlib.suppress(modbus_frames.Doubtful):
+        while len(data) - at >= modbus_frames.MBAP.size:
+            reply = modbus_frames.judge_mbap(asked, data, at)
+            if reply is None:
+                break
+            assert len(reply.payload) == (0 if reply.code else 4)
+            at += reply.size
+
+
+def modbus_serial_reply(data: bytes) -> None:
+    """The same of serial frames, of registers and of a device identification."""
+    for asked in (modbus_frames.read_request(1, 3, 0, 2), modbus_frames.identification_request(1, 1, 0)):
+        with contextlib.suppress(modbus_frames.Doubtful):
+            reply = modbus_frames.judge_rtu(asked, data) if len(data) >= 3 else None
+            if reply is not None and asked.function == 3:
+                assert len(reply.payload) == (0 if reply.code else 4)
+
+
+def mqtt_packets(data: bytes) -> None:
+    """The bytes of a connection, in two reads: messages and packets, or the connection ends."""
+    packets = Packets(1000, five=True)
+    with contextlib.suppress(Malformed):
+        for part in (data[: len(data) // 2], data[len(data) // 2 :]):
+            packets.feed(part, NOW_NS)
+
+
+def sparkplug_payload(data: bytes) -> None:
+    """A Sparkplug payload, and each value under its datatype."""
+    with contextlib.suppress(ValueError):
+        for metric in payload.decode(data).metrics:
+            _refusing(ValueError, datatypes.plain, metric)
 
 
 def journal_segment(data: bytes) -> None:
@@ -110,8 +152,13 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "mqtt_json": _mqtt_payload("json"),
     "mqtt_plain": _mqtt_payload("plain"),
     "mqtt_topic": mqtt_topic,
+    "mqtt_packets": mqtt_packets,
+    "sparkplug_payload": sparkplug_payload,
     "mqtt_address": _text(ValueError, parse_address),
     "modbus_address": _text(ValueError, modbus_address.parse),
+    "modbus_reply": modbus_reply,
+    "modbus_serial_reply": modbus_serial_reply,
+    "modbus_identity": lambda data: _refusing(modbus_frames.Doubtful, modbus_identity.decode, data),
     "opcua_address": _text(ValueError, nodes.parse_address),
     "timestamp": _text(ValueError, parser("auto", None)),
     "journal_segment": journal_segment,

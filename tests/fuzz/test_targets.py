@@ -11,6 +11,7 @@ from broker.journal import codec
 from llm import messages
 from schemas.entries import Link, Tick
 from schemas.samples import SampleBatch
+from simulators.sparkplug_node import Metric, encode
 from tests.fuzz.targets import NOW_NS, TARGETS
 
 _BATCH = SampleBatch.build("s", b"m" * 16, NOW_NS, tag=[0, 1], source_ns=[1, 2], value=[1.5, np.nan], exact={1: "text"})
@@ -20,8 +21,15 @@ GOOD = {
     ],
     "mqtt_plain": [b"21.5", b"-1e300", b"true"],
     "mqtt_topic": [b"t/x"],
+    "mqtt_packets": [b"\x32\x09\0\1a\0\7\0abc\xd0\0\x30\x05\0\1b\0\x31"],
+    "sparkplug_payload": [
+        encode([Metric("a", "Double", 1.5, 1), Metric("b", "Int8", -1, quality=192), Metric("c", "String", None)], 1, 2)
+    ],
     "mqtt_address": [b"t/x#a[0].b"],
-    "modbus_address": [b"40001", b"4!HR20.3"],
+    "modbus_address": [b"40001", b"4!HR20.3", b"[Dev]3.HRF7", b"400100.20H", b"1!40001#BL", b"HR1[10]"],
+    "modbus_reply": [b"\0\1\0\0\0\x07\1\3\4\0\7\0\x08", b"\0\1\0\0\0\3\1\x83\2"],
+    "modbus_serial_reply": [b"\1\3\4\0\7\0\x08\x0b\xf4", b"\1\x83\2\xc0\xf1"],
+    "modbus_identity": [b"\x0e\1\1\0\0\2\0\4Acme\1\2X1"],
     "opcua_address": [b"nsu=urn:a;s=b"],
     "timestamp": [b"2026-03-29T02:30:00+01:00", b"1700000000"],
     "journal_entry": [codec.encode(_BATCH), codec.encode(Link("s", True)), codec.encode(Tick())],

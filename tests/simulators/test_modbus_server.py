@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
-from simulators import SignalValue
+from simulators import SignalValue, modbus_server
 from simulators.modbus_server import ModbusServer, RegisterPoint
 
 VALUES: dict[str, SignalValue] = {
@@ -36,6 +37,12 @@ POINTS = [
     RegisterPoint("high", "input", 0, "bool", bit=15),
     RegisterPoint("level", "input", 1, "uint16", scale=100),
 ]
+
+
+@pytest.fixture(autouse=True)
+def counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These requests are the test's, not the product's."""
+    monkeypatch.setattr(ModbusServer, "seen", Counter())
 
 
 @pytest.fixture
@@ -117,3 +124,30 @@ def test_wraps_integers_as_a_plc_does() -> None:
     assert RegisterPoint("n", "holding", 0, "uint16").words(65537) == [1]
     with pytest.raises(ValueError, match="float16"):
         _ = RegisterPoint("n", "holding", 0, "float16").width
+
+
+async def test_every_server_counts_what_the_suite_sends(server: ModbusServer) -> None:
+    """A write is refused and stays in the count that the whole suite is judged by."""
+    assert await ask(server.port, b"\x06\x00\x01\x00\x02") == b"\x86\x01"
+    assert ModbusServer.seen == {6: 1}
+
+
+async def test_serial_frames_carry_a_checksum() -> None:
+    """The example of the serial line guide: function 2 of unit 2 ends in 0x41 0x12 on the wire."""
+    assert modbus_server._checksum(b"\x02\x07") == b"\x41\x12"
+    async with ModbusServer(lambda: VALUES, POINTS, framing="rtu") as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        asked = b"\x01\x03\x00\x00\x00\x01"
+        writer.write(asked + modbus_server._checksum(asked))
+        assert await reader.readexactly(7) == b"\x01\x03\x02\xff\xfe\x78\x34"
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_says_who_it_is() -> None:
+    """The device identification comes one object a reply; without one, function 43 is refused."""
+    async with ModbusServer(lambda: VALUES, POINTS, identity={0: "Acme", 1: "X1", 2: "2.0"}) as running:
+        assert await ask(running.port, b"\x2b\x0e\x01\x00") == b"\x2b\x0e\x01\x82\xff\x01\x01\x00\x04Acme"
+        assert await ask(running.port, b"\x2b\x0e\x01\x02") == b"\x2b\x0e\x01\x82\x00\x00\x01\x02\x032.0"
+        running.identity = None
+        assert await ask(running.port, b"\x2b\x0e\x01\x00") == b"\xab\x01"

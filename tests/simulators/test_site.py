@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.modbus.config import ModbusOptions, resolve
+from adapters.modbus.config import ModbusOptions
+from adapters.modbus.point import resolve
 from broker.config import load_config
 from broker.tagmap import load
 from schemas.tagmap import TagMap

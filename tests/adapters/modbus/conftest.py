@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapters.base import AdapterContext
+from adapters.base import AdapterContext, Clock
 from adapters.modbus import ModbusAdapter, ModbusOptions
 from schemas.errors import NotConnected
 from schemas.samples import Gap, SampleBatch
@@ -37,9 +37,9 @@ async def make_adapter(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     """An adapter of the source ``plc`` on a loopback port: ``make_adapter(port, tags, **options)``."""
     made: list[Any] = []
 
-    def make(port: int, tags: list[Tag], **options: Any) -> Any:
+    def make(port: int, tags: list[Tag], now_ns: Clock = time.time_ns, **options: Any) -> Any:
         defaults = {"host": "127.0.0.1", "port": port, "timeout": "300ms", "byte_order": "ABCD"}
-        context = AdapterContext("plc", tuple(tags), bytes(range(16)), time.time_ns, tmp_path)
+        context = AdapterContext("plc", tuple(tags), bytes(range(16)), now_ns, tmp_path, tmp_path)
         made.append(ModbusAdapter(ModbusOptions(**{**defaults, **options}), context))
         return made[-1]
 

@@ -102,7 +102,10 @@ async def test_values_follow_the_server(make_tag: MakeTag, make_adapter: MakeAda
 
 
 async def test_refused_addresses_are_bad_alone(make_tag: MakeTag, make_adapter: MakeAdapter, take: Take) -> None:
-    """Exception 2 on a block is narrowed down: only the addresses that do not exist are bad, and are remembered."""
+    """
+    Exception 2 on a block is narrowed down: only the addresses that do not exist are bad, and they are remembered over
+    connections and over restarts.
+    """
     names = [f"r{i}" for i in range(40)]
     missing = {7, 8, 31}
     points = [RegisterPoint(n, "holding", i, "uint16") for i, n in enumerate(names) if i not in missing]
@@ -125,9 +128,14 @@ async def test_refused_addresses_are_bad_alone(make_tag: MakeTag, make_adapter: 
         assert costs[0] > costs[1] == costs[2] == 3
         assert adapter.counters["refused_items"] == 3
         assert adapter.facts["refused"] == "HR32, HR8, HR9"
-        await adapter.connect()
-        await take(adapter)
-        assert adapter.counters["refused_items"] == 6
+        for again in (adapter, make_adapter(server.port, [make_tag(i, f"HR{i + 1}") for i in range(40)])):
+            await again.connect()
+            before = words(server, 3)
+            batch = await take(again)
+            assert (batch.status == status.BAD_CONFIGURATION_ERROR).sum() == 3
+            assert words(server, 3) - before <= 4  # one of the refused is tried after a start
+        assert adapter.counters["refused_items"] == 3
+        assert again.counters["refused_items"] == 0
 
 
 async def test_an_illegal_hole_is_learnt(make_tag: MakeTag, make_adapter: MakeAdapter, take: Take) -> None:
@@ -307,3 +315,53 @@ def test_a_wrong_tag_is_a_configuration_error(make_tag: MakeTag, make_adapter: M
     """An adapter is not made over a tag that it cannot read."""
     with pytest.raises(ConfigError, match="A/B/T0"):
         make_adapter(1, [make_tag(0, "401")])
+
+
+async def test_every_way_to_write_an_address(make_tag: MakeTag, make_adapter: MakeAdapter, take: Take) -> None:
+    """Bits, bytes, BCD, arrays and texts, in the words of several systems, come by one request with their values."""
+    words = {
+        0: 0b1010_0110_0000_1111,
+        1: 0x1234,
+        2: 0x0012,
+        3: 0x3456,
+        4: 1,
+        5: 2,
+        6: 65535,
+        7: 0x4142,
+        8: 0x4300,
+        9: 0x0000,
+        10: 0x4148,
+        11: 0x12AB,
+    }
+    points = [RegisterPoint(f"r{i}", "holding", i, "uint16") for i in words]
+    want: dict[str, tuple[str | None, Any]] = {
+        "HR1.0": (None, 1),
+        "HR1.0-3": (None, 15),
+        "40001.9-15": ("int16", -45),
+        "HR1.L": ("uint8", 15),
+        "HR1.H": ("int8", -90),
+        "HRBCD2": (None, 1234),
+        "[Dev]1.HRBCD_323": (None, 123456),
+        "HR5[3]": ("uint16", [1, 2, 65535]),
+        "400005 [3]": ("int16", [1, 2, -1]),
+        "HRS8:4": (None, "ABC"),
+        "400008.4L": (None, "BA\ufffdC"),
+        "1!40010#LB": ("float32", 12.5),
+        "HRF10": (None, 12.5),
+        "HR8": ("bytes[3]", b"ABC"),
+        "HR12": ("bcd16", None),
+    }
+    tags = [make_tag(i, address, type_, byte_order="CDAB") for i, (address, (type_, _)) in enumerate(want.items())]
+    tags[6] = tags[6].model_copy(update={"byte_order": "ABCD"})
+    async with server_of({f"r{i}": word for i, word in words.items()}, points) as server:
+        adapter = make_adapter(server.port, tags)
+        await adapter.connect()
+        rows = {row.tag: row for row in (await take(adapter)).rows()}
+        for i, (address, (_, value)) in enumerate(want.items()):
+            if value is None:
+                assert rows[i].status == status.BAD_DECODING_ERROR, address
+                assert math.isnan(float(rows[i].value))  # type: ignore[arg-type]
+            else:
+                assert (rows[i].status, rows[i].value) == (status.GOOD, value), address
+        assert bool(rows[10].flags & Flag.DECODE_LOSS)
+        assert server.requests == {3: 1}

@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.base import REGISTRY
-from adapters.modbus.config import ByteOrder, ModbusOptions, check_tag, resolve
-from adapters.modbus.registers import MASKS
+from adapters.modbus.config import ByteOrder, ModbusOptions
+from adapters.modbus.point import check_tag, resolve
+from adapters.modbus.types import MASKS
 from schemas.tagmap import Tag
 
 MakeTag = Callable[..., Tag]
@@ -40,7 +41,15 @@ def test_is_registered() -> None:
         {"limits": {"registers": 126}},
         {"string_encoding": "klingon"},
         {"string_encoding": "base64"},
-        {"in_flight": 4},
+        {"in_flight": 33},
+        {"in_flight": 2, "transport": "rtu_over_tcp"},
+        {"in_flight": 2, "workarounds": {"transaction_id_zero": True}},
+        {"in_flight": 2, "workarounds": {"pause_between_requests": "20ms"}},
+        {"transport": "rtu_over_tcp", "workarounds": {"transaction_id_zero": True}},
+        {"transport": "tls"},
+        {"tls": {"ca": "a", "cert": "b", "key": "c"}},
+        {"connections": 0},
+        {"workarounds": {"pause": "1s"}},
         {"fail_after": 0},
     ],
 )
@@ -56,7 +65,17 @@ def test_refuses_options_that_cannot_work(wrong: dict[str, object]) -> None:
         ("HR1", None, {}, "write one, such as type: uint16"),
         ("HR1", "float32", {}, "needs a byte order"),
         ("HR1", "float32", {"byte_order": "HGFEDCBA"}, "one of 64 bits"),
-        ("HR1", "int8", {}, "write int16"),
+        ("HR1", "int8", {}, "write HR1.L for its low byte"),
+        ("HR1.0-3", "bool", {}, "write type: uint16"),
+        ("HR1.0-9", "uint8", {}, "write type: uint16"),
+        ("HRF1", "int32", {}, "says float32, but type says int32"),
+        ("HR1[63]", "uint32", {"byte_order": "ABCD"}, "takes 126 registers"),
+        ("C1[2001]", None, {}, "1 to 2000 elements"),
+        ("HR1[4]", "bool", {}, "one of coils"),
+        ("HR1[4]", "string[4]", {}, "texts make no array"),
+        ("HR1.3[4]", "bool", {}, "bits make no array"),
+        ("HR1", "bcd32", {}, "needs a byte order"),
+        ("HR1", "string", {}, "string[n]"),
         ("C1", "uint16", {}, "write type: bool"),
         ("HR1.3", "uint16", {}, "write type: bool"),
         ("HR1", "string[300]", {}, "takes 150 registers"),

@@ -7,9 +7,8 @@ Each case has its negative control: the same bytes, read by the same library wit
 from __future__ import annotations
 
 import asyncio
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,31 +20,11 @@ from schemas import status
 from schemas.errors import NotConnected
 from schemas.samples import SampleBatch
 from schemas.tagmap import Tag
+from tests.adapters.modbus.scripted import Script, frame, one_byte_at_a_time, registers, right, scripted
 
 MakeTag = Callable[..., Tag]
 MakeAdapter = Callable[..., Any]
 Take = Callable[[Any], Awaitable[SampleBatch]]
-
-#: Frames that answer (transaction, unit, function, address, count).
-Script = Callable[[int, int, int, int, int], list[bytes]]
-
-
-def frame(transaction: int, unit: int, pdu: bytes, protocol: int = 0, length: int | None = None) -> bytes:
-    return struct.pack(">HHHB", transaction, protocol, len(pdu) + 1 if length is None else length, unit) + pdu
-
-
-def registers(function: int, address: int, count: int) -> bytes:
-    """The right PDU: every register holds its own address."""
-    return struct.pack(f">BB{count}H", function, 2 * count, *range(address, address + count))
-
-
-def right(t: int, u: int, f: int, a: int, n: int) -> list[bytes]:
-    return [frame(t, u, registers(f, a, n))]
-
-
-def one_byte_at_a_time(t: int, u: int, f: int, a: int, n: int) -> list[bytes]:
-    return [bytes([byte]) for byte in right(t, u, f, a, n)[0]]
-
 
 BAD_REPLIES: dict[str, Script] = {
     "transaction 0": lambda t, u, f, a, n: [frame(0, u, registers(f, a - 1, n))],
@@ -65,44 +44,8 @@ BAD_REPLIES: dict[str, Script] = {
     "byte count too large": lambda t, u, f, a, n: [frame(t, u, bytes([f, 2 * n + 2]) + registers(f, a, n)[2:])],
     "length too small": lambda t, u, f, a, n: [frame(t, u, registers(f, a, n), length=2 * n + 1)],
     "length too large": lambda t, u, f, a, n: [frame(t, u, registers(f, a, n), length=2 * n + 9)],
-    "two replies at once": lambda t, u, f, a, n: right(t, u, f, a, n) * 2,
     "not modbus": lambda t, u, f, a, n: [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
 }
-
-
-@asynccontextmanager
-async def scripted(script: Script) -> AsyncIterator[int]:
-    """A server that answers each request with the frames of *script*, each sent by itself; gives its port."""
-    open_now: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        open_now[writer] = task
-        try:
-            with suppress(asyncio.IncompleteReadError, ConnectionError):
-                while True:
-                    t, _, _, u, f, a, n = struct.unpack(">HHHBBHH", await reader.readexactly(12))
-                    for part in script(t, u, f, a, n):
-                        writer.write(part)
-                        await writer.drain()
-                        await asyncio.sleep(0)
-        finally:
-            del open_now[writer]
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        running = dict(open_now)
-        for writer in running:
-            writer.transport.abort()
-        await asyncio.gather(*running.values())
-        await server.wait_closed()
 
 
 async def unguarded(port: int, addresses: list[int], count: int = 4, timeout_s: float = 0.2) -> list[tuple[int, Any]]:
@@ -269,7 +212,9 @@ async def test_a_silent_unit_does_not_silence_another(make_tag: MakeTag, make_ad
 
     async with scripted(only_unit_two) as port:
         tags = [make_tag(a, f"1!HR{a}") for a in (100, 200, 300)] + [make_tag(400, "2!HR400")]
-        adapter = make_adapter(port, tags, address_style="zero_based", timeout="150ms")
+        adapter = make_adapter(
+            port, tags, address_style="zero_based", timeout="150ms", degrade={"after": 9, "pause": "600s"}
+        )
         await adapter.connect()
         for _ in range(3):
             batch = await take(adapter)
@@ -281,10 +226,8 @@ async def test_a_silent_unit_does_not_silence_another(make_tag: MakeTag, make_ad
 async def test_a_clock_set_back_keeps_times_in_order(make_tag: MakeTag, make_adapter: MakeAdapter, take: Take) -> None:
     """Source times strictly increase even when our own clock is set back between two polls."""
     async with scripted(right) as port:
-        adapter = make_adapter(port, tags_at(make_tag, [100, 200]), address_style="zero_based")
         now = iter([5000, 6000, 1000, 2000, 7000, 7000])
-        object.__setattr__(adapter._context, "now_ns", lambda: 0)
-        adapter._poller._now_ns = lambda: next(now)
+        adapter = make_adapter(port, tags_at(make_tag, [100, 200]), lambda: next(now, 0), address_style="zero_based")
         await adapter.connect()
         times = [(await take(adapter)).source_ns.tolist() for _ in range(3)]
         assert times == [[5000, 6001], [6002, 6003], [7000, 7001]]

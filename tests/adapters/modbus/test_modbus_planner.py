@@ -120,9 +120,14 @@ def test_a_refused_item_is_probed_when_its_time_has_come() -> None:
     learnt = Learnt()
     learnt.refuse(first, 10.0)
     learnt.refuse(second, 20.0)
-    assert learnt.probe({first, second}, 100.0, always=False) is None
-    assert learnt.probe({first, second}, 100.0, always=True) == first
-    assert learnt.probe({second}, 400.0, always=False) == second
+    assert learnt.probe({first, second}, 19.0, always=False) is None
+    assert learnt.probe({first, second}, 19.0, always=True) == first
+    assert learnt.probe({second}, 30.0, always=False) == second
+    waits = []
+    for _ in range(8):
+        learnt.refuse(first, 1000.0)
+        waits.append(learnt.refused[first] - 1000.0)
+    assert waits == [20, 40, 80, 160, 300, 300, 300, 300]
     before = learnt.version
     learnt.accept(first)
     assert not learnt.refused
@@ -134,3 +139,24 @@ def test_coils_have_their_own_limits(function: int) -> None:
     """Coils count in bits: the gap is 16 times max_gap, the block up to the limit of bits."""
     items = [Item(1, function, address, 1, address) for address in (0, 129, 1999, 2000)]
     assert [(b.address, b.count) for b in plan(items, Limits())] == [(0, 130), (1999, 2)]
+
+
+@given(items_of_a_map())
+def test_one_request_per_item(items: list[Item]) -> None:
+    """``alone`` reads every item by a request of exactly its own registers."""
+    blocks = plan(items, Limits(alone=True))
+    assert sorted(block.items[0] for block in blocks) == sorted(items)
+    assert all((b.address, b.count, len(b.items)) == (b.items[0].address, b.items[0].width, 1) for b in blocks)
+
+
+@given(items_of_a_map(), st.integers(1, 2000))
+def test_coils_from_zero(items: list[Item], bits: int) -> None:
+    """``coils_from_zero`` begins blocks of coils at 0 as far as the limit reaches, and leaves registers alone."""
+    for block in plan(items, Limits(bits=bits, coils_from_zero=True)):
+        assert all(block.address <= i.address and i.end <= block.address + block.count for i in block.items)
+        end = max(item.end for item in block.items)
+        if block.function <= 2:
+            assert block.count <= bits
+            assert block.address == (0 if end <= bits else block.items[0].address)
+        else:
+            assert block.address == block.items[0].address

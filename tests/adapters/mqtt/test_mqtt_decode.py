@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from adapters.base import AdapterContext
 from adapters.mqtt import MqttOptions
-from adapters.mqtt.decode import Decoder, Message, getter
+from adapters.mqtt.decode import Decoder
+from adapters.mqtt.message import Block, Message
+from adapters.mqtt.paths import getter
 from adapters.values import too_deep
 from schemas import status
 from schemas.samples import Origin, Reject, Sample
@@ -50,7 +52,7 @@ class Bench:
             else Message(topic, item, len(item), 1, more.get("retain", False), more.get("dup", False), 1, ARRIVED)
             for item in payloads
         ]
-        batch, rejects = self.decoder.decode(messages)
+        batch, rejects = self.decoder.decode(Block.of(*messages))
         batch.check()
         assert self.counters["rejected"] >= len(rejects)
         return list(batch.rows()), list(rejects)
@@ -95,7 +97,7 @@ def test_a_retained_message_is_an_uncertain_last_value() -> None:
 
     assert rows == [Sample(0, ARRIVED, 5.0, status.UNCERTAIN_LAST_USABLE, GUESSED | int(Flag.RETAINED))]
     message = Message(b"t/x", b"6", 1, 1, True, False, 1, ARRIVED)
-    assert bench.decoder.decode([message])[0].origin is Origin.RETAINED
+    assert bench.decoder.decode(Block.of(message))[0].origin is Origin.RETAINED
 
 
 def test_retained_messages_can_be_ignored() -> None:

@@ -6,12 +6,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from adapters.mqtt.decode import Message
 from adapters.mqtt.inbox import Dropped, Inbox
+from adapters.mqtt.message import Block, Message
 
 
-def _message(number: int, qos: int, size: int = 1) -> Message:
-    return Message(b"t", bytes(size), size, qos, False, False, number, 1000 + number)
+def _message(number: int, qos: int, size: int = 1) -> Block:
+    return Block.of(Message(b"t", bytes(size), size, qos, False, False, number, 1000 + number))
+
+
+def _mids(block: Block) -> list[int]:
+    """The id of each message; one of QoS 0 has none, so its time tells which it is."""
+    return [at_ns - 1000 for at_ns in block.arrivals]
 
 
 def test_qos_0_without_room_is_dropped_counted_and_dated() -> None:
@@ -24,7 +29,7 @@ def test_qos_0_without_room_is_dropped_counted_and_dated() -> None:
     assert counters["dropped"] == 3
     assert inbox.take_dropped() == Dropped(3, 1002, 1004)
     assert inbox.take_dropped() is None
-    assert [m.mid for m in inbox.take(10)] == [0, 1]
+    assert _mids(inbox.take(10)) == [0, 1]
     assert inbox.put(_message(5, 0))
 
 
@@ -37,7 +42,7 @@ def test_qos_1_without_room_stays_at_the_broker_with_all_behind_it() -> None:
     taken = inbox.take(10)
     inbox.put(_message(4, 1))
 
-    assert [m.mid for m in taken] == [0, 1]
+    assert _mids(taken) == [0, 1]
     assert len(inbox) == 0
     assert inbox.overrun
     assert counters == {"overrun": 1}
@@ -60,15 +65,15 @@ def test_a_waiting_message_gets_in_when_the_reader_makes_room(eventually_sync: C
     inbox.put(_message(0, 0))
     writer = threading.Thread(target=inbox.put, args=(_message(1, 0),))
     writer.start()
-    got = []
+    got: list[int] = []
 
     def both() -> bool:
-        got.extend(inbox.take(1))
+        got.extend(_mids(inbox.take(1)))
         return len(got) == 2
 
     eventually_sync(both)
     writer.join()
-    assert [m.mid for m in got] == [0, 1]
+    assert got == [0, 1]
     assert not counters
 
 
@@ -81,3 +86,25 @@ def test_closing_frees_a_waiting_thread() -> None:
     inbox.close()
     writer.join(5)
     assert not writer.is_alive()
+
+
+def test_a_block_is_taken_as_far_as_there_is_room() -> None:
+    """What fits is queued, what does not gives way message by message, and a take may end within a block."""
+    counters: Counter[str] = Counter()
+    inbox = Inbox(5, 0.01, counters)
+    block = Block.of(*(_message(n, 0).message(0) for n in range(8)))
+
+    assert inbox.put(block)
+    assert counters["dropped"] == 3
+    assert inbox.take_dropped() == Dropped(3, 1005, 1007)
+    assert _mids(inbox.take(2)) == [0, 1]
+    assert len(inbox) == 3
+    assert _mids(inbox.take(10)) == [2, 3, 4]
+
+
+def test_the_reader_is_woken_before_its_room_is_waited_for() -> None:
+    """A block longer than the queue would else wait for a reader that sleeps."""
+    inbox = Inbox(2, 60.0, Counter(), wake=lambda: taken.extend(_mids(inbox.take(2))))
+    taken: list[int] = []
+    inbox.put(Block.of(*(_message(n, 1).message(0) for n in range(5))))
+    assert taken + _mids(inbox.take(9)) == [0, 1, 2, 3, 4]

@@ -63,7 +63,7 @@ def test_every_value_has_its_origin(write_config: Callable[..., Path]) -> None:
     assert shown["log.level"] == ("debug", "FAIRLEAD_LOG__LEVEL")
     assert shown["journal.max_size"] == ("20GiB", "default")
     assert shown["store.password"] == ("env:DB", f"{path}:5")
-    assert shown["sources.p.port"] == ("502", "default")
+    assert shown["sources.p.max_gap"] == ("8", "default")
 
 
 def test_the_smallest_site_of_the_reference_runs(tmp_path: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from broker.journal import JournalFiles
-from schemas.entries import Position
-from schemas.samples import SampleBatch
+from broker.journal import JournalFiles, JournalOptions, JournalWriter
+from normalizers.normalizer import Normalizer
+from schemas.entries import Link, MapInForce, Position, Tick
+from schemas.records import RecordBatch
+from schemas.samples import Exact, SampleBatch
+from schemas.tagmap import Tag, TagMap
 from tests.broker.core import stream
 
 
@@ -190,3 +195,111 @@ def test_damaged_stage_state_does_not_stop_the_core(journal_dir: Path, tmp_path:
         while fresh.run_once():
             pass
     assert len(stream.dump(tmp_path)["records"]) == 120 * 5 * len(stream.SIGNALS)
+
+
+def _many_sources(folder: Path, *, awkward: bool) -> int:
+    """
+    A journal of three sources with neighbouring batches; the number of its samples.
+
+    Where *awkward*, some rows are late, some device times lie in the future, tags repeat, and one batch is of an
+    unknown map.
+    """
+    tags = tuple(
+        Tag(
+            number=i,
+            id=f"t{i}",
+            path=f"Acme/Lyon/Line{i % 3}/Tag{i}",
+            source=f"plc{i % 3}",
+            address=str(i),
+            type="float64",
+            scan_ms=1000,
+            unit="1",
+            range=(-40.0, 40.0) if i % 4 == 0 else None,
+            deadband=0.5 if i % 5 == 0 else 0.0,
+            role="sp" if i == 7 else None,
+            flatline_after_ms=3000 if i == 8 else None,
+            rate_limit=30.0 if i == 10 else None,
+        )
+        for i in range(30)
+    )
+    site = TagMap(site="Acme/Lyon", tags=tags)
+    chance = np.random.default_rng(5)
+    clock = stream.Clock()
+    writer = JournalWriter(folder, JournalOptions(), now_ns=clock, mono_ns=clock)
+    writer.open()
+    futures = [writer.append(Link(f"plc{i}", True)) for i in range(3)]
+    futures.append(writer.append(MapInForce(site.revision, site.body)))
+    samples = 0
+    for second in range(60):
+        for turn in range(9):
+            clock.now_ns = stream.T0 + second * stream.SECOND + turn * 100_000_000
+            source = turn % 3
+            numbers = np.arange(source, 30, 3, dtype=np.int32)[(turn // 3) * 3 : (turn // 3) * 3 + 4]
+            times = clock.now_ns - np.arange(len(numbers)) * 1000
+            value = chance.normal(0, 12, len(numbers)).round(1)
+            value[numbers == 8] = 1.0
+            value[numbers == 7] = second // 20
+            exact: dict[int, Exact] = {0: "text"} if turn == 4 and second % 7 == 0 else {}
+            revision = site.revision
+            if awkward:
+                times[chance.random(len(times)) < 0.03] -= 5 * stream.SECOND
+                times[chance.random(len(times)) < 0.02] += 900 * stream.SECOND
+                if second == 30 and turn == 5:
+                    revision = b"\x07" * 16
+                if turn == 8 and second % 4 == 0:
+                    numbers = np.repeat(numbers[:1], len(numbers))
+            batch = SampleBatch.build(
+                f"plc{source}",
+                revision,
+                clock.now_ns,
+                tag=numbers,
+                source_ns=times,
+                server_ns=times + 1 if second % 2 else None,
+                value=value,
+                status=chance.choice([0, 0, 0, 0, 0x40000000, 0x80000000], len(numbers)),
+                exact=exact,
+            )
+            samples += len(numbers)
+            futures.append(writer.append(batch))
+        clock.now_ns = stream.T0 + (second + 1) * stream.SECOND - 1
+        futures.append(writer.append(Tick()))
+    for future in futures:
+        future.result(30)
+    writer.close()
+    return samples
+
+
+@pytest.mark.parametrize("awkward", [False, True])
+def test_batches_taken_together_give_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, awkward: bool
+) -> None:
+    """Neighbouring batches of several sources through the stages at once, or one by one: the same database."""
+    folder = tmp_path / "journal"
+    samples = _many_sources(folder, awkward=awkward)
+    joined: list[int] = []
+    join = Normalizer.join
+
+    def counted(self: Normalizer, batches: Sequence[SampleBatch], positions: Sequence[Position]) -> RecordBatch | None:
+        made = join(self, batches, positions)
+        joined.append(0 if made is None else len(batches))
+        return made
+
+    monkeypatch.setattr(Normalizer, "join", counted)
+    together = _run(folder, tmp_path / "together", [512])
+    assert sum(joined) > samples / 4 / (4 if awkward else 2)
+    assert not awkward or 0 in joined
+    monkeypatch.setattr("broker.core.pipeline.groups", lambda entries: [[entry] for entry in entries])
+    alone = _run(folder, tmp_path / "alone", [512])
+    assert together == alone
+    assert len(together["anomalies"]) >= 1
+    assert _run(folder, tmp_path / "alone and cut", [5, 17, 2], restart_after=9) == alone
+
+
+def test_control_another_order_of_rows_would_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison above notices batches that are joined in the wrong order."""
+    folder = tmp_path / "journal"
+    _many_sources(folder, awkward=False)
+    alone = _run(folder, tmp_path / "a", [512])
+    joined = SampleBatch.joined
+    monkeypatch.setattr(SampleBatch, "joined", lambda parts: joined([*parts[1:], parts[0]]))
+    assert _run(folder, tmp_path / "b", [512]) != alone

@@ -20,12 +20,11 @@ MAP = plant()
 
 def put(store: Store, *batches: Any, revision: int = 0) -> int:
     """Store batches in one transaction; returns the highest seq."""
-    last = 0
     with store.transaction() as tx:
         tx.use_map(MAP.revision, MAP)
         for one in batches:
-            last = tx.records(one, revision=revision)
-    return last
+            tx.records(one, revision=revision)
+        return tx.next_seq - 1
 
 
 def test_a_row_comes_back_with_every_column(store: Store) -> None:
@@ -129,7 +128,7 @@ def test_control_without_the_key_a_redelivery_is_doubled(open_store: Opener, mon
         connection.exec_driver_sql("PRAGMA legacy_alter_table=ON")
         connection.exec_driver_sql("ALTER TABLE records RENAME TO old")
         connection.exec_driver_sql("ALTER TABLE copy RENAME TO records")
-    monkeypatch.setattr("broker.store.transaction.new_rows", lambda _c, _m, columns, _r: columns)
+    monkeypatch.setattr("broker.store.intake.new_rows", lambda _c, _m, columns, _r: columns)
     first = batch(MAP, [0], [T0], [1])
     put(store, first)
     assert put(store, first) == 2
@@ -137,7 +136,7 @@ def test_control_without_the_key_a_redelivery_is_doubled(open_store: Opener, mon
 
 def test_the_unique_key_alone_holds_what_the_look_up_misses(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A redelivery that was not looked up is refused by SQL and becomes a quarantine row, never a second record."""
-    monkeypatch.setattr("broker.store.transaction.new_rows", lambda _c, _m, columns, _r: columns)
+    monkeypatch.setattr("broker.store.intake.new_rows", lambda _c, _m, columns, _r: columns)
     put(store, batch(MAP, [0, 1], [T0, T0], [1, 1]))
     assert put(store, batch(MAP, [0, 1], [T0, T0 + 1], [1, 1])) == 3
     assert [row.path[-1] for row in store.reader().records(after=0, limit=9)] == ["0", "1", "1"]
@@ -158,6 +157,33 @@ def test_an_unknown_map_or_tag_number_is_an_error_of_the_caller(store: Store) ->
     with pytest.raises(ValueError, match="outside the map"):
         put(store, batch(MAP, [9], [T0], [1]))
     assert store.reader().counts().records == 0
+
+
+def test_batches_are_inserted_together_and_refused_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of several batches and sources in one statement keep order, time of arrival, counts and quarantine."""
+    monkeypatch.setattr("broker.store.intake.ENOUGH", 5)
+    parts = [
+        batch(MAP, [0, 1], [T0, T0], [1, 2], received_ns=T0 + 1, exact={1: [1j]}),
+        batch(MAP, [2, 3], [T0, T0], [3, 4], received_ns=T0 + 2, server_ns=[T0 + 7, 0]),
+        batch(MAP, [1, 0], [T0 + 1, T0], [5, 1], received_ns=T0 + 3, exact={0: 2**60}),
+    ]
+    parts[1].source = "other"
+    with store.transaction() as tx:
+        tx.use_map(MAP.revision, MAP)
+        for one in parts:
+            tx.records(one)
+    rows = store.reader().records(after=0, limit=9)
+    assert [(row.seq, row.path[-1], row.received_ns - T0, row.server_ns, row.value_int) for row in rows] == [
+        (1, "0", 1, None, None),
+        (2, "2", 2, T0 + 7, None),
+        (3, "3", 2, None, None),
+        (4, "1", 3, None, 2**60),
+    ]
+    assert rows_of(store, "SELECT source, rows, last_received_ns FROM sources ORDER BY source") == [
+        ("other", 2, T0 + 2),
+        ("plc", 2, T0 + 3),
+    ]
+    assert [(row.place[-1], row.source) for row in store.reader().quarantine()] == [("1", "plc")]
 
 
 def test_a_renamed_tag_keeps_its_history(store: Store) -> None:
@@ -185,7 +211,8 @@ def test_a_map_is_known_after_a_restart(open_store: Opener, url: str | None) -> 
     first.close()
     second = open_store(url)
     with second.transaction() as tx:
-        assert tx.records(batch(MAP, [1, 1], [T0, T0 + 1], [1, 1])) == 2
+        tx.records(batch(MAP, [1, 1], [T0, T0 + 1], [1, 1]))
+        assert tx.next_seq == 3
     assert second.reader().map() == MAP
     assert second.reader().map(MAP.revision) == MAP
 
@@ -291,7 +318,7 @@ def test_copy_binary_holds_empty_values_anywhere() -> None:
         made.flags.astype(np.int64),
         None,
         made.fingerprint,
-        T0,
+        np.full(5, T0),
     )
     raw = insert_module._binary(columns, 0, 5, 1, 0)
     row, head, end = 2 + 9 * 4 + 9 * 8, 19, 2

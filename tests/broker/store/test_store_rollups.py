@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,18 @@ def stream(seed: int, batches: int, size: int) -> list[RecordBatch]:
     return made
 
 
-def feed(store: Store, batches: list[RecordBatch], cuts: set[int], restarts: set[int] = frozenset()) -> None:  # type: ignore[assignment]
-    """Store the batches; a transaction ends before each index in *cuts*, memory is lost before those in *restarts*."""
+def feed(
+    store: Store,
+    batches: list[RecordBatch],
+    cuts: set[int],
+    restarts: AbstractSet[int] = frozenset(),
+    later: AbstractSet[int] = frozenset(),
+) -> None:
+    """
+    Store the batches; a transaction ends before each index in *cuts*, memory is lost before those in *restarts*.
+
+    Roll-ups wait behind the transactions in *later*.
+    """
     with store.transaction() as tx:
         tx.use_map(MAP.revision, MAP)
     groups: list[list[RecordBatch]] = [[]]
@@ -87,9 +98,11 @@ def feed(store: Store, batches: list[RecordBatch], cuts: set[int], restarts: set
     for place, group in enumerate(groups):
         if place in restarts:
             store._memory = None
-        with store.transaction() as tx:
+        with store.transaction(later=place in later) as tx:
             for one in group:
                 tx.records(one)
+    with store.transaction() as tx:
+        tx.roll_up()
 
 
 def test_rollups_equal_a_plain_computation(store: Store) -> None:
@@ -99,16 +112,26 @@ def test_rollups_equal_a_plain_computation(store: Store) -> None:
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 2**20), cuts=st.sets(st.integers(1, 9)), restarts=st.sets(st.integers(0, 9)))
+@given(
+    seed=st.integers(0, 2**20),
+    cuts=st.sets(st.integers(1, 9)),
+    restarts=st.sets(st.integers(0, 9)),
+    later=st.sets(st.integers(0, 9)),
+)
 def test_the_cut_into_transactions_does_not_show(
-    open_store: Opener, tmp_path_factory: pytest.TempPathFactory, seed: int, cuts: set[int], restarts: set[int]
+    open_store: Opener,
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    cuts: set[int],
+    restarts: set[int],
+    later: set[int],
 ) -> None:
-    """Any cut and any loss of the writer's memory gives the same database, sums to the last bit."""
+    """Any cut, loss of the writer's memory and delay of the roll-ups gives the same database, sums to the last bit."""
     batches = stream(seed, 8, 30)
     name = tmp_path_factory.mktemp("stores").name
     one, other = open_store(None, f"{name}/a"), open_store(None, f"{name}/b")
     feed(one, batches, set())
-    feed(other, batches, cuts, restarts)
+    feed(other, batches, cuts, restarts, later)
     assert dump(one) == dump(other)
     check(other)
     one.close()
@@ -131,6 +154,51 @@ def test_both_databases_hold_the_same(open_store: Opener, request: pytest.Fixtur
     feed(one, batches, {2, 5})
     feed(other, batches, {1, 2, 3, 8}, {2})
     assert dump(one) == dump(other)
+
+
+def test_rollups_that_waited_are_made_after_a_crash(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of several revisions whose roll-ups waited when memory was lost are counted once, and only once."""
+    monkeypatch.setattr("broker.store.memory._PARTITION", 7)
+    batches = stream(3, 6, 40)
+    with store.transaction(later=True) as tx:
+        tx.use_map(MAP.revision, MAP)
+        for one in batches[:3]:
+            tx.records(one)
+    with store.transaction(later=True) as tx:
+        tx.records(batches[0], revision=1)
+        tx.records(batches[3])
+    assert rows_of(store, "SELECT count(*) FROM rollup_1m") == [(0,)]
+    store._memory = None
+    with store.transaction() as tx:
+        tx.records(batches[0])
+        tx.records(batches[4])
+    rows = rows_of(store, "SELECT seq, tag_id, source_ts, value, status FROM records WHERE revision = 0 ORDER BY seq")
+    stored = rows_of(store, "SELECT * FROM rollup_1m WHERE revision = 0")
+    assert {(row[0], row[1]): row[3:] for row in stored} == expected(rows, MINUTE)
+    again = rows_of(store, "SELECT sum(n) FROM rollup_1m WHERE revision = 1")
+    assert again == rows_of(store, "SELECT count(*) FROM records WHERE revision = 1")
+
+
+def test_control_forgotten_rows_would_show(store: Store) -> None:
+    """A start that does not look for rows beyond the roll-ups leaves them out."""
+    with store.transaction(later=True) as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.records(stream(3, 1, 40)[0])
+    store._memory = None
+    with store.transaction() as tx:
+        tx._memory.pending.clear()
+        tx.records(batch(MAP, [0], [T0], [1.0]))
+    with pytest.raises(AssertionError):
+        check(store)
+
+
+def test_retention_counts_what_waits_first(store: Store) -> None:
+    """Rows that waited for their roll-up are in it before retention looks at them."""
+    with store.transaction(later=True) as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.records(batch(MAP, [0], [T0], [1.0]))
+    store.maintain(T0)
+    check(store)
 
 
 def test_trend_takes_records_for_an_hour_and_rollups_beyond(store: Store) -> None:

@@ -1,5 +1,5 @@
 """
-A consumer that a test kills: ``python -m tests.adapters.mqtt.consumer URL STATE_DIR JOURNAL durable|early``.
+A consumer that a test kills: ``python -m tests.faults.mqtt_consumer URL STATE_DIR JOURNAL durable|early``.
 
 ``durable`` settles behind the fsync. ``early`` is the fault of the negative control: it settles at once and writes a
 batch only when the next one has come.

@@ -1,0 +1,63 @@
+"""What is known of one edge node while we are connected."""
+
+from __future__ import annotations
+
+from adapters.mqtt.sparkplug.births import Node
+from adapters.mqtt.sparkplug.metrics import Target
+from adapters.mqtt.sparkplug.order import Item, Order
+from adapters.mqtt.sparkplug.topics import Edge
+from schemas.samples import Gap
+
+
+class EdgeNode:
+    """
+    One edge node that tags name.
+
+    Attributes:
+        targets: device (empty: the node itself) to metric name to tags.
+        state: its births.
+        death: an NDEATH that waits for the NBIRTH it belongs to.
+        unexplained: open gap of each device whose data no birth explains.
+        last_ns: arrival of its last message, UTC ns; 0 for none.
+        ask_again_s, ask_wait_s: loop time from which a rebirth may be asked for again, and the present wait.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.targets: dict[str, dict[str, list[Target]]] = {}
+        self.unexplained: dict[str, Gap] = {}
+        self.ask_again_s = self.ask_wait_s = 0.0
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a connection; open gaps stay open until a birth comes."""
+        self.state = Node()
+        self.order = Order()
+        self.death: Item | None = None
+        self.last_ns = 0
+
+    def birth_came(self) -> None:
+        """Ask again at once should it be needed again."""
+        self.ask_again_s = self.ask_wait_s = 0.0
+
+    def tags(self, device: str | None = None) -> tuple[int, ...]:
+        """Numbers of the tags of one device, or of the node with all its devices."""
+        places = self.targets.values() if device is None else [self.targets.get(device, {})]
+        return tuple(sorted(target.tag for place in places for found in place.values() for target in found))
+
+    @property
+    def due_s(self) -> float | None:
+        """Loop time at which something that waits has waited long enough."""
+        waits = [
+            due for due in (self.order.due_s, None if self.death is None else self.death.until_s) if due is not None
+        ]
+        return min(waits, default=None)
+
+    def describe(self) -> str:
+        """For people."""
+        if not self.state.devices:
+            return "no birth known"
+        devices = [name for name, device in self.state.devices.items() if name and device.alive]
+        metrics = sum(len(device.metrics) for device in self.state.devices.values())
+        bdseq = "" if self.state.bdseq is None else f", bdSeq {self.state.bdseq}"
+        return f"{'online' if self.state.alive else 'offline'}{bdseq}, {metrics} metrics, {len(devices)} devices online"

@@ -1,0 +1,342 @@
+"""
+A Sparkplug host application: follows births and deaths of the edge nodes that tags name, and reads their data.
+
+Nothing is guessed. A value whose alias no birth explains is not stored: the hole is a gap row, its first message is in
+quarantine, and a rebirth is asked for where the options allow it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from adapters import values
+from adapters.base import AdapterContext
+from adapters.mqtt.message import Message
+from adapters.mqtt.rows import Rows
+from adapters.mqtt.sparkplug import births, commands, datatypes, payload, topics
+from adapters.mqtt.sparkplug.births import Device
+from adapters.mqtt.sparkplug.edge import EdgeNode
+from adapters.mqtt.sparkplug.metrics import MetricReader, Target
+from adapters.mqtt.sparkplug.options import SparkplugOptions
+from adapters.mqtt.sparkplug.order import Item
+from adapters.mqtt.sparkplug.topics import Edge
+from schemas.samples import Gap, GapCause
+
+_BDSEQ: Final = "bdSeq"
+_LONGEST_WAIT_S: Final = 60.0
+#: Edge nodes whose state is shown.
+_SHOWN: Final = 200
+Refuse = Callable[[Message, str], None]
+
+
+class Host:
+    """
+    All edge nodes of one source.
+
+    ``take`` and ``expire`` add rows; what else happened waits in ``gaps``, ``commands`` (topics of rebirth requests)
+    and ``finished`` (messages that had waited and are done now). ``held`` are those that began to wait. *refuse* is
+    called for each message that cannot be read.
+
+    Counters: ``births``, ``deaths``, ``deaths_ignored`` (of an earlier connection of the node), ``reordered``,
+    ``sequence_gaps``, ``out_of_sequence`` (came after the wait for it was over), ``without_birth`` (data messages
+    that no birth explains), ``rebirths_needed``, ``rebirths_requested``, ``commands_ignored`` (of other hosts),
+    ``groups_ignored``.
+    """
+
+    def __init__(
+        self,
+        options: SparkplugOptions,
+        context: AdapterContext,
+        counters: Counter[str],
+        facts: dict[str, str],
+        refuse: Refuse,
+    ) -> None:
+        self._options = options
+        self._context = context
+        self._counters = counters
+        self._facts = facts
+        self._refuse = refuse
+        self._reader = MetricReader(counters)
+        self._nodes: dict[Edge, EdgeNode] = {}
+        for tag in context.tags:
+            if topics.is_sparkplug(tag.address):
+                metric = topics.parse_address(tag.address)
+                node = self._nodes.setdefault(metric.edge, EdgeNode(metric.edge))
+                target = Target(tag.number, values.from_json(tag.type))
+                node.targets.setdefault(metric.device, {}).setdefault(metric.name, []).append(target)
+        self.gaps: list[Gap] = []
+        self.commands: list[str] = []
+        self.held: list[Item] = []
+        self.finished: list[Item] = []
+        self.changed = False
+        #: Our own STATE topic, and whether someone said there that we are offline.
+        self.state_topic: str | None = None
+        self.said_offline = False
+
+    def restore(self, saved: bytes | None, *, kept: bool, now_s: float) -> None:
+        """
+        Begin a connection with the births as they were when everything before was settled.
+
+        ``kept``: the broker held our session. Otherwise a death, and a birth with other aliases, may have passed
+        unseen: births are forgotten, and asked for where that is allowed. Raises ValueError for damaged bytes, behind
+        which nothing is known.
+        """
+        for node in self._nodes.values():
+            node.reset()
+        known = births.load(saved) if saved is not None and kept else {}
+        for edge, node in self._nodes.items():
+            if edge in known:
+                node.state = known[edge]
+            self._show(node)
+        if not kept:
+            for node in self._nodes.values():
+                self._need_rebirth(node, "the session is new", now_s)
+
+    def dump(self) -> bytes:
+        """The births as they are, for :meth:`restore`."""
+        self.changed = False
+        return births.dump({edge: node.state for edge, node in self._nodes.items() if node.state.devices})
+
+    @property
+    def due_s(self) -> float | None:
+        """Loop time at which something that waits has waited long enough."""
+        return min((due for node in self._nodes.values() if (due := node.due_s) is not None), default=None)
+
+    def take(self, message: Message, topic_text: str, rows: Rows, now_s: float) -> bool:
+        """Take one message; return False where it concerns no tag."""
+        topic = topics.parse(topic_text)
+        if topic is None and topic_text == self.state_topic:
+            self.said_offline = self.said_offline or commands.says_offline(message.payload)
+            return True
+        if topic is None:
+            self._counters["commands_ignored"] += 1
+            return False
+        if self._options.groups is not None and topic.edge.group not in self._options.groups:
+            self._counters["groups_ignored"] += 1
+            return False
+        node = self._nodes.get(topic.edge)
+        if node is None:
+            return False
+        try:
+            item = Item(topic, message, payload.decode(message.payload))
+        except ValueError as error:
+            self._refuse(message, f"not a Sparkplug payload: {error}")
+            return True
+        if topic.kind == "NBIRTH":
+            self._node_birth(node, item, rows, now_s)
+        elif topic.kind == "NDEATH":
+            self._node_death(node, item, rows, now_s)
+        elif self._must_wait(node, item):
+            self._hold(node, item, now_s)
+        else:
+            self._process(node, item, rows, now_s)
+        self._drain(node, rows, now_s)
+        return True
+
+    def expire(self, rows: Rows, now_s: float) -> None:
+        """Take what has waited long enough."""
+        for node in self._nodes.values():
+            if node.due_s is not None and node.due_s <= now_s:
+                self._drain(node, rows, now_s)
+                death = node.death
+                if death is not None and death.until_s <= now_s:
+                    node.death = None
+                    self._finish(death)
+                    if node.state.alive and node.state.bdseq == _bdseq(death):
+                        self._die(node, death, rows)
+                    else:
+                        self._counters["deaths_ignored"] += 1
+
+    def _must_wait(self, node: EdgeNode, item: Item) -> bool:
+        """Whether something that should have come before this message may still come."""
+        if item.payload.seq is None:
+            return False
+        if node.state.alive:
+            return not node.order.offer(item)
+        # Where the birth has been missing for long, each value would wait in vain, and hold up acknowledgements.
+        return item.topic.kind == "DBIRTH" or not node.unexplained or bool(node.order.waiting)
+
+    def _hold(self, node: EdgeNode, item: Item, now_s: float) -> None:
+        self._counters["reordered"] += 1
+        node.order.wait(item, now_s + self._options.reorder)
+        self.held.append(item)
+
+    def _finish(self, item: Item) -> None:
+        self.finished.append(item)
+
+    def _drain(self, node: EdgeNode, rows: Rows, now_s: float) -> None:
+        while (step := node.order.next(now_s)) is not None:
+            self._late(node, step.item, step.missing, rows, now_s)
+
+    def _late(self, node: EdgeNode, item: Item, missing: int, rows: Rows, now_s: float) -> None:
+        """Process an item that has waited; *missing* as in :class:`adapters.mqtt.sparkplug.order.Step`."""
+        self._finish(item)
+        if missing > 0 and node.state.alive:
+            self._counters["sequence_gaps"] += 1
+            detail = f"{node.edge}: {missing} messages before seq {item.payload.seq} did not come"
+            self._gap(node.tags(), node.last_ns, item.message.arrival_ns, detail)
+            self._need_rebirth(node, detail, now_s)
+        elif missing < 0:
+            self._counters["out_of_sequence"] += 1
+        self._process(node, item, rows, now_s)
+
+    def _node_birth(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
+        born_ms = item.payload.timestamp or 0
+        behind = [one for one in node.order.waiting if (one.payload.timestamp or 0) >= born_ms]
+        node.order.waiting = [one for one in node.order.waiting if one not in behind]
+        while node.order.waiting:
+            step = node.order.force()
+            self._late(node, step.item, step.missing, rows, now_s)
+        node.order.waiting = behind
+        node.order.restart(item.payload.seq)
+        self._counters["births"] += 1
+        node.last_ns = item.message.arrival_ns
+        node.state = births.Node(True, _bdseq(item), {"": Device.born(item.payload.metrics)})
+        node.birth_came()
+        self._read(node, item, rows, now_s)
+        self._after_birth(node, "", item.message.arrival_ns)
+
+    def _node_death(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
+        bdseq = _bdseq(item)
+        if node.state.alive and (bdseq == node.state.bdseq or bdseq is None or node.state.bdseq is None):
+            while node.order.waiting:
+                step = node.order.force()
+                self._late(node, step.item, step.missing, rows, now_s)
+            self._die(node, item, rows)
+            return
+        if node.death is not None:  # one waits already: it belonged to a connection before that
+            self._finish(node.death)
+            self._counters["deaths_ignored"] += 1
+        item.until_s = now_s + self._options.reorder
+        node.death = item
+        self.held.append(item)
+
+    def _die(self, node: EdgeNode, item: Item, rows: Rows) -> None:
+        """The will's own timestamp is that of the connect, so the death is dated by its arrival."""
+        self._counters["deaths"] += 1
+        node.state.alive = False
+        for device in node.state.devices.values():
+            device.alive = False
+        self._reader.dead(node.tags(), None, item.message, rows)
+        self.changed = True
+        self._show(node)
+
+    def _process(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
+        topic = item.topic
+        node.last_ns = item.message.arrival_ns
+        if topic.kind == "DBIRTH" and node.state.alive:
+            self._counters["births"] += 1
+            node.state.devices[topic.device] = Device.born(item.payload.metrics)
+            self._read(node, item, rows, now_s)
+            self._after_birth(node, topic.device, item.message.arrival_ns)
+        elif topic.kind == "DDEATH":
+            self._device_death(node, item, rows)
+        else:
+            self._read(node, item, rows, now_s)
+
+    def _device_death(self, node: EdgeNode, item: Item, rows: Rows) -> None:
+        device = node.state.devices.get(item.topic.device)
+        if device is None or not device.alive:
+            self._counters["deaths_ignored"] += 1
+            return
+        self._counters["deaths"] += 1
+        device.alive = False
+        self._reader.dead(node.tags(item.topic.device), item.payload.timestamp, item.message, rows)
+        self.changed = True
+        self._show(node)
+
+    def _after_birth(self, node: EdgeNode, device: str, at_ns: int) -> None:
+        self.changed = True
+        gap = node.unexplained.pop(device, None)
+        if gap is not None:
+            self.gaps.append(replace(gap, to_ns=at_ns))
+        self._show(node)
+
+    def _read(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
+        """Rows of a message's metrics; what cannot be named or read is refused as one."""
+        topic = item.topic
+        device = node.state.devices.get(topic.device)
+        known = device if device is not None and device.alive and node.state.alive else None
+        targets = node.targets.get(topic.device, {})
+        refused: list[str] = []
+        unnamed: list[int] = []
+        for metric in item.payload.metrics:
+            name, datatype = metric.name, metric.datatype
+            place = None
+            if known is not None:
+                if name is not None:
+                    place = known.by_name.get(name)
+                elif metric.alias is not None:
+                    place = known.by_alias.get(metric.alias)
+            if place is not None and known is not None:
+                name, told = known.metrics[place]
+                if datatype and told and datatype != told:
+                    refused.append(
+                        f"{name}: its birth said {datatypes.name(told)}, this says {datatypes.name(datatype)}"
+                    )
+                    continue
+                datatype = datatype or told
+            if name is None:
+                unnamed.append(-1 if metric.alias is None else metric.alias)
+                continue
+            if name in targets or metric.field >= payload.DATASET or metric.null:
+                refused += self._reader.read(
+                    name, datatype, metric, item.payload.timestamp, item.message, targets, rows
+                )
+        if unnamed:
+            self._unexplained(node, item, unnamed, known is not None, now_s)
+        if refused:
+            more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+            self._refuse(item.message, "; ".join(refused[:3]) + more)
+
+    def _unexplained(self, node: EdgeNode, item: Item, aliases: list[int], born: bool, now_s: float) -> None:
+        """Data that no birth explains: counted each time, told once, a gap until the birth comes."""
+        self._counters["without_birth"] += 1
+        topic = item.topic
+        where = f"{topic.edge}/{topic.device}" if topic.device else str(topic.edge)
+        reason = (
+            f"{where}: its birth has no alias {', '.join(map(str, aliases[:3]))}"
+            if born
+            else f"{where}: no birth known"
+        )
+        if topic.device not in node.unexplained:
+            self._refuse(item.message, reason)
+            gap = self._new_gap(node.tags(topic.device), item.message.arrival_ns, None, reason)
+            node.unexplained[topic.device] = gap
+            self.gaps.append(gap)
+        self._need_rebirth(node, reason, now_s)
+
+    def _need_rebirth(self, node: EdgeNode, reason: str, now_s: float) -> None:
+        self._counters["rebirths_needed"] += 1
+        allowed = self._options.rebirth == "on_need"
+        self._show(node, f"rebirth {'requested' if allowed else 'needed, and rebirth is never'}: {reason}")
+        if allowed and now_s >= node.ask_again_s:
+            every = self._options.rebirth_every
+            node.ask_wait_s = min(max(every, node.ask_wait_s * 2), max(every, _LONGEST_WAIT_S))
+            node.ask_again_s = now_s + node.ask_wait_s
+            self._counters["rebirths_requested"] += 1
+            self.commands.append(topics.rebirth(node.edge))
+
+    def _gap(self, tags: tuple[int, ...], from_ns: int, to_ns: int, detail: str) -> None:
+        self.gaps.append(self._new_gap(tags, from_ns, to_ns, detail))
+
+    def _new_gap(self, tags: tuple[int, ...], from_ns: int, to_ns: int | None, detail: str) -> Gap:
+        context = self._context
+        cause = GapCause.SEQUENCE_GAP
+        return Gap(context.name, tags, from_ns, to_ns, cause, map_revision=context.map_revision, detail=detail)
+
+    def _show(self, node: EdgeNode, more: str = "") -> None:
+        key = f"edge node {node.edge}"
+        if key in self._facts or len(self._nodes) <= _SHOWN:
+            self._facts[key] = node.describe() + (f"; {more}" if more else "")
+
+
+def _bdseq(item: Item) -> int | None:
+    """The number that pairs a death with its birth."""
+    for metric in item.payload.metrics:
+        if metric.name == _BDSEQ and isinstance(metric.value, int):
+            return metric.value
+    return None

@@ -1,0 +1,112 @@
+"""One connection's Sparkplug duties: births over restarts, waiting messages, rebirth requests, and our own STATE."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from adapters.base import AdapterContext
+from adapters.mqtt.sparkplug import commands, store, topics
+from adapters.mqtt.sparkplug.host import Host
+from adapters.mqtt.sparkplug.options import SparkplugOptions
+from schemas.samples import Gap
+
+#: ``publish(topic, payload, qos, retain)``.
+Publish = Callable[[str, bytes, int, bool], None]
+
+
+class Outcome(NamedTuple):
+    """
+    What a decoded batch did beside its rows.
+
+    ``waiting`` messages of it wait for others; ``done`` are tickets of messages that had waited and are in it now;
+    ``saved`` are the births to keep once it is durable, None where none changed.
+    """
+
+    waiting: int
+    done: list[Any]
+    saved: bytes | None
+    gaps: list[Gap]
+
+
+class Participant:
+    """
+    Stands between the adapter and the host.
+
+    Counters: ``births_damaged`` (the file of births cannot be read, so births are awaited anew), ``state_unwritten``.
+    """
+
+    def __init__(self, options: SparkplugOptions, context: AdapterContext, counters: Counter[str], host: Host) -> None:
+        self._context = context
+        self._counters = counters
+        self._host = host
+        self._settled: bytes | None = None
+        self._recalled = False
+        self._since_ms = 0
+        self.state_topic = topics.state(options.host_id) if options.host_id is not None else None
+        host.state_topic = self.state_topic
+
+    def will(self) -> tuple[str, bytes] | None:
+        """Topic and payload of the will of a primary host; a new connection begins with it."""
+        self._since_ms = self._context.now_ns() // 10**6
+        return None if self.state_topic is None else (self.state_topic, commands.state(False, self._since_ms))
+
+    def begin(self, *, kept: bool, now_s: float) -> None:
+        """Begin with the births of what was settled. Raises OSError where the state folder cannot be read."""
+        if not self._recalled:
+            self._settled, damaged = store.recall(self._context.state_dir)
+            self._counters["births_damaged"] += damaged
+            self._recalled = True
+        try:
+            self._host.restore(self._settled, kept=kept, now_s=now_s)
+        except ValueError:  # written by another version
+            self._counters["births_damaged"] += 1
+            self._settled = None
+            self._host.restore(None, kept=False, now_s=now_s)
+
+    def online(self, publish: Publish) -> None:
+        """Say that we are there, and ask for the births that are missing."""
+        if self.state_topic is not None:
+            publish(self.state_topic, commands.state(True, self._since_ms), 1, True)
+        self.say(publish)
+
+    def offline(self, publish: Publish) -> None:
+        """Say that we leave."""
+        if self.state_topic is not None:
+            publish(self.state_topic, commands.state(False, self._context.now_ns() // 10**6), 1, True)
+
+    def say(self, publish: Publish) -> None:
+        """Publish what the last messages made due."""
+        if self.state_topic is not None and self._host.said_offline:
+            self._host.said_offline = False
+            publish(self.state_topic, commands.state(True, self._since_ms), 1, True)
+        due, self._host.commands = self._host.commands, []
+        for topic in due:
+            publish(topic, commands.rebirth(self._context.now_ns() // 10**6), 0, False)
+
+    def outcome(self) -> Outcome:
+        """What the batch decoded last did; call :meth:`tie` when its ticket is known."""
+        host = self._host
+        done = [item for item in host.finished if item.ticket is not None]
+        host.held = [item for item in host.held if not any(item is one for one in host.finished)]
+        host.finished = []
+        gaps, host.gaps = host.gaps, []
+        return Outcome(len(host.held), [item.ticket for item in done], host.dump() if host.changed else None, gaps)
+
+    def tie(self, ticket: Any) -> None:
+        """Tie the messages that wait to the ticket of the batch they came with."""
+        for item in self._host.held:
+            item.ticket = ticket
+        self._host.held = []
+
+    async def settled(self, saved: bytes | None) -> None:
+        """Keep the births of a batch that is durable, before its messages are acknowledged."""
+        if saved is None:
+            return
+        self._settled = saved
+        try:
+            await asyncio.to_thread(store.keep, self._context.state_dir, saved)
+        except OSError:
+            self._counters["state_unwritten"] += 1  # a restart asks for births that it would have known

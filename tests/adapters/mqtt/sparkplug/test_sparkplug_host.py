@@ -1,0 +1,393 @@
+"""The host: births give names, deaths take values, and what nobody can explain is told instead of guessed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.base import AdapterContext
+from adapters.mqtt import MqttOptions
+from adapters.mqtt.decode import Decoder
+from adapters.mqtt.message import Block, Message
+from schemas import status
+from schemas.samples import Gap, GapCause, Origin, Reject, Sample
+from schemas.status import Flag
+from schemas.tagmap import Tag
+from simulators.sparkplug_node import Metric, encode
+
+ARRIVED = 1_800_000_000 * 10**9
+SENT = 1_799_999_999_000
+FILTER = [{"filter": "spBv1.0/#", "decode": "sparkplug"}]
+ADDRESSES = {
+    "spBv1.0/G/n#Uptime": "int32",
+    "spBv1.0/G/n/press#Temperature": "float64",
+    "spBv1.0/G/n/press#Count": "uint32",
+    "spBv1.0/G/n/oven#Name": "string[20]",
+}
+PRESS = [Metric("Temperature", "Double", 60.5, 1), Metric("Count", "UInt32", 3, 2)]
+NODE = [Metric("bdSeq", "UInt64", 4), Metric("Uptime", "Int32", 7, 0)]
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden.json").read_text("utf-8"))
+
+
+class Plant:
+    """A decoder with a host, fed with messages of node G/n; ``now_s`` moves by hand."""
+
+    def __init__(self, addresses: dict[str, str | None] | None = None, **sparkplug: Any) -> None:
+        chosen: dict[str, str | None] = {**ADDRESSES} if addresses is None else addresses
+        tags = tuple(
+            Tag(number=n, id=f"t{n}", path=f"S/{n}", source="m", address=address, type=type_)
+            for n, (address, type_) in enumerate(chosen.items())
+        )
+        raw = {"broker": "mqtt://127.0.0.1", "subscriptions": FILTER, **({"sparkplug": sparkplug} if sparkplug else {})}
+        self.counters: Counter[str] = Counter()
+        self.facts: dict[str, str] = {}
+        context = AdapterContext("m", tags, b"m" * 16, lambda: ARRIVED, Path())
+        self.decoder = Decoder(MqttOptions.model_validate(raw), context, self.counters, self.facts)
+        assert self.decoder.host is not None
+        self.host = self.decoder.host
+        self.now_s = 100.0
+        self.host.restore(None, kept=True, now_s=self.now_s)
+        self.rejects: list[Reject] = []
+        self.origin = Origin.LIVE
+        self._n = 0
+
+    def put(
+        self, kind: str, metrics: list[Metric], seq: int | None, device: str = "", *, sent: int | None = SENT
+    ) -> list[Sample]:
+        """One message; the rows that come of it."""
+        topic = f"spBv1.0/G/{kind}/n" + (f"/{device}" if device else "")
+        return self.raw(topic, encode(metrics, sent, seq))
+
+    def raw(self, topic: str, payload: bytes) -> list[Sample]:
+        """One message of any content."""
+        self._n += 1
+        message = Message(topic.encode(), payload, len(payload), 0, False, False, 0, ARRIVED + self._n)
+        return self._decode([message])
+
+    def later(self, seconds: float) -> list[Sample]:
+        """What comes of waiting."""
+        self.now_s += seconds
+        return self._decode([])
+
+    def born(self) -> list[Sample]:
+        """Births of the node and of the press, numbers 0 and 1."""
+        return self.put("NBIRTH", NODE, 0) + self.put("DBIRTH", PRESS, 1, "press")
+
+    def gaps(self) -> list[Gap]:
+        """Gaps since the last call."""
+        gaps, self.host.gaps = self.host.gaps, []
+        return gaps
+
+    def _decode(self, messages: list[Message]) -> list[Sample]:
+        batch, rejects = self.decoder.decode(Block.of(*messages), self.now_s)
+        batch.check()
+        self.rejects += rejects
+        self.origin = batch.origin
+        return list(batch.rows())
+
+
+def test_births_give_values_names_and_types_to_aliases() -> None:
+    """Birth values are rows; data by alias alone takes name and datatype from the birth of its own device."""
+    plant = Plant()
+
+    assert [(row.tag, row.value) for row in plant.born()] == [(0, 7.0), (1, 60.5), (2, 3.0)]
+    oven = [Metric("Name", "String", "idle", 1)]
+    assert [row.value for row in plant.put("DBIRTH", oven, 2, "oven")] == ["idle"]
+    sent = [
+        Metric(None, "Double", 61.25, 1, SENT + 5, typed=False),
+        Metric(None, "UInt32", 4_000_000_000, 2, typed=False),
+    ]
+    rows = plant.put("DDATA", sent, 3, "press")
+
+    good = int(Flag.ASSUMED_GOOD)
+    assert rows == [
+        Sample(1, (SENT + 5) * 10**6, 61.25, status.GOOD, good),
+        Sample(2, SENT * 10**6, 4_000_000_000.0, status.GOOD, good),
+    ]
+    assert [row.value for row in plant.put("DDATA", [Metric(None, "String", "hot", 1, typed=False)], 4, "oven")] == [
+        "hot"
+    ]
+    assert [row.value for row in plant.put("NDATA", [Metric(None, "Int32", -8, 0, typed=False)], 5)] == [-8.0]
+    assert not plant.rejects
+    assert plant.facts["edge node G/n"] == "online, bdSeq 4, 5 metrics, 2 devices online"
+
+
+def test_data_without_a_birth_is_a_gap_until_the_birth_and_not_a_guess() -> None:
+    """It waits for the birth, then is told once, is a gap that stays open, and closes with the birth."""
+    plant = Plant()
+    assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 9, "press") == []
+    assert plant.rejects == []
+    assert plant.later(0.3) == []
+    for seq in (10, 11):
+        assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], seq, "press") == []
+
+    (opened,) = plant.gaps()
+    assert (opened.cause, opened.tags, opened.to_ns) == (GapCause.SEQUENCE_GAP, (1, 2), None)
+    assert [reject.reason for reject in plant.rejects] == ["G/n/press: no birth known"]
+    assert plant.counters["without_birth"] == 3
+    assert plant.host.commands == []
+    assert "rebirth needed, and rebirth is never" in plant.facts["edge node G/n"]
+    plant.born()
+    (closed,) = plant.gaps()
+    assert (closed.tags, closed.cause, closed.from_ns) == (opened.tags, opened.cause, opened.from_ns)
+    assert closed.to_ns is not None
+    assert len(plant.put("DDATA", [Metric(None, "Double", 2.0, 1, typed=False)], 2, "press")) == 1
+
+
+def test_metrics_with_name_and_type_need_no_birth() -> None:
+    """What says everything itself is taken."""
+    plant = Plant()
+    plant.put("DDATA", [Metric("Temperature", "Double", 5.5)], 9, "press")
+    assert [row.value for row in plant.later(0.3)] == [5.5]
+
+
+def test_an_alias_the_birth_does_not_know_costs_only_itself() -> None:
+    """The others of the message are stored."""
+    plant = Plant()
+    plant.born()
+    rows = plant.put(
+        "DDATA", [Metric(None, "Double", 1.5, 1, typed=False), Metric(None, "Double", 9.0, 77)], 2, "press"
+    )
+    assert [row.value for row in rows] == [1.5]
+    assert [reject.reason for reject in plant.rejects] == ["G/n/press: its birth has no alias 77"]
+
+
+def test_a_datatype_other_than_the_birth_s_is_refused() -> None:
+    """It would be the sign of a birth that passed unseen: no value under a wrong name."""
+    plant = Plant()
+    plant.born()
+    assert plant.put("DDATA", [Metric(None, "String", "x", 1)], 2, "press") == []
+    assert plant.put("DDATA", [Metric(None, "Boolean", True, 2, typed=False)], 3, "press") == []
+    assert "its birth said Double, this says String" in plant.rejects[0].reason
+    assert "is no UInt32" in plant.rejects[1].reason
+
+
+def test_a_device_birth_before_its_node_birth_waits_for_it() -> None:
+    """Brokers deliver them in either order; values and acknowledgements come when both are there."""
+    plant = Plant()
+    assert plant.put("DBIRTH", PRESS, 1, "press", sent=SENT + 1) == []
+    assert plant.put("DDATA", [Metric(None, "Double", 2.5, 1, typed=False)], 2, "press", sent=SENT + 2) == []
+    assert len(plant.host.held) == 2
+    rows = plant.put("NBIRTH", NODE, 0)
+
+    assert [(row.tag, row.value) for row in rows] == [(0, 7.0), (1, 60.5), (2, 3.0), (1, 2.5)]
+    assert len(plant.host.finished) == 2
+    assert plant.counters["sequence_gaps"] == 0
+
+
+def test_a_late_node_birth_does_not_lend_its_aliases_to_the_old_one() -> None:
+    """A node that began anew with other aliases while its NBIRTH is late: no value under the old names."""
+    plant = Plant()
+    plant.born()
+    swapped = [Metric("Temperature", "Double", 70.0, 2), Metric("Count", "UInt32", 9, 1)]
+    assert plant.put("DBIRTH", swapped, 1, "press", sent=SENT + 11) == []
+    assert plant.put("DDATA", [Metric(None, "Double", 71.0, 2, typed=False)], 2 + 1, "press", sent=SENT + 13) == []
+    rows = plant.put("NBIRTH", NODE, 0, sent=SENT + 10)
+    rows += plant.put("NDATA", [], 2, sent=SENT + 12)
+
+    assert [(row.tag, row.value) for row in rows] == [(0, 7.0), (1, 70.0), (2, 9.0), (1, 71.0)]
+    assert not plant.rejects
+
+
+def test_a_missing_number_is_a_gap_of_the_node() -> None:
+    """After the wait the hole is a gap over all tags of the node, and reading goes on in order."""
+    plant = Plant()
+    plant.born()
+    assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 4, "press") == []
+    assert plant.put("DDATA", [Metric(None, "Double", 2.0, 1, typed=False)], 5, "press") == []
+    assert [row.value for row in plant.later(0.26)] == [1.0, 2.0]
+
+    (gap,) = plant.gaps()
+    assert (gap.cause, gap.tags, gap.detail) == (
+        GapCause.SEQUENCE_GAP,
+        (0, 1, 2, 3),
+        "G/n: 2 messages before seq 4 did not come",
+    )
+    assert gap.to_ns is not None
+    assert gap.from_ns < gap.to_ns
+
+
+def test_a_death_is_one_row_without_a_value_for_each_tag() -> None:
+    """The tags of the node and of all its devices say no communication; a second death says nothing new."""
+    plant = Plant()
+    plant.born()
+    rows = plant.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None, sent=SENT - 10**6)
+
+    assert [row.tag for row in rows] == [0, 1, 2, 3]
+    assert {row.status for row in rows} == {status.BAD_NO_COMMUNICATION}
+    assert all(isinstance(row.value, float) and math.isnan(row.value) for row in rows)
+    assert all(row.flags & Flag.ARRIVAL_TIME and row.source_ns >= ARRIVED for row in rows)
+    assert plant.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None) == []
+    assert plant.later(0.3) == []
+    assert plant.counters["deaths_ignored"] == 1
+
+
+def test_a_device_s_death_is_dated_by_itself_and_concerns_it_alone() -> None:
+    """DDEATH carries its own time."""
+    plant = Plant()
+    plant.born()
+    rows = plant.put("DDEATH", [], 2, "press", sent=SENT + 7)
+    assert [(row.tag, row.source_ns, row.status) for row in rows] == [
+        (1, (SENT + 7) * 10**6, status.BAD_NO_COMMUNICATION),
+        (2, (SENT + 7) * 10**6, status.BAD_NO_COMMUNICATION),
+    ]
+    assert len(plant.put("NDATA", [Metric(None, "Int32", 1, 0, typed=False)], 3)) == 1
+
+
+def test_the_death_of_an_earlier_connection_is_ignored() -> None:
+    """A will that comes after the node is back carries another bdSeq."""
+    plant = Plant()
+    plant.born()
+    assert plant.put("NDEATH", [Metric("bdSeq", "UInt64", 3)], None) == []
+    assert plant.later(0.3) == []
+    assert plant.counters["deaths_ignored"] == 1
+    assert len(plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press")) == 1
+
+
+def test_a_death_that_overtook_its_birth_is_taken_behind_it() -> None:
+    """NDEATH and NBIRTH of one bdSeq in the wrong order: the node is dead at the end."""
+    plant = Plant()
+    assert plant.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None) == []
+    assert len(plant.put("NBIRTH", NODE, 0)) == 1
+    rows = plant.later(0.3)
+    assert {row.status for row in rows} == {status.BAD_NO_COMMUNICATION}
+    assert plant.facts["edge node G/n"].startswith("offline")
+
+
+def test_a_rebirth_is_asked_for_once_in_a_while() -> None:
+    """One request a node, however many reasons; the pause doubles, and begins anew with a birth."""
+    plant = Plant(role="secondary_active", rebirth="on_need", rebirth_every="1s")
+    times = []
+    for step in range(400):
+        plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], step % 256, "press")
+        plant.later(0.1)
+        if plant.host.commands:
+            assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+            plant.host.commands = []
+            times.append(plant.now_s)
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    assert pauses == pytest.approx([1, 2, 4, 8, 16], abs=0.31)
+    plant.born()
+    plant.put("DDATA", [Metric(None, "Double", 1.0, 99, typed=False)], 2, "press")
+    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    assert plant.counters["rebirths_requested"] == len(times) + 1
+
+
+def test_history_quality_and_null_say_what_they_are() -> None:
+    """A historical metric is marked as filled in later, a null has no number, and Quality becomes a status."""
+    plant = Plant()
+    plant.born()
+    sent = [
+        Metric(None, "Double", 1.0, 1, 5_000_000_000_00, historical=True, typed=False),
+        Metric(None, "Double", None, 1, typed=False),
+        *[Metric(None, "Double", 2.0, 1, quality=mark, typed=False) for mark in (192, 0, 500, 64, 7777)],
+    ]
+    rows = plant.put("DDATA", sent, 2, "press")
+
+    assert rows[0].flags & Flag.BACKFILL
+    assert rows[0].source_ns == 500_000_000_000 * 10**6
+    assert [row.status for row in rows] == [
+        status.GOOD,
+        status.BAD,
+        status.GOOD,
+        status.BAD,
+        status.UNCERTAIN_NO_COMMUNICATION,
+        status.UNCERTAIN,
+        status.UNCERTAIN,
+    ]
+    assert [isinstance(r.value, float) and math.isnan(r.value) for r in rows] == [False, True, False, True] + [
+        False
+    ] * 3
+    assert plant.counters["quality_unknown"] == 1
+    old = plant.put("DDATA", [Metric(None, "Double", 1.0, 1, SENT, historical=True, typed=False)], 3, "press")
+    assert len(old) == 1
+    assert plant.origin is Origin.HISTORY
+
+
+def test_tables_and_templates_are_flattened_to_names() -> None:
+    """Members and cells are metrics of their own; the whole can be taken as a structure."""
+    names = ["table", "table/n", "table[1]/text", "motor/speed", "motor/inner/on", "motor/rated", "old"]
+    plant = Plant({f"spBv1.0/G/n/press#{name}": None for name in names})
+    payload = bytes.fromhex(GOLDEN["special"])
+    plant.put("NBIRTH", NODE, 254)
+    rows = plant.raw("spBv1.0/G/DBIRTH/n/press", payload)
+
+    assert {names[row.tag]: row.value for row in rows} == {
+        "table": {"n": [-7, 8], "text": ["a", "b"]},
+        "table/n": [-7, 8],
+        "table[1]/text": "b",
+        "motor/speed": -5.0,
+        "motor/inner/on": 1.0,
+        "motor/rated": 63.5,
+        "old": 1.5,
+    }
+
+
+def test_births_survive_a_restart_where_the_session_did() -> None:
+    """What was dumped reads data without a new birth; where the session was lost, births are forgotten."""
+    before = Plant()
+    before.born()
+    saved = before.host.dump()
+    kept, lost = Plant(), Plant(role="secondary_active", rebirth="on_need")
+    kept.host.restore(saved, kept=True, now_s=0)
+    lost.host.restore(saved, kept=False, now_s=0)
+    sent = [Metric(None, "Double", 1.0, 1, typed=False)]
+
+    assert len(kept.put("DDATA", sent, 77, "press")) == 1
+    assert lost.put("DDATA", sent, 77, "press") == []
+    assert lost.host.commands == ["spBv1.0/G/NCMD/n"]
+    rows = kept.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None)
+    assert len(rows) == 4
+
+
+def test_foreign_topics_and_groups_are_counted_and_cost_nothing() -> None:
+    """Commands of other hosts, nodes without tags, and groups left out are no refusals."""
+    plant = Plant(groups=["G"])
+    assert plant.raw("spBv1.0/G/NCMD/n", b"\xff") == []
+    assert plant.raw("spBv1.0/STATE/other", b"{}") == []
+    assert plant.raw("spBv1.0/G/NDATA/stranger", b"\xff") == []
+    assert plant.raw("spBv1.0/H/NDATA/n", b"\xff") == []
+    assert plant.rejects == []
+    assert (plant.counters["commands_ignored"], plant.counters["groups_ignored"]) == (2, 1)
+    assert plant.raw("spBv1.0/G/NDATA/n", b"\xff") == []
+    assert len(plant.rejects) == 1
+
+
+_STEP = st.tuples(
+    st.sampled_from(["NBIRTH", "NDEATH", "NDATA", "DBIRTH", "DDEATH", "DDATA"]),
+    st.integers(0, 3) | st.integers(0, 255) | st.none(),
+    st.sampled_from([0.0, 0.1, 0.3]),
+    st.booleans(),
+)
+
+
+@given(st.lists(_STEP, max_size=30))
+def test_no_sequence_of_messages_breaks_the_host(steps: list[tuple[str, int | None, float, bool]]) -> None:
+    """Whatever comes in whatever order: no error, no message that waits for ever, no value under another's name."""
+    plant = Plant(role="secondary_active", rebirth="on_need")
+    rows: list[Sample] = []
+    for kind, seq, pause, named in steps:
+        device = "press" if kind[0] == "D" else ""
+        if kind == "NDEATH":
+            metrics = [Metric("bdSeq", "UInt64", 4)]
+        elif kind.endswith("BIRTH"):
+            metrics = PRESS if device else NODE
+        else:
+            metrics = [Metric("Temperature" if named else None, "Double", 61.0, 1, typed=named)] if device else []
+        rows += plant.put(kind, metrics, seq, device)
+        rows += plant.later(pause)
+    rows += plant.later(1.0)
+
+    assert plant.host.due_s is None
+    told = ("no birth known", "has no alias", "its birth said", "no Sparkplug")
+    assert all(any(part in reject.reason for part in told) for reject in plant.rejects)
+    wanted = {0: {7.0}, 1: {60.5, 61.0}, 2: {3.0}}
+    assert all(row.value in wanted[row.tag] for row in rows if row.status == status.GOOD)
