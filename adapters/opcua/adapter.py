@@ -22,6 +22,7 @@ from adapters.opcua import limits, subscription
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.cyclic import NO_SUBSCRIPTIONS, ReadLoop
+from adapters.opcua.decode import time_ns
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.history import Backfill
