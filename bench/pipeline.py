@@ -22,7 +22,8 @@ import numpy as np
 from bench.stages import Stages
 from broker.core.pipeline import Pipeline
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
-from broker.store import Store, StoreOptions, intake, rollups, transaction
+from broker.store import Store, StoreOptions, intake, levels, transaction
+from broker.store.memory import Memory
 from detectors.detection import Detection, DetectionOptions
 from normalizers.normalizer import Normalizer, NormalizerOptions
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Position, Tick
@@ -173,7 +174,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         (Detection, "tick", "tick"),
         (transaction.Transaction, "records", "insert"),
         (intake.Intake, "write", "insert"),
-        (rollups.Level, "add", "roll-ups"),
+        (levels.Level, "add", "roll-ups"),
+        (levels.Level, "write", "roll-ups"),
+        (Memory, "note_newest", "roll-ups"),
         (transaction.Transaction, "save_stage", "stage state"),
         (Normalizer, "state", "stage state"),
         (Detection, "state", "stage state"),

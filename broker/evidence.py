@@ -106,6 +106,14 @@ def _reach(member: Member) -> int:
     return round(math.log(distance, 4)) if math.isfinite(distance) and distance > 1 else 0
 
 
+def reach(tag_map: TagMap, anomaly: Anomaly) -> tuple[list[str], int, int, int]:
+    """Tags that the evidence reads, from when, the onset of what happened, and to when."""
+    paths = {tag.path for tag in tag_map.tags if tag.equipment == anomaly.equipment}
+    paths.update(member.path for member in anomaly.members)
+    onset_ns = min([anomaly.onset_ns, *(member.onset_ns for member in anomaly.members)])
+    return sorted(paths), onset_ns - BASELINE_NS, onset_ns, anomaly.updated_ns + 1
+
+
 def build_evidence(
     records: Records, tag_map: TagMap, anomaly: Anomaly, record_seq: int, elsewhere: Collection[str] = ()
 ) -> Evidence:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import check, configs, database, discover, exits, modbus, processes, records, trust, users
+from broker.cli import check, configs, database, discover, exits, journal, modbus, processes, records, trust, users
 from broker.cli.output import Output, OutputOption, print_json
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command()(records.anomalies)
 app.add_typer(users.app, name="user")
 app.add_typer(trust.app, name="trust")
 app.add_typer(database.app, name="db")
+app.add_typer(journal.app, name="journal")
 app.add_typer(configs.app, name="config")
 app.add_typer(modbus.app, name="modbus")
 app.command(hidden=True)(processes.acquire)

@@ -19,7 +19,7 @@ import detectors.base
 import normalizers.base
 from broker import events
 from broker.core.grouping import groups
-from broker.evidence import build_evidence, signature
+from broker.evidence import build_evidence, reach, signature
 from broker.store import Store, Transaction
 from detectors.detection import Detection
 from llm.rules import annotate_by_rules
@@ -38,6 +38,8 @@ MAX_REFUSED: Final = 1000
 KEPT_MAPS: Final = 4
 #: Entries in one transaction at most.
 BUNDLE: Final = 512
+#: Rows after which a transaction ends: what a backlog holds is committed, and can be read, piece by piece.
+BUNDLE_ROWS: Final = 30_000
 
 
 class Pipeline:
@@ -72,6 +74,7 @@ class Pipeline:
         self.bundle_end = Position(0, 0)
         self._read_to = Position(0, 0)
         self._saved_ns = 0
+        self._ahead: list[Entry] = []
 
     @property
     def position(self) -> Position:
@@ -151,7 +154,7 @@ class Pipeline:
         Raises:
             StoreError: nothing of the bundle was committed. This pipeline is ahead of SQL then: restore a fresh one.
         """
-        entries = self._journal.read(self._read_to, BUNDLE)
+        entries = self._next_bundle()
         if not entries:
             return 0
         restart: Position | None = None
@@ -167,15 +170,27 @@ class Pipeline:
         events.bundle_committed(len(entries), (self._now_ns() - entries[-1].wall_ns) / 1e9)
         return len(entries)
 
+    def _next_bundle(self) -> list[Entry]:
+        """What follows the last entry processed, up to ``BUNDLE_ROWS`` rows; the rest of what was read is kept."""
+        waiting = self._ahead or list(self._journal.read(self._read_to, BUNDLE))
+        rows = 0
+        for count, entry in enumerate(waiting, 1):
+            rows += len(entry.body) if isinstance(entry.body, SampleBatch) else 0
+            if rows >= BUNDLE_ROWS:
+                self._ahead = waiting[count:]
+                return waiting[:count]
+        self._ahead = []
+        return waiting
+
     def settle(self) -> None:
-        """Bring the roll-ups up to the records; ticks do it, and this where none comes for a while."""
+        """Bring the roll-ups up to the records; ticks do it by and by, and this where none comes for a while."""
         with self._store.transaction() as tx:
-            tx.roll_up()
+            tx.roll_up(everything=True)
 
     def save(self) -> None:
         """Save the stages where they stand; called at a clean stop, so that a restart has nothing to repeat."""
         with self._store.transaction() as tx:
-            tx.roll_up()
+            tx.roll_up(everything=True)
             self._save(tx)
         self._journal.done(self._read_to)
 
@@ -287,6 +302,9 @@ class Pipeline:
 
     def _explain(self, tx: Transaction, anomaly: Anomaly, entry: Entry) -> None:
         others = {path for key, paths in self._open_paths.items() if key != anomaly.anomaly_id for path in paths}
-        evidence = build_evidence(tx, self._maps[-1], anomaly, tx.next_seq - 1, others)
+        upto = tx.next_seq - 1
+        paths, from_ns, onset_ns, to_ns = reach(self._maps[-1], anomaly)
+        tx.read_ahead(paths, from_ns, onset_ns, to_ns, upto=upto)
+        evidence = build_evidence(tx, self._maps[-1], anomaly, upto, others)
         tx.evidence(evidence)
         tx.annotation(annotate_by_rules(evidence, detector_score=anomaly.detector_score, created_ns=entry.wall_ns))

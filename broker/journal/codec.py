@@ -6,7 +6,7 @@ Wire forms are arrays with a leading tag; fields are only ever added at the end,
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -239,6 +239,40 @@ def decode(data: bytes | memoryview) -> Body:
             return MapInForce(wire.revision, wire.body)
         case _Tick():
             return Tick()
+
+
+class Outline(NamedTuple):
+    """What an entry is, without its columns; ``rows`` is 0 for everything but samples."""
+
+    kind: str
+    source: str
+    rows: int
+
+
+def outline(data: bytes | memoryview) -> Outline:
+    """
+    Kind, source and number of rows of one body, at a fraction of what :func:`decode` costs.
+
+    Raises:
+        ValueError: as :func:`decode`.
+    """
+    try:
+        wire: _Wire = _decoder.decode(data)
+    except RecursionError as error:
+        raise ValueError(f"nested too deeply to be read: {error}") from error
+    rows = len(wire.tag) // 4 if isinstance(wire, _Batch) else 0
+    return Outline(_KINDS[type(wire)], getattr(wire, "source", ""), rows)
+
+
+#: Names of the kinds of entries, as people see them.
+_KINDS: Final[dict[type, str]] = {
+    _Batch: "samples",
+    _Gap: "gap",
+    _Reject: "reject",
+    _Link: "link",
+    _Map: "map",
+    _Tick: "tick",
+}
 
 
 def _column(raw: bytes, stored: str, dtype: type[np.generic]) -> NDArray[Any]:

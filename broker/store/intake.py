@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 import sqlalchemy as sa
 
+from broker.store import revise
 from broker.store.columns import Columns, columns_of
 from broker.store.insert import insert_rows, new_rows
 from broker.store.memory import Memory, numbering_of
@@ -32,7 +33,8 @@ class Intake:
     """
     Rows of one transaction that wait to be inserted.
 
-    ``sources``: rows stored so far, and the last time of reception, by source.
+    ``sources``: live rows stored so far, and the last time of reception, by source. ``revised``: what a replay has
+    stored. ``took``: whether there was a batch at all.
     """
 
     def __init__(self, connection: sa.Connection, memory: Memory, refuse: Refuse) -> None:
@@ -43,7 +45,9 @@ class Intake:
         self._parts: list[Columns] = []
         self._rows = 0
         self._revision = 0
+        self.took = False
         self.sources: dict[str, tuple[int, int]] = {}
+        self.revised: list[Inserted] = []
 
     def add(self, batch: RecordBatch, revision: int) -> None:
         """
@@ -52,14 +56,18 @@ class Intake:
         Raises:
             ValueError: the batch's map was never registered, or a tag number is not in it.
         """
-        columns = columns_of(batch, numbering_of(self._memory, self._connection, batch.map_revision))
+        numbering = numbering_of(self._memory, self._connection, batch.map_revision)
         if revision != self._revision:
             self.write()
             self._revision = revision
+        if revision:
+            batch = revise.keep_stored(self._connection, batch, numbering)
+        columns = columns_of(batch, numbering)
+        self.took = True
         self._batches.append(batch)
         self._parts.append(columns)
         self._rows += len(columns)
-        if self._rows >= ENOUGH:
+        if self._rows >= ENOUGH or revision:
             self.write()
 
     def write(self) -> None:
@@ -75,9 +83,8 @@ class Intake:
         stored = outcome.stored
         if len(stored):
             seq = np.arange(outcome.first_seq, outcome.first_seq + len(stored), dtype=np.int64)
-            self._memory.pending.append(
-                Inserted(seq, stored.source_ns, stored.tag_id, stored.value, stored.status, self._revision)
-            )
+            rows = Inserted(seq, stored.source_ns, stored.tag_id, stored.value, stored.status)
+            (self.revised if self._revision else self._memory.pending).append(rows)
         owners = [
             (first + piece.first, first, batch, piece)
             for first, batch in zip(first_rows, batches, strict=False)
@@ -86,6 +93,8 @@ class Intake:
         begins = [owner[0] for owner in owners]
         counts = np.diff(np.searchsorted(stored.row, [*begins, first_rows[-1]])).tolist()
         for (_, _, _, piece), count in zip(owners, counts, strict=True):
+            if self._revision:
+                break
             before, _ = self.sources.get(piece.source, (0, 0))
             self.sources[piece.source] = (before + count, piece.received_ns)
         tags = dict(zip(columns.row.tolist(), columns.tag_id.tolist(), strict=True)) if outcome.refused else {}

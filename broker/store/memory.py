@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -12,11 +11,12 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from broker.store import bulk, tables
-from broker.store.rollups import Inserted, Level, joined, levels
+from broker.store.levels import Level, levels
+from broker.store.rollups import Inserted, joined
 from schemas.tagmap import TagMap
 
-#: Rows read at once where many wait for the roll-ups.
-_PARTITION: Final = 50_000
+#: Rows read at once where many were not rolled up.
+_PAGE: Final = 50_000
 #: Before every time.
 NEVER: Final = np.iinfo(np.int64).min
 
@@ -31,16 +31,18 @@ class Memory:
         numbering: by map revision: int64[tag number] of ``tag_id``.
         tag_ids: by stable tag id.
         newest_ns: int64[tag_id], no stored row of the tag is newer; a row that is newer cannot be a redelivery.
-        rollups: the open buckets of each level.
-        pending: stored rows that the roll-ups do not hold yet, in order of seq; the counter ``rolled_seq`` is the
-            last row that they hold.
+        told_ns: int64[tag_id], time of the row that the table ``newest`` names.
+        rollups: the newest buckets of each level.
+        pending: stored live rows that the roll-ups do not count yet, in order of seq. The counter ``rolled_seq`` says
+            up to which row SQL holds all that the roll-ups count.
     """
 
     counters: dict[str, int]
     tag_ids: dict[str, int]
     numbering: dict[bytes, NDArray[np.int64]]
     newest_ns: NDArray[np.int64]
-    rollups: tuple[Level, ...]
+    told_ns: NDArray[np.int64]
+    rollups: tuple[Level, Level]
     pending: list[Inserted] = field(default_factory=list)
     dirty: set[str] = field(default_factory=set)
 
@@ -49,55 +51,61 @@ class Memory:
         """Read everything anew, at the start and after a transaction that failed."""
         counters: dict[str, int] = dict(connection.execute(sa.select(tables.counters)).all())
         tag_ids = dict(connection.execute(sa.select(tables.tags.c.id, tables.tags.c.tag_id)).all())
-        memory = cls(counters, tag_ids, {}, np.empty(0, np.int64), levels())
-        hour = tables.rollup_1h
-        newest = (
-            sa.select(hour.c.end_ns)
-            .where(hour.c.tag_id == tables.tags.c.tag_id)
-            .order_by(hour.c.bucket_ns.desc())
-            .limit(1)
-            .scalar_subquery()
-        )
-        times = np.full(memory.last("tag_id") + 1, NEVER, np.int64)
-        for tag_id, end_ns in connection.execute(sa.select(tables.tags.c.tag_id, newest)):
-            if end_ns is not None:
-                times[tag_id] = end_ns
-        memory.newest_ns = times
+        times = np.full(counters.get("tag_id", 0) + 1, NEVER, np.int64)
+        for tag_id, source_ns in connection.execute(sa.select(tables.newest.c.tag_id, tables.newest.c.source_ts)):
+            times[tag_id] = source_ns
+        memory = cls(counters, tag_ids, {}, times, times.copy(), levels())
         for level in memory.rollups:
             level.make_room(times)
-        memory._load_pending(connection)
+        memory._count_again(connection)
         return memory
 
-    def _load_pending(self, connection: sa.Connection) -> None:
-        """Rows that were stored, and not yet rolled up when the process ended."""
+    def _count_again(self, connection: sa.Connection) -> None:
+        """Count the rows whose buckets waited in memory when the process ended."""
         if "rolled_seq" not in self.counters:
             # a store from before the roll-ups could wait: they hold everything
             self.set("rolled_seq", self.last("record_seq"))
             return
+        seq = self.last("rolled_seq")
         records = tables.records.c
-        query = sa.select(
-            records.seq, records.source_ts, records.tag_id, records.value, records.status, records.revision
-        )
-        found = connection.execute(query.where(records.seq > self.last("rolled_seq")).order_by(records.seq))
-        for rows in found.partitions(_PARTITION):
-            self.pending += _parts(rows)
-        for part in self.pending:
-            if not part.revision:
-                # the newest row of a tag may be one that no roll-up names yet
-                np.maximum.at(self.newest_ns, part.tag_id, part.source_ns)
+        columns = (records.seq, records.source_ts, records.tag_id, records.value, records.status)
+        query = sa.select(*columns).order_by(records.seq).limit(_PAGE)
+        while True:
+            # what a replay wrote was counted in its own transaction
+            rows = connection.execute(query.where(records.seq > seq, records.revision == 0)).all()
+            if not rows:
+                return
+            seq = rows[-1].seq
+            part = _inserted(rows)
+            np.maximum.at(self.newest_ns, part.tag_id, part.source_ns)
+            self.pending.append(part)
+            self.count(connection)
 
-    def roll_up(self, connection: sa.Connection) -> None:
-        """Bring the roll-ups up to the rows stored so far."""
+    def count(self, connection: sa.Connection) -> None:
+        """Let the roll-ups in memory count the rows stored so far, and name each tag's newest row in SQL."""
         waiting, self.pending = self.pending, []
-        if not waiting:
-            return
-        self.set("rolled_seq", int(waiting[-1].seq[-1]))
-        while waiting:
-            revision = waiting[0].revision
-            rows = joined([part for part in waiting if part.revision == revision])
-            waiting = [part for part in waiting if part.revision != revision]
-            for level in self.rollups:
-                level.add(connection, rows)
+        if waiting:
+            rows = joined(waiting)
+            minutes, hours = self.rollups
+            self.note_newest(connection, minutes.add(connection, rows))
+            hours.add(connection, rows)
+
+    def roll_up(self, connection: sa.Connection, *, everything: bool = False) -> None:
+        """Count, and write the buckets that have waited longest; *everything*: all."""
+        self.count(connection)
+        for level in self.rollups:
+            level.write(connection, everything=everything)
+        oldest = min(level.oldest_seq() for level in self.rollups)
+        self.set("rolled_seq", min(oldest - 1, self.last("record_seq")))
+
+    def note_newest(self, connection: sa.Connection, buckets: NDArray[np.void]) -> None:
+        """Name the newest rows of these minutes, sorted by tag and begin, in ``newest`` where no newer one is named."""
+        last = buckets[np.append(buckets["tag_id"][1:] != buckets["tag_id"][:-1], True)[: len(buckets)]]
+        last = last[last["end_ns"] >= self.told_ns[last["tag_id"]]]
+        if len(last):
+            self.told_ns[last["tag_id"]] = last["end_ns"]
+            columns = [last[name].tolist() for name in ("tag_id", "end_ns", "end_seq")]
+            bulk.replace(connection, tables.newest, columns)
 
     def last(self, name: str) -> int:
         """Last used number of a counter, 0 before the first."""
@@ -119,6 +127,7 @@ class Memory:
         more = self.last("tag_id") + 1 - len(self.newest_ns)
         if more > 0:
             self.newest_ns = np.concatenate([self.newest_ns, np.full(more, NEVER, np.int64)])
+            self.told_ns = np.concatenate([self.told_ns, np.full(more, NEVER, np.int64)])
             for level in self.rollups:
                 level.make_room(self.newest_ns)
 
@@ -128,20 +137,16 @@ class Memory:
         self.dirty.clear()
 
 
-def _parts(rows: Iterable[Sequence[Any]]) -> list[Inserted]:
-    """Rows as runs of one revision; NULL is NaN."""
-    seq, source_ns, tag_id, value, status, revision = zip(*rows, strict=True)
-    revisions = np.array(revision, np.int64)
-    edges = [0, *(np.flatnonzero(np.diff(revisions)) + 1).tolist(), len(revisions)]
-    whole = Inserted(
+def _inserted(rows: Sequence[Sequence[Any]]) -> Inserted:
+    """Rows (seq, time, tag, value, status) as columns; NULL is NaN."""
+    seq, source_ns, tag_id, value, status = zip(*rows, strict=True)
+    return Inserted(
         np.array(seq, np.int64),
         np.array(source_ns, np.int64),
         np.array(tag_id, np.int64),
         np.array(value, np.float64),
         np.array(status, np.uint32),
-        0,
     )
-    return [whole.part(low, high, int(revisions[low])) for low, high in pairwise(edges)]
 
 
 def numbering_of(memory: Memory, connection: sa.Connection, revision: bytes) -> NDArray[np.int64]:

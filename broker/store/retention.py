@@ -69,7 +69,9 @@ def trim(
 
     def records(before_ns: int) -> bool:
         table = tables.records
-        return _sweep(connection, memory, table.c.seq, table.c.received_ts, before_ns, clock_ns, SLICE, _delete)
+        # what the roll-ups may have to count again stays
+        upto = memory.last("rolled_seq")
+        return _sweep(connection, memory, table.c.seq, table.c.received_ts, before_ns, clock_ns, SLICE, _delete, upto)
 
     def quarantine(before_ns: int) -> bool:
         table = tables.quarantine
@@ -130,9 +132,10 @@ def _sweep(
     clock_ns: int,
     size: int,
     delete: _Delete,
+    upto: int | None = None,
 ) -> bool:
     """
-    One slice in order of *key*, from where the last one stopped; whether more may be left.
+    One slice in order of *key*, none beyond *upto*, from where the last one stopped; whether more may be left.
 
     Rows that a wrong clock stamped with a time to come are stepped over, so that they hold nothing back; they go
     from the low end when their time has come. The first row that is young for certain ends the sweep.
@@ -141,6 +144,7 @@ def _sweep(
     low, high = (connection.execute(sa.select(edge(key))).scalar() for edge in (sa.func.min, sa.func.max))
     if low is None or high is None:
         return False
+    high = high if upto is None else min(high, upto)
     name = f"{key.table.name}_kept_from"
     start = connection.execute(sa.select(sa.func.min(key)).where(key >= memory.last(name))).scalar()
     start = high + 1 if start is None else start

@@ -1,9 +1,5 @@
 """
-Roll-ups of 1 min and 1 h.
-
-Writing a bucket costs more than storing a row, so the pipeline lets rows wait and rolls them up at each tick
-(``Transaction.roll_up``): a bucket is then written once a second, not once a transaction. ``rolled_seq`` is committed
-with them; rows beyond it are read again after a crash.
+Roll-ups as arrays of buckets: counting rows in, merging, and the form that SQL takes.
 
 A sum is carried on value by value in the order of ``seq``, beginning with what is stored, so that the result is the
 same to the last bit however the stream was cut into transactions. Late rows join the bucket they belong to.
@@ -16,10 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from broker.store import bulk, tables
 from schemas.status import quality_of
 
 MINUTE_NS: Final = 60_000_000_000
@@ -27,7 +21,8 @@ HOUR_NS: Final = 3_600_000_000_000
 _NEVER: Final = np.iinfo(np.int64).min
 _FOREVER: Final = np.iinfo(np.int64).max
 
-#: One bucket; NaN stands for NULL in real columns, ``n_value`` 0 for NULL in ``first_ns`` and ``last_ns``.
+#: One bucket; NaN stands for NULL in real columns, ``n_value`` 0 for NULL in ``first_ns`` and ``last_ns``. Rows up to
+#: ``counted_seq`` are in it.
 BUCKET: Final = np.dtype(
     [
         ("tag_id", np.int64),
@@ -46,9 +41,10 @@ BUCKET: Final = np.dtype(
         ("last", np.float64),
         ("end_ns", np.int64),
         ("end_seq", np.int64),
+        ("counted_seq", np.int64),
     ]
 )
-_COLUMNS: Final = tuple(BUCKET.names or ())
+COLUMNS: Final = tuple(BUCKET.names or ())
 _REAL: Final = frozenset({"min", "max", "sum", "first", "last"})
 _TIMES: Final = frozenset({"first_ns", "last_ns"})
 
@@ -62,18 +58,14 @@ class Inserted:
     tag_id: NDArray[np.int64]
     value: NDArray[np.float64]
     status: NDArray[np.uint32]
-    revision: int
 
-    def part(self, low: int, high: int, revision: int) -> Inserted:
-        """Rows *low* to *high* as rows of *revision*."""
-        rows = slice(low, high)
-        return Inserted(
-            self.seq[rows], self.source_ns[rows], self.tag_id[rows], self.value[rows], self.status[rows], revision
-        )
+    def only(self, keep: NDArray[np.bool_]) -> Inserted:
+        """The rows where *keep* is true."""
+        return Inserted(self.seq[keep], self.source_ns[keep], self.tag_id[keep], self.value[keep], self.status[keep])
 
 
 def joined(parts: Sequence[Inserted]) -> Inserted:
-    """Parts of one revision, in order of ``seq``, as one."""
+    """Parts, in order of ``seq``, as one."""
     if len(parts) == 1:
         return parts[0]
     return Inserted(
@@ -82,99 +74,85 @@ def joined(parts: Sequence[Inserted]) -> Inserted:
         np.concatenate([part.tag_id for part in parts]),
         np.concatenate([part.value for part in parts]),
         np.concatenate([part.status for part in parts]),
-        parts[0].revision,
     )
 
 
-class Level:
+def empty(tag_id: NDArray[np.int64], bucket_ns: NDArray[np.int64]) -> NDArray[np.void]:
+    """Buckets that count nothing yet."""
+    state = np.zeros(len(tag_id), BUCKET)
+    state["tag_id"], state["bucket_ns"] = tag_id, bucket_ns
+    state["min"], state["max"] = np.inf, -np.inf
+    state["first_ns"], state["last_ns"], state["end_ns"] = _FOREVER, _NEVER, _NEVER
+    state["first"] = state["last"] = np.nan
+    return state
+
+
+def buckets_of(rows: Sequence[tuple[Any, ...]]) -> NDArray[np.void]:
+    """Rows of a roll-up table, columns in its order, as buckets."""
+    state = np.zeros(len(rows), BUCKET)
+    for place, row in enumerate(rows):
+        state[place] = bucket_of(row)
+    return state
+
+
+def merge(parts: NDArray[np.void], width_ns: int) -> NDArray[np.void]:
     """
-    One resolution: which table, and one bucket of each tag as it stands in SQL.
+    Buckets of *width_ns* that count what the finer *parts* count; parts are sorted by tag and begin.
 
-    ``bound_ns`` of a tag: no bucket of it is newer. ``cached`` says that ``cache`` holds a bucket of the tag, the
-    newest that was touched.
+    The sum is that of the parts' sums in order of time, so its last bits may differ from a sum value by value.
     """
+    begin = parts["bucket_ns"] // width_ns * width_ns
+    changed = np.ones(len(parts), np.bool_)
+    changed[1:] = (np.diff(parts["tag_id"]) != 0) | (np.diff(begin) != 0)
+    starts = np.flatnonzero(changed)
+    group = np.cumsum(changed) - 1
+    state = empty(parts["tag_id"][starts], begin[starts])
+    for name in ("n", "n_good", "n_bad", "n_value"):
+        state[name] = np.add.reduceat(parts[name], starts)
+    state["counted_seq"] = np.maximum.reduceat(parts["counted_seq"], starts)
+    np.minimum.at(state["min"], group, parts["min"])
+    np.maximum.at(state["max"], group, parts["max"])
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.zeros(len(starts))
+        np.add.at(total, group, parts["sum"])
+    state["sum"] = np.where(np.isfinite(total), total, np.nan)
+    for place in range(len(parts)):
+        into, part = group[place], parts[place]
+        if part["n_value"]:
+            if part["first_ns"] < state["first_ns"][into]:
+                state["first_ns"][into], state["first"][into] = part["first_ns"], part["first"]
+            if part["last_ns"] >= state["last_ns"][into]:
+                state["last_ns"][into], state["last"][into] = part["last_ns"], part["last"]
+        if part["end_ns"] >= state["end_ns"][into]:
+            state["end_ns"][into], state["end_seq"][into] = part["end_ns"], part["end_seq"]
+    return state
 
-    __slots__ = ("bound_ns", "cache", "cached", "table", "width_ns")
 
-    def __init__(self, table: sa.Table, width_ns: int) -> None:
-        self.table = table
-        self.width_ns = width_ns
-        self.cache = np.zeros(0, BUCKET)
-        self.cached = np.zeros(0, np.bool_)
-        self.bound_ns = np.zeros(0, np.int64)
+class Grouping:
+    """Rows by bucket: ``tag_id`` and ``bucket_ns`` of each, sorted; ``group`` is each row's bucket."""
 
-    def make_room(self, newest_ns: NDArray[np.int64]) -> None:
-        """Let every tag id of *newest_ns* be used, int64[tag_id]: the time of the tag's newest row."""
-        old = len(self.bound_ns)
-        more = len(newest_ns) - old
-        if more > 0:
-            self.cache = np.concatenate([self.cache, np.zeros(more, BUCKET)])
-            self.cached = np.concatenate([self.cached, np.zeros(more, np.bool_)])
-            self.bound_ns = np.concatenate([self.bound_ns, newest_ns[old:]])
+    __slots__ = ("bucket_ns", "group", "rows", "tag_id")
 
-    def add(self, connection: sa.Connection, rows: Inserted) -> None:
-        """Count *rows* in and write every bucket they touch."""
-        bucket = rows.source_ns // self.width_ns * self.width_ns
+    def __init__(self, rows: Inserted, width_ns: int) -> None:
+        bucket = rows.source_ns // width_ns * width_ns
         order = np.lexsort((bucket, rows.tag_id))
         changed = np.empty(len(order), np.bool_)
         changed[:1] = True
         changed[1:] = (np.diff(rows.tag_id[order]) != 0) | (np.diff(bucket[order]) != 0)
-        starts = np.flatnonzero(changed)
-        group = np.empty(len(order), np.intp)
-        group[order] = np.cumsum(changed) - 1
-        state = self._stored(connection, rows.tag_id[order][starts], bucket[order][starts], rows.revision)
-        _count(state, rows, group, order, starts)
-        bulk.replace(connection, self.table, [_column(state, name) for name in _COLUMNS])
-        self._remember(state, rows.revision)
-
-    def _stored(
-        self, connection: sa.Connection, tag_id: NDArray[np.int64], bucket: NDArray[np.int64], revision: int
-    ) -> NDArray[np.void]:
-        """The buckets as they stand, empty ones where there is none."""
-        state = np.zeros(len(tag_id), BUCKET)
-        state["tag_id"], state["bucket_ns"], state["revision"] = tag_id, bucket, revision
-        state["min"], state["max"] = np.inf, -np.inf
-        state["first_ns"], state["last_ns"], state["end_ns"] = _FOREVER, _NEVER, _NEVER
-        state["first"] = state["last"] = np.nan
-        if revision:
-            look = np.ones(len(tag_id), np.bool_)
-        else:
-            same = self.cached[tag_id] & (self.cache["bucket_ns"][tag_id] == bucket)
-            state[same] = self.cache[tag_id[same]]
-            look = ~same & (bucket <= self.bound_ns[tag_id])
-        places = np.flatnonzero(look)
-        if len(places):
-            keys = [tag_id[places], bucket[places], np.full(len(places), revision, np.int64)]
-            for index, row in bulk.look_up(connection, self.table, ("tag_id", "bucket_ns", "revision"), keys, _COLUMNS):
-                state[places[index]] = _state(row)
-        return state
-
-    def _remember(self, state: NDArray[np.void], revision: int) -> None:
-        if revision:
-            return
-        # sorted by tag and bucket: the last one of a tag is its newest
-        fresh = state[np.append(state["tag_id"][1:] != state["tag_id"][:-1], True)]
-        tag_id = fresh["tag_id"]
-        newer = ~self.cached[tag_id] | (fresh["bucket_ns"] >= self.cache["bucket_ns"][tag_id])
-        self.cache[tag_id[newer]] = fresh[newer]
-        self.cached[tag_id] = True
-        self.bound_ns[tag_id] = np.maximum(self.bound_ns[tag_id], fresh["bucket_ns"])
+        first = order[changed]
+        self.rows = rows
+        self.tag_id: NDArray[np.int64] = rows.tag_id[first]
+        self.bucket_ns: NDArray[np.int64] = bucket[first]
+        self.group: NDArray[np.intp] = np.empty(len(order), np.intp)
+        self.group[order] = np.cumsum(changed) - 1
 
 
-def levels() -> tuple[Level, ...]:
-    """A fresh memory of both levels."""
-    return (Level(tables.rollup_1m, MINUTE_NS), Level(tables.rollup_1h, HOUR_NS))
-
-
-def _count(
-    state: NDArray[np.void],
-    rows: Inserted,
-    group: NDArray[np.intp],
-    order: NDArray[np.intp],
-    starts: NDArray[np.intp],
-) -> None:
+def count(state: NDArray[np.void], grouping: Grouping) -> None:
+    """Count rows into their buckets, in order of ``seq``."""
+    rows, group = grouping.rows, grouping.group
+    state["counted_seq"][group] = rows.seq  # of several the last one stays
     quality = quality_of(rows.status)
-    state["n"] += np.diff(np.append(starts, len(order)))
+    state["n"] += np.bincount(group, minlength=len(state))
     state["n_good"] += np.bincount(group[quality == 0], minlength=len(state))
     state["n_bad"] += np.bincount(group[quality == 2], minlength=len(state))
     _end(state, rows.source_ns, rows.seq, group)
@@ -209,7 +187,8 @@ def _end(state: NDArray[np.void], at: NDArray[np.int64], seq: NDArray[np.int64],
     state["end_ns"] = edge
 
 
-def _column(state: NDArray[np.void], name: str) -> list[Any]:
+def column_of(state: NDArray[np.void], name: str) -> list[Any]:
+    """One column of buckets as SQL takes it."""
     column: list[Any] = state[name].tolist()
     if name in _REAL:
         empty = np.isnan(state[name])
@@ -224,8 +203,9 @@ def _column(state: NDArray[np.void], name: str) -> list[Any]:
     return column
 
 
-def _state(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    values = dict(zip(_COLUMNS, row, strict=True))
+def bucket_of(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row of SQL as a bucket."""
+    values = dict(zip(COLUMNS, row, strict=True))
     if not values["n_value"]:
         values.update(min=np.inf, max=-np.inf, first_ns=_FOREVER, last_ns=_NEVER)
     for name in _REAL:

@@ -140,6 +140,30 @@ class QuarantineRow(NamedTuple):
     received_ns: int
 
 
+class ReplayRow(NamedTuple):
+    """
+    A replay; ``state`` is running, done, failed or interrupted.
+
+    ``from_ns`` and ``to_ns`` are times of reception, ``at_ns`` how far in it the journal was read; ``sources`` empty:
+    all. ``entries`` were looked at, ``rows`` written under this revision.
+    """
+
+    revision: int
+    state: str
+    actor: str
+    reason: str
+    sources: tuple[str, ...]
+    from_ns: int
+    to_ns: int
+    map_revision: bytes
+    started_ns: int
+    ended_ns: int | None
+    at_ns: int | None
+    entries: int
+    rows: int
+    detail: str
+
+
 class SourceRow(NamedTuple):
     """
     A source as the stream last saw it; ``up`` None: no link message yet.

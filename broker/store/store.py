@@ -190,8 +190,6 @@ class Store:
         deadline = time.monotonic() + budget_s
         with self._writing() as connection:
             memory = self._remembered(connection)
-            # what retention removes must have been counted
-            memory.roll_up(connection)
             limit_ns = retention.advance(memory, now_ns)
             memory.flush(connection)
         self._behind_ns = 0 if limit_ns is None else now_ns - limit_ns

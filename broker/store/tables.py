@@ -107,7 +107,11 @@ records = _table(
 
 
 def _rollup(name: str) -> sa.Table:
-    """``n`` rows, of which ``n_value`` (finite, not bad) make min to last; ``end_*`` is the newest row of any kind."""
+    """
+    ``n`` rows, of which ``n_value`` (finite, not bad) make min to last; ``end_*`` is the newest row of any kind.
+
+    Live rows up to ``counted_seq`` are in it. ``revision`` is 0: a replay corrects buckets in place.
+    """
     return _table(
         name,
         _key("tag_id"),
@@ -126,12 +130,15 @@ def _rollup(name: str) -> sa.Table:
         _real("last"),
         _int("end_ns"),
         _int("end_seq"),
+        _int("counted_seq", server_default=sa.text("0")),
         with_rowid=False,
     )
 
 
 rollup_1m = _rollup("rollup_1m")
 rollup_1h = _rollup("rollup_1h")
+#: The valid row with the newest device time of each tag.
+newest = _table("newest", _key("tag_id"), _int("source_ts"), _int("seq"))
 
 gaps = _table(
     "gaps",
@@ -248,6 +255,25 @@ outbox = _table(
     _text("body"),
 )
 
+#: Runs that made records anew; ``at_ns`` is the wall time of the journal that a running one has come to.
+replays = _table(
+    "replays",
+    _key("revision"),
+    _text("state"),
+    _text("actor"),
+    _text("reason"),
+    _text("sources"),
+    _int("from_ns"),
+    _int("to_ns"),
+    sa.Column("map_revision", Blob, nullable=False),
+    sa.Column("map_body", Blob, nullable=False),
+    _int("started_ns"),
+    _int("ended_ns", null=True),
+    _int("at_ns", null=True),
+    _int("entries"),
+    _int("rows"),
+    _text("detail"),
+)
 users = _table("users", _text_key("name"), _text("roles"), _text("password_hash"), _int("disabled"))
 audit = _table(
     "audit",

@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
+import numpy as np
 import sqlalchemy as sa
 
-from broker.store import episodes, people, registry, stream, tables
+from broker.store import episodes, people, registry, replays, revise, stream, tables
 from broker.store.intake import Intake
 from broker.store.memory import Memory, upsert
 from broker.store.reader import episodes as read_episodes
 from broker.store.reader import operation, values
+from broker.store.reader.spans import Spans
 from broker.store.rows import GapRow, RecordRow, Window
+from broker.store.text import clean
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
 from schemas.documents import Document
@@ -46,6 +49,7 @@ class Transaction:
         self._later = later
         self._intake = Intake(connection, memory, self._quarantine)
         self._rejects: Counter[str] = Counter()
+        self._spans: Spans | None = None
 
     @property
     def next_seq(self) -> int:
@@ -56,8 +60,10 @@ class Transaction:
     def finish(self) -> None:
         """Write what was gathered; called once, before the commit."""
         self._intake.write()
-        mine = bool(self._intake.sources) and not self._later
-        if mine or sum(len(part.seq) for part in self._memory.pending) >= MOST_PENDING:
+        self._revise()
+        if self._intake.took and not self._later:
+            self._memory.roll_up(self._connection, everything=True)
+        elif sum(len(part.seq) for part in self._memory.pending) >= MOST_PENDING:
             self._memory.roll_up(self._connection)
         stream.put_source_rows(self._connection, self._intake.sources)
         for source in sorted(self._rejects):
@@ -68,10 +74,23 @@ class Transaction:
         """Insert the records that wait, so that what is wrong with them is raised here."""
         self._intake.write()
 
-    def roll_up(self) -> None:
-        """Bring the roll-ups up to the records stored so far."""
+    def roll_up(self, *, everything: bool = False) -> None:
+        """
+        Let the roll-ups count the records stored so far, and write the current values.
+
+        Of the buckets those are written that have waited longest; *everything*: all.
+        """
         self._intake.write()
-        self._memory.roll_up(self._connection)
+        self._memory.roll_up(self._connection, everything=everything)
+
+    def _revise(self) -> None:
+        revised, self._intake.revised = self._intake.revised, []
+        if revised:
+            # what is made anew counts every row there is: none may be counted again
+            self._memory.roll_up(self._connection, everything=True)
+            tag_id = np.concatenate([part.tag_id for part in revised])
+            source_ns = np.concatenate([part.source_ns for part in revised])
+            revise.rebuild(self._connection, self._memory, tag_id, source_ns)
 
     # the stream
 
@@ -81,9 +100,10 @@ class Transaction:
 
     def records(self, batch: RecordBatch, *, revision: int = 0) -> None:
         """
-        Store the rows outside the deadband that are not there yet.
+        Store the rows outside the deadband that are not there yet; :attr:`next_seq` tells how many those were.
 
-        A row that SQL refuses becomes a quarantine row. *revision* is above 0 for a replay that repairs.
+        A row that SQL refuses becomes a quarantine row. *revision* is above 0 for a replay that repairs: then rows
+        inside the deadband are stored too where they replace a stored one, and the roll-ups are made anew.
 
         Raises:
             ValueError: the batch's map was never registered, or a tag number is not in it.
@@ -104,6 +124,47 @@ class Transaction:
             }
         )
         self._reject(Reject(piece.source, path, reason, raw, piece.received_ns), piece.position)
+
+    def begin_replay(
+        self,
+        actor: str,
+        reason: str,
+        *,
+        sources: tuple[str, ...],
+        span_ns: tuple[int, int],
+        tag_map: TagMap,
+    ) -> int:
+        """Note a replay that begins, and return its revision; what an ended process left running is interrupted."""
+        at_ns = self._now_ns()
+        self.interrupt_replays()
+        return replays.begin(
+            self._connection,
+            self._memory,
+            actor=actor,
+            reason=reason,
+            sources=sources,
+            span_ns=span_ns,
+            map_revision=tag_map.revision,
+            map_body=tag_map.body,
+            at_ns=at_ns,
+        )
+
+    def note_replay(self, revision: int, *, at_ns: int | None, entries: int, rows: int) -> None:
+        """How far a replay has come: wall time of the journal, entries looked at, rows written."""
+        replays.note(self._connection, revision, {"at_ns": at_ns, "entries": entries, "rows": rows})
+
+    def end_replay(self, revision: int, state: str, detail: str) -> None:
+        """A replay is ``done`` or ``failed``; *detail* says what a person should know."""
+        values = {"state": state, "detail": clean(detail), "ended_ns": self._now_ns()}
+        replays.note(self._connection, revision, values)
+
+    def interrupt_replays(self) -> list[int]:
+        """Say of replays that an ended process left running that they are interrupted; their revisions."""
+        return replays.interrupt(self._connection, self._now_ns())
+
+    def replay_maps(self, from_ns: int, to_ns: int) -> list[bytes]:
+        """Bodies of the maps of earlier replays that wrote records of this span of reception."""
+        return replays.maps_between(self._connection, from_ns, to_ns)
 
     def gap(self, gap: Gap, position: Position) -> None:
         """Store a gap, or close the open one that it repeats."""
@@ -176,15 +237,28 @@ class Transaction:
 
     # reads that see what this transaction wrote
 
+    def read_ahead(self, paths: Sequence[str], from_ns: int, middle_ns: int, to_ns: int, *, upto: int) -> None:
+        """
+        Read what :meth:`window` will be asked for of these tags, in one pass, thinned where there are too many rows.
+
+        *middle_ns* parts what is thinned by itself.
+        """
+        self._intake.write()
+        self._spans = Spans(self._connection, paths, from_ns, middle_ns, to_ns, upto)
+
     def window(self, path: str, from_ns: int, to_ns: int, *, upto: int, limit: int = 5000) -> Window:
         """Rows of a tag with ``from_ns <= source_ts < to_ns`` and ``seq <= upto``; the latest *limit*, oldest first."""
         self._intake.write()
+        read = None if self._spans is None else self._spans.window(path, from_ns, to_ns, upto, limit)
+        if read is not None:
+            return read
         return values.window(self._connection, path, from_ns, to_ns, upto, limit)
 
     def last_value(self, path: str, before_ns: int, *, upto: int) -> RecordRow | None:
         """The newest row of a tag with ``source_ts < before_ns`` and ``seq <= upto``, good or bad."""
-        self.roll_up()
-        return values.last_value(self._connection, path, before_ns, upto)
+        self._intake.write()
+        self._memory.count(self._connection)
+        return values.last_value(self._connection, path, before_ns, upto, self._memory.rollups[0].in_memory)
 
     def gaps_between(
         self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None

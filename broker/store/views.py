@@ -75,18 +75,19 @@ def definitions(dialect: str) -> dict[str, str]:
     return {
         "v_records": _records(dialect, f"WHERE NOT {_NEWER}"),
         "v_record_history": _records(dialect, ""),
-        # the newest hour of a tag names its newest row: one seek a tag, no search
-        "v_current": _records(
-            dialect,
-            """WHERE r.seq IN (SELECT (SELECT h.end_seq FROM rollup_1h h WHERE h.tag_id = c.tag_id
-                ORDER BY h.bucket_ns DESC, h.revision DESC LIMIT 1) FROM tags c)""",
-        ),
+        # one seek a tag, no search
+        "v_current": _records(dialect, "WHERE r.seq IN (SELECT c.seq FROM newest c)"),
         "v_rollup_1m": _rollup(dialect, "rollup_1m"),
         "v_rollup_1h": _rollup(dialect, "rollup_1h"),
         "v_gaps": f"""
             SELECT g.gap_id, g.source, t.path, g.cause, g.from_ns, {at("g.from_ns")} AS from_time,
                 g.to_ns, {at("g.to_ns")} AS to_time, g.backfilled, g.detail
             FROM gaps g LEFT JOIN gap_tags x ON x.gap_id = g.gap_id LEFT JOIN tags t ON t.tag_id = x.tag_id""",
+        "v_replays": f"""
+            SELECT p.revision, p.state, p.actor, p.reason, p.sources, p.from_ns, {at("p.from_ns")} AS from_time,
+                p.to_ns, {at("p.to_ns")} AS to_time, p.started_ns, {at("p.started_ns")} AS started_time,
+                p.ended_ns, {at("p.ended_ns")} AS ended_time, p.rows AS records, p.detail
+            FROM replays p""",
         "v_quarantine": f"""
             SELECT q.quarantine_id, q.source, q.place, q.reason, q.raw, q.received_ns,
                 {at("q.received_ns")} AS received_time FROM quarantine q""",

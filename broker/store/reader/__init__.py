@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
+from broker.store import replays
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
 from broker.store.reader import episodes, operation, people, trend, values
@@ -27,6 +28,7 @@ from broker.store.rows import (
     QuarantineRow,
     RecordPage,
     RecordRow,
+    ReplayRow,
     SourceRow,
     TagRow,
     Trend,
@@ -188,6 +190,14 @@ class Reader:
     def sources(self) -> list[SourceRow]:
         """Sources that the stream has named."""
         return self._ask(operation.list_sources)
+
+    def replays(self, *, limit: int = 100) -> list[ReplayRow]:
+        """Replays of the journal, newest first."""
+        return self._ask(replays.list_replays, self._rows(limit))
+
+    def replay_maps(self, from_ns: int, to_ns: int) -> list[bytes]:
+        """Bodies of the maps of earlier replays that wrote records of this span of reception."""
+        return self._ask(replays.maps_between, from_ns, to_ns)
 
     def counts(self) -> Counts:
         """Figures of the whole store, for metrics and readiness."""

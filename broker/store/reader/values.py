@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -118,22 +118,17 @@ def any_of(connection: sa.Connection, column: sa.ColumnElement[int], ids: Sequen
 
 def current(connection: sa.Connection, pattern: str | None, limit: int) -> list[RecordRow]:
     """The newest row by device time of each tag in the map, in order of path."""
-    hour = tables.rollup_1h
-    newest = (
-        sa.select(hour.c.end_seq)
-        .where(hour.c.tag_id == _T.c.tag_id)
-        .order_by(hour.c.bucket_ns.desc(), hour.c.revision.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    query = sa.select(*_record_columns()).select_from(_T).join(_R, _R.c.seq == newest)
+    newest = tables.newest
+    query = sa.select(*_record_columns()).select_from(_T).join(newest, newest.c.tag_id == _T.c.tag_id)
+    query = query.join(_R, _R.c.seq == newest.c.seq)
     query = query.where(_T.c.in_map == 1).order_by(_T.c.path, _T.c.tag_id)
     wanted = matcher(pattern)
     rows = (RecordRow._make(row) for row in connection.execute(query))
     return [row for row in rows if wanted.fullmatch(row.path)][:limit]
 
 
-def _not_replaced(upto: int | None) -> sa.ColumnElement[bool]:
+def not_replaced(upto: int | None) -> sa.ColumnElement[bool]:
+    """No row up to *upto* of the same tag and time has a higher revision."""
     higher = _R.alias("higher")
     found = sa.exists().where(
         higher.c.source_ts == _R.c.source_ts, higher.c.tag_id == _R.c.tag_id, higher.c.revision > _R.c.revision
@@ -149,7 +144,7 @@ def window(connection: sa.Connection, path: str, from_ns: int, to_ns: int, upto:
         query = (
             sa.select(_R.c.source_ts, _R.c.value, _R.c.status)
             .where(_R.c.tag_id == tag.tag_id, _R.c.source_ts >= from_ns, _R.c.source_ts < to_ns, _R.c.seq <= upto)
-            .where(_not_replaced(upto))
+            .where(not_replaced(upto))
             .order_by(_R.c.source_ts.desc(), _R.c.seq.desc())
             .limit(limit)
         )
@@ -161,11 +156,18 @@ def window(connection: sa.Connection, path: str, from_ns: int, to_ns: int, upto:
     )
 
 
-def last_value(connection: sa.Connection, path: str, before_ns: int, upto: int) -> RecordRow | None:
+def last_value(
+    connection: sa.Connection,
+    path: str,
+    before_ns: int,
+    upto: int,
+    in_memory: Callable[[int], Sequence[int]] = lambda _: (),
+) -> RecordRow | None:
     """
     The newest row of a tag with ``source_ts < before_ns`` and ``seq <= upto``, good or bad; None where there is none.
 
-    The 1 min roll-ups say in which minute it lies, so that a quiet tag is found without a search through the others.
+    The 1 min roll-ups say in which minute it lies, so that a quiet tag is found without a search through the others;
+    *in_memory* gives the begins of a tag's minutes that may not be in SQL yet.
     """
     tag = tag_of(connection, path)
     if tag is None:
@@ -177,12 +179,14 @@ def last_value(connection: sa.Connection, path: str, before_ns: int, upto: int) 
         .order_by(minute.c.bucket_ns.desc())
         .limit(_MINUTES)
     )
-    for start in connection.execute(minutes).scalars().all():
+    waiting = {start for start in in_memory(tag.tag_id) if start < before_ns}
+    found = waiting.union(connection.execute(minutes).scalars().all())
+    for start in sorted(found, reverse=True):
         query = (
             sa.select(*_record_columns())
             .join(_T, _T.c.tag_id == _R.c.tag_id)
             .where(_R.c.tag_id == tag.tag_id, _R.c.source_ts >= start, _R.c.seq <= upto)
-            .where(_R.c.source_ts < min(start + _MINUTE_NS, before_ns), _not_replaced(upto))
+            .where(_R.c.source_ts < min(start + _MINUTE_NS, before_ns), not_replaced(upto))
             .order_by(_R.c.source_ts.desc(), _R.c.seq.desc())
             .limit(1)
         )

@@ -28,6 +28,9 @@ EVERY = (
     ["user", "add", "a.moreau", "--role", "engineer", "--password-stdin"],
     ["db", "upgrade"],
     ["db", "stats"],
+    ["journal", "stats"],
+    ["journal", "verify"],
+    ["journal", "export"],
     ["config", "show"],
 )
 

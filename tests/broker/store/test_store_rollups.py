@@ -55,7 +55,7 @@ def check(store: Store) -> None:
     """Both levels hold what the stored rows say, bit for bit."""
     rows = rows_of(store, "SELECT seq, tag_id, source_ts, value, status FROM records ORDER BY seq")
     for table, width in (("rollup_1m", MINUTE), ("rollup_1h", 60 * MINUTE)):
-        stored = {(row[0], row[1]): row[3:] for row in rows_of(store, f"SELECT * FROM {table}")}
+        stored = {(row[0], row[1]): row[3:-1] for row in rows_of(store, f"SELECT * FROM {table}")}
         assert stored == expected(rows, width)
 
 
@@ -102,7 +102,7 @@ def feed(
             for one in group:
                 tx.records(one)
     with store.transaction() as tx:
-        tx.roll_up()
+        tx.roll_up(everything=True)
 
 
 def test_rollups_equal_a_plain_computation(store: Store) -> None:
@@ -156,49 +156,96 @@ def test_both_databases_hold_the_same(open_store: Opener, request: pytest.Fixtur
     assert dump(one) == dump(other)
 
 
-def test_rollups_that_waited_are_made_after_a_crash(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of several revisions whose roll-ups waited when memory was lost are counted once, and only once."""
-    monkeypatch.setattr("broker.store.memory._PARTITION", 7)
-    batches = stream(3, 6, 40)
-    with store.transaction(later=True) as tx:
-        tx.use_map(MAP.revision, MAP)
-        for one in batches[:3]:
-            tx.records(one)
-    with store.transaction(later=True) as tx:
-        tx.records(batches[0], revision=1)
-        tx.records(batches[3])
-    assert rows_of(store, "SELECT count(*) FROM rollup_1m") == [(0,)]
-    store._memory = None
+@pytest.mark.parametrize("few", [1, 500])
+def test_buckets_that_waited_are_made_again_after_a_crash(
+    store: Store, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Ticks that write one bucket or many, memory lost after each: every row is counted once, and only once."""
+    monkeypatch.setattr("broker.store.memory._PAGE", 7)
+    monkeypatch.setattr("broker.store.levels.FEWEST", few)
     with store.transaction() as tx:
-        tx.records(batches[0])
-        tx.records(batches[4])
-    rows = rows_of(store, "SELECT seq, tag_id, source_ts, value, status FROM records WHERE revision = 0 ORDER BY seq")
-    stored = rows_of(store, "SELECT * FROM rollup_1m WHERE revision = 0")
-    assert {(row[0], row[1]): row[3:] for row in stored} == expected(rows, MINUTE)
-    again = rows_of(store, "SELECT sum(n) FROM rollup_1m WHERE revision = 1")
-    assert again == rows_of(store, "SELECT count(*) FROM records WHERE revision = 1")
+        tx.use_map(MAP.revision, MAP)
+    for place, one in enumerate(stream(3, 24, 40)):
+        with store.transaction(later=True) as tx:
+            tx.records(one)
+            if place % 3:
+                tx.roll_up()
+        if place % 5 == 4:
+            store._memory = None
+    waiting = rows_of(
+        store,
+        "SELECT r.value < s.value FROM counters r, counters s WHERE r.name = 'rolled_seq' AND s.name = 'record_seq'",
+    )
+    assert waiting == [(int(few == 1),)]
+    with store.transaction() as tx:
+        tx.roll_up(everything=True)
+    check(store)
 
 
-def test_control_forgotten_rows_would_show(store: Store) -> None:
+def test_control_forgotten_rows_would_show(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start that does not look for rows beyond the roll-ups leaves them out."""
     with store.transaction(later=True) as tx:
         tx.use_map(MAP.revision, MAP)
         tx.records(stream(3, 1, 40)[0])
     store._memory = None
+    monkeypatch.setattr("broker.store.memory.Memory._count_again", lambda _memory, _connection: None)
     with store.transaction() as tx:
-        tx._memory.pending.clear()
         tx.records(batch(MAP, [0], [T0], [1.0]))
     with pytest.raises(AssertionError):
         check(store)
 
 
-def test_retention_counts_what_waits_first(store: Store) -> None:
-    """Rows that waited for their roll-up are in it before retention looks at them."""
+def test_control_rows_counted_twice_would_show(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket that does not know up to which row it counts takes rows a second time after a crash."""
+    monkeypatch.setattr("broker.store.levels.FEWEST", 1)
     with store.transaction(later=True) as tx:
         tx.use_map(MAP.revision, MAP)
-        tx.records(batch(MAP, [0], [T0], [1.0]))
-    store.maintain(T0)
+        tx.records(stream(3, 1, 40)[0])
+        tx.roll_up()
+    with store.transaction() as tx:
+        tx._connection.exec_driver_sql("UPDATE rollup_1m SET counted_seq = 0")
+    store._memory = None
+    with store.transaction() as tx:
+        tx.roll_up(everything=True)
+    with pytest.raises(AssertionError):
+        check(store)
+
+
+def test_a_tick_writes_the_buckets_that_waited_longest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bucket after bucket is written, tick by tick; each tag's newest row is named at once."""
+    monkeypatch.setattr("broker.store.levels.FEWEST", 1)
+    with store.transaction() as tx:
+        tx.use_map(MAP.revision, MAP)
+    written = []
+    for tick in range(4):
+        with store.transaction(later=True) as tx:
+            if tick == 0:
+                tx.records(batch(MAP, [2, 0, 1], [T0, T0 + 1, T0 + 2], [1.0, 2.0, 3.0]))
+            if tick == 1:
+                tx.records(batch(MAP, [0, 1], [T0 + S, T0 + S], [4.0, 5.0]))
+            tx.roll_up()
+        written.append(len(rows_of(store, "SELECT tag_id FROM rollup_1m")))
+        named = rows_of(store, "SELECT seq FROM v_current ORDER BY path")
+        assert named == ([(2,), (3,), (1,)] if tick == 0 else [(4,), (5,), (1,)])
+    assert written == [1, 2, 3, 3]
     check(store)
+
+
+def test_retention_leaves_what_has_to_be_counted(store: Store) -> None:
+    """Rows beyond what SQL holds of the roll-ups stay, however old their time of arrival is."""
+    old = T0 - 400 * 86_400 * S
+    with store.transaction(later=True) as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.records(batch(MAP, [0], [T0], [1.0], received_ns=old))
+    for _ in range(3):
+        store.maintain(T0)
+    assert rows_of(store, "SELECT count(*) FROM records") == [(1,)]
+    with store.transaction() as tx:
+        tx.roll_up(everything=True)
+    store._trimmed = set()
+    store.maintain(T0)
+    assert rows_of(store, "SELECT count(*) FROM records") == [(0,)]
+    assert rows_of(store, "SELECT n FROM rollup_1h") == [(1,)]
 
 
 def test_trend_takes_records_for_an_hour_and_rollups_beyond(store: Store) -> None:

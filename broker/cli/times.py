@@ -1,0 +1,40 @@
+"""Moments as people write them on the command line."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Final
+
+import typer
+
+from schemas.quantities import parse_duration
+
+_MOMENT: Final = re.compile(
+    r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d{2}:\d{2})$", re.IGNORECASE
+)
+HELP: Final = "RFC 3339 with its offset (2026-03-01T08:00:00Z), or a duration: so long ago (2h)."
+
+
+def moment(text: str | None, now_ns: int, option: str) -> int | None:
+    """
+    UTC ns of *text*, None for None.
+
+    Raises:
+        typer.BadParameter: neither an RFC 3339 time with an offset nor a duration.
+    """
+    if text is None:
+        return None
+    found = _MOMENT.match(text.strip())
+    if found is not None:
+        day, minute, second, fraction, offset = found.groups()
+        try:
+            at = datetime.fromisoformat(f"{day}T{minute or '00:00'}:{second or '00'}{offset.upper()}")
+        except ValueError as error:
+            raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from None
+        return int(at.timestamp()) * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+    try:
+        return now_ns - round(parse_duration(text) * 1e9)
+    except ValueError:
+        hint = f"{text!r} is neither a time with its offset, such as 2026-03-01T08:00:00Z, nor a duration such as 2h"
+        raise typer.BadParameter(hint, param_hint=option) from None
