@@ -65,8 +65,8 @@ async def discover(url: str, lists: trust.Lists, now: datetime) -> Found:
 
 async def _find_servers(client: Client, step: Callable[[str], None]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     """FindServers; nothing where the server does not know the service."""
-    await handshake.open_channel(client, step)
     try:
+        await handshake.open_channel(client, step)
         step("servers")
         found: Sequence[ua.ApplicationDescription] = await client.find_servers()
     except ua.UaStatusCodeError:

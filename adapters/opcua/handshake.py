@@ -76,8 +76,8 @@ async def open_channel(client: Client, step: Step) -> None:
 
 async def ask_endpoints(client: Client, step: Step) -> list[ua.EndpointDescription]:
     """GetEndpoints over an unsecured connection of its own. Raises as :func:`open_channel`."""
-    await open_channel(client, step)
     try:
+        await open_channel(client, step)
         step("endpoints")
         offered: list[ua.EndpointDescription] = await client.get_endpoints()
         return offered
