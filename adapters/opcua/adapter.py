@@ -12,25 +12,30 @@ import functools
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from asyncua import ua
 
 from adapters.base import AdapterContext, Continuity, register
-from adapters.opcua import subscription
+from adapters.opcua import limits, subscription
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
+from adapters.opcua.cyclic import NO_SUBSCRIPTIONS, ReadLoop
 from adapters.opcua.decode import time_ns
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.history import Backfill
 from adapters.opcua.holes import Holes
+from adapters.opcua.items import Maker, deadband
+from adapters.opcua.limits import Limits
 from adapters.opcua.link import Link, Ticket
 from adapters.opcua.nodes import NodeAddress, parse_address
 from adapters.opcua.pki import Pki
 from adapters.opcua.progress import Ledger
 from adapters.opcua.publishing import Handed, PublishLoop
-from adapters.opcua.subscription import Granted, Limits, Watch
+from adapters.opcua.structures import Structures
+from adapters.opcua.subscription import Watch
 from schemas import status
 from schemas.errors import NotConnected
 from schemas.samples import Delivery, Gap, GapCause
@@ -43,8 +48,6 @@ STATE_EVERY_S: Final = 0.02
 
 _NAMESPACES: Final = ua.NodeId(ua.ObjectIds.Server_NamespaceArray)
 _START_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_StartTime)
-_MAX_READ: Final = ua.NodeId(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead)
-_MAX_CREATE: Final = ua.NodeId(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall)
 _GONE: Final = (status.BAD_NODE_ID_UNKNOWN, status.BAD_NODE_ID_INVALID)
 
 #: Node id of each tag on this connection; None where the server has no such namespace.
@@ -72,7 +75,9 @@ class OpcUaAdapter:
     ``publish_refused`` publish requests that were too many for the server; ``unknown_acknowledgements`` of messages it
     did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
-    ``state_unsaved`` failures to write the file; ``history_…`` see :class:`adapters.opcua.history.Backfill`.
+    ``silent_items`` items that are watched and sent no first value, so that the one read at connect stands for it;
+    ``state_unsaved`` failures to write the file; those of :class:`ReadLoop` where the server
+    cannot subscribe; ``history_…`` see :class:`adapters.opcua.history.Backfill`.
     """
 
     def __init__(self, options: OpcUaOptions, context: AdapterContext) -> None:
@@ -97,7 +102,9 @@ class OpcUaAdapter:
         self._loop_task: asyncio.Task[None] | None = None
         self._fill_task: asyncio.Task[None] | None = None
         self._handover: Handover[Handed | Gap] | None = None
-        self._retry_at = 0.0
+        self._retry_at: dict[int, float] = {}
+        self._polled: Nodes | None = None
+        self._structures = Structures()
 
     async def connect(self) -> None:
         """
@@ -111,8 +118,8 @@ class OpcUaAdapter:
         if self._options.history.fill == "gaps" and not self._holes.all:
             await asyncio.to_thread(self._holes.load)
         context = self._context
-        uri = self._options.application_uri or f"urn:fairlead:{context.name}"
-        link = Link(self._options, uri, Pki(context.state_dir / "pki"), context.base_dir, context.now_ns())
+        pki = Pki(context.state_dir / "pki", context.name)
+        link = Link(self._options, self._options.uri(context.name), pki, context.base_dir, context.now_ns())
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 opening, resumed = await self._establish(link)
@@ -124,21 +131,33 @@ class OpcUaAdapter:
             link.drop()
             raise
         self._ticket, self._link = link.ticket, link
-        loop = PublishLoop(
-            link, self._watches, self._options, context, self._ledger, self._times, self.counters, self._retry_refused
-        )
-        owed = self._ledger.now.owed
-        whole = resumed and owed is None and all(watch.whole for watch in self._watches)
-        self.continuity = "kept" if whole else "lost"
         first: list[Gap | Columns] = []
-        if owed is not None:
-            first.append(loop.gap(GapCause.SESSION_LOST, owed[0], owed[1], (), owed[2]))
+        loop: PublishLoop | ReadLoop
+        if self._polled is None:
+            loop = PublishLoop(
+                link,
+                self._watches,
+                self._options,
+                context,
+                self._ledger,
+                self._times,
+                self.counters,
+                self._retry_refused,
+            )
+            owed = self._ledger.now.owed
+            whole = resumed and owed is None and all(watch.whole for watch in self._watches)
+            self.continuity = "kept" if whole else "lost"
+            if owed is not None:
+                first.append(loop.gap(GapCause.SESSION_LOST, owed[0], owed[1], (), owed[2]))
+        else:
+            loop = ReadLoop(link, self._polled, self._options, context, self._times, self.counters, self._limits.read)
+            self.continuity = "unknown"
         if len(opening):
             first.append(opening)
         self._handover = loop.handover
-        self._loop_task = asyncio.create_task(loop.run(first), name=f"OPC UA publish loop of {context.name}")
+        self._loop_task = asyncio.create_task(loop.run(first), name=f"OPC UA loop of {context.name}")
         self._loop_task.add_done_callback(functools.partial(_pass_on, loop.handover))
-        if self._options.history.fill == "gaps":
+        if isinstance(loop, PublishLoop) and self._options.history.fill == "gaps":
             self._start_filling(link, loop)
 
     async def read(self) -> Delivery | Gap:
@@ -153,6 +172,8 @@ class OpcUaAdapter:
         if isinstance(item, Gap):
             self.continuity = "lost"
             return item
+        if item.batch.exact:
+            self._structures.name(item.batch.exact)
         return Delivery(item.batch, item.settle)
 
     async def close(self) -> None:
@@ -201,28 +222,59 @@ class OpcUaAdapter:
         """Session, namespaces, limits, subscriptions. Returns the first rows, and whether it goes on where it was."""
         ticket, self._ticket = self._ticket, None
         own = await link.open(ticket)
+        self.facts["certificate"] = "; ".join(link.remarks) or "no remarks"
         link.step = "namespaces"
-        array, started, most_read, most_created = await link.read([_NAMESPACES, _START_TIME, _MAX_READ, _MAX_CREATE], 4)
+        array, started = await link.read([_NAMESPACES, _START_TIME], 2)
         nodes = self._nodes = self._resolve(array, self._tags)
-        self._limits = Limits.of(most_read, most_created)
         server_start = 0 if started.Value is None else time_ns(started.Value.Value)
-        link.step = "subscription"
-        columns = Columns(self._context.now_ns(), self._times)
-        resumed = await self._resume(link, server_start, nodes, own=own)
-        if resumed is None:
-            self._watches = await self._begin(link, server_start, nodes, columns, own=own)
-        else:
-            self._watches = resumed
+        link.step = "limits"
+        self._limits = Limits.of(await link.read(limits.NODES, len(limits.NODES)), self._options.profile)
+        self.facts["limits"] = self._limits.fact()
+        await self._learn(link, nodes)
+        resumed = False
+        self._polled = nodes if self._options.read == "cyclic" else None
+        if self._polled is None:
+            try:
+                resumed = await self._subscribe(link, server_start, nodes, own=own)
+            except ua.UaStatusCodeError as refusal:
+                if self._options.read == "subscribe" or refusal.code not in NO_SUBSCRIPTIONS:
+                    raise
+                self.facts["read"] = f"cyclic, since the server cannot subscribe ({describe(refusal)})"
+                self._polled = nodes
         refused = self._refused()
-        watched = sum(len(watch.tags) for watch in self._watches) - len(refused)
-        if watched + len(refused) != len(self._tags):
-            raise NotConnected(f"{watched} of {len(self._tags)} items are watched and {len(refused)} were refused")
+        if self._polled is not None:
+            self._watches = []
+            refused = {number: status.BAD_NODE_ID_UNKNOWN for number, node in nodes.items() if node is None}
+        columns = Columns(self._context.now_ns(), self._times)
         for number, code in refused.items():
             columns.refuse(number, code)
         self.counters["refused_items"] += len(refused)
-        self._note_items()
-        self._retry_at = asyncio.get_running_loop().time() + self._options.retry.bad_node
-        return columns, resumed is not None
+        self._note_items(refused)
+        self._plan_retries(refused)
+        return columns, resumed
+
+    async def _learn(self, link: Link, nodes: Nodes) -> None:
+        """Read what the server tells of its structures; only tags without a type of their own can be one."""
+        link.step = "data types"
+        self._structures = Structures()
+        untyped = [node for number, node in nodes.items() if node is not None and self._tags[number].type is None]
+        try:
+            await self._structures.learn(link, untyped, self._limits.read)
+        except ua.UaStatusCodeError as refusal:
+            self.facts["structures"] = f"not described: {describe(refusal)}"
+        else:
+            self.facts["structures"] = f"{len(self._structures)} described"
+
+    async def _subscribe(self, link: Link, server_start: int, nodes: Nodes, *, own: bool) -> bool:
+        """Take over the subscriptions of before (True), or make them anew; every item is then watched or refused."""
+        link.step = "subscription"
+        resumed = await self._resume(link, server_start, nodes, own=own)
+        self._watches = resumed or await self._begin(link, server_start, nodes, own=own)
+        found = sum(len(watch.tags) for watch in self._watches)
+        if found != len(self._tags):
+            raise NotConnected(f"{found} of {len(self._tags)} items are watched or refused")
+        self.facts["read"] = "subscribed"
+        return resumed is not None
 
     def _resolve(self, array: ua.DataValue, numbers: dict[int, Tag] | dict[int, int]) -> Nodes:
         """Node ids of these tags by the server's namespace array. Raises NotConnected without one."""
@@ -242,9 +294,10 @@ class OpcUaAdapter:
         if known.server_start != server_start:  # ids may mean other subscriptions now
             self.facts["resume"] = "the server was restarted"
             return None
-        answer = await subscription.take_over(
-            link, known.held, self._context.tags, self._options.subscription.nodes, self.counters, own=own
-        )
+        if not own and self._options.recover == "recreate":
+            self.facts["resume"] = "not asked for (`recover: recreate`)"
+            return None
+        answer = await subscription.take_over(link, known.held, self._parts(), self.counters, own=own)
         if isinstance(answer, str):
             self.facts["resume"] = f"refused: {answer}"
             return None
@@ -255,29 +308,44 @@ class OpcUaAdapter:
         if gone:
             self.facts["resume"] = f"{gone} nodes are gone"
             return None
+        for watch in answer:
+            await self._read_opening(link, watch, nodes)
         self.facts["resume"] = "same session" if own else "transferred"
         self.counters["resumed"] += 1
         return answer
 
-    async def _begin(self, link: Link, server_start: int, nodes: Nodes, columns: Columns, *, own: bool) -> list[Watch]:
-        """Read every item once, replace the old subscriptions by new ones, and note the gap since the last value."""
+    async def _begin(self, link: Link, server_start: int, nodes: Nodes, *, own: bool) -> list[Watch]:
+        """Replace the old subscriptions by new ones, read every item, and note the gap since the last value."""
         stale = self._ledger.begin_anew(server_start)
         await subscription.delete(link, stale, own=own)
         stale.clear()
-        present = [(number, node) for number, node in nodes.items() if node is not None]
-        values = await link.read([node for _, node in present], self._limits.read)
-        watches, granted = await subscription.create(
-            link, self._options, self._context.tags, nodes, self._limits, stale
-        )
-        refused = {number for watch in watches for number in watch.held.refused}
-        columns.extend((number, v) for (number, _), v in zip(present, values, strict=True) if number not in refused)
-        self.facts.update(granted.facts())
+        maker = Maker(link, self._options, self._limits)
+        watches = await subscription.create(link, self._options, self._parts(), nodes, maker, stale)
+        link.step = "items"
+        # Only now: what changes between a read and the making of its item would be in neither.
+        for watch in watches:
+            await self._read_opening(link, watch, nodes)
+        self.facts.update(maker.granted.facts())
         self.counters["recreated"] += 1
         reason = self.facts.pop("resume", "the server held nothing to take over")
         self._ledger.renew(
             self._fingerprint(), server_start, [watch.held for watch in watches], self._context.now_ns(), reason
         )
         return watches
+
+    async def _read_opening(self, link: Link, watch: Watch, nodes: Nodes) -> None:
+        """Read the items of which no value has come yet; :meth:`PublishLoop` decides whether it needs them."""
+        unheard = [(number, node) for number in watch.held.unheard if (node := nodes.get(number)) is not None]
+        values = await link.read([node for _, node in unheard], self._limits.read)
+        watch.opening.update((number, value) for (number, _), value in zip(unheard, values, strict=True))
+        sampling_s = max((self._options.sampling_s(self._tags[number].scan_ms) for number, _ in unheard), default=0.0)
+        watch.open_at = asyncio.get_running_loop().time() + 2 * self._options.subscription.publishing + sampling_s
+
+    def _parts(self) -> list[Sequence[Tag]]:
+        """The tags of each subscription."""
+        most = self._limits.per_subscription
+        size = self._options.subscription.nodes
+        return subscription.groups(self._context.tags, min(size, most) if most else size)
 
     def _fingerprint(self) -> str:
         """Names the items and parameters that a subscription was made with."""
@@ -286,33 +354,46 @@ class OpcUaAdapter:
             options.endpoint,
             options.subscription.model_dump(mode="json"),
             options.planned_outage,
-            [(tag.number, tag.address, tag.scan_ms, tag.type) for tag in self._context.tags],
+            self._limits.per_subscription,
+            self._limits.filters,
+            options.deadband,
+            [
+                (tag.number, tag.address, tag.scan_ms, tag.type, deadband(tag, options.deadband))
+                for tag in self._context.tags
+            ],
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
     async def _retry_refused(self) -> None:
-        """When it is time, ask again for the items that were refused; the server may know them now."""
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._retry_at or self._link is None:
-            return
-        self._retry_at = loop.time() + self._options.retry.bad_node
-        refused = self._refused()
-        if not refused:
+        """Ask again for the refused items whose time has come; the server may know them now."""
+        now = asyncio.get_running_loop().time()
+        due = {number: code for number, code in self._refused().items() if self._retry_at.get(number, 0.0) <= now}
+        if not due or self._link is None:
             return
         [array] = await self._link.read([_NAMESPACES], 1)
-        nodes = self._resolve(array, refused)
+        nodes = self._resolve(array, due)
+        maker = Maker(self._link, self._options, self._limits, len(self._tags) - len(self._refused()))
         for watch in self._watches:
-            tags = [tag for tag in watch.tags if tag.number in watch.held.refused]
-            await subscription.add_items(self._link, self._options, watch, tags, nodes, self._limits, Granted())
-        self._note_items()
+            await maker.add(watch, [tag for tag in watch.tags if tag.number in due], nodes)
+            await self._read_opening(self._link, watch, nodes)
+        self._plan_retries(due)
+        self._note_items(self._refused())
         self._ledger.save()
+
+    def _plan_retries(self, numbers: Iterable[int]) -> None:
+        """Start the clock of each of these tags that is refused."""
+        now, retry, refused = asyncio.get_running_loop().time(), self._options.retry, self._refused()
+        for number in numbers:
+            self._retry_at.pop(number, None)
+            if number in refused:
+                wait_s = retry.invalid_node if refused[number] in _GONE else retry.bad_node
+                self._retry_at[number] = now + wait_s
 
     def _refused(self) -> dict[int, int]:
         """Status of each tag the server does not watch."""
         return {number: code for watch in self._watches for number, code in watch.held.refused.items()}
 
-    def _note_items(self) -> None:
-        refused = self._refused()
+    def _note_items(self, refused: dict[int, int]) -> None:
         named = [f"{self._tags[number].path}: {status.name(code)}" for number, code in list(refused.items())[:10]]
         more = f" and {len(refused) - 10} more" if len(refused) > 10 else ""
         self.facts["items"] = f"{len(self._tags) - len(refused)} of {len(self._tags)} watched"

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from adapters.base import Options, SourceOptions
+from adapters.opcua.limits import ProfileName
 from adapters.secrets import is_loopback
 from schemas.quantities import Duration
 
@@ -18,16 +19,36 @@ _SHORTEST_QUEUE_S: Final = 10.0  # a journal commit may take a second; ten leave
 
 
 class User(Options):
-    """A user of the server, by name and password."""
+    """A user of the server: by name and password, or by certificate and key."""
 
-    name: Annotated[str, Field(min_length=1, description="User name on the server; give it no right to write.")]
+    name: Annotated[
+        str | None, Field(min_length=1, description="User name on the server; give it no right to write.")
+    ] = None
     password: Annotated[
-        str,
+        str | None,
         Field(
             pattern=r"^(env|file|cred):.+$",
             description="Where the password is: `env:NAME`, `file:PATH` (mode 0600) or `cred:NAME`; never itself.",
         ),
-    ]
+    ] = None
+    cert: Annotated[
+        str | None, Field(min_length=1, description="File of the user's certificate, DER or PEM, instead of a name.")
+    ] = None
+    key: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(file|cred):.+$",
+            description="Where its private key is, PEM without passphrase: `file:PATH` (mode 0600) or `cred:NAME`.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> User:
+        pairs = (self.name, self.password), (self.cert, self.key)
+        given = [pair for pair in pairs if any(pair)]
+        if len(given) != 1 or not all(given[0]):
+            raise ValueError("want `name` and `password`, or `cert` and `key`")
+        return self
 
 
 class SubscriptionOptions(Options):
@@ -43,6 +64,10 @@ class SubscriptionOptions(Options):
             description="Values the server keeps for an item; `auto` covers max(2 x publishing, 10s, planned_outage)."
         ),
     ] = "auto"
+    discard: Annotated[
+        Literal["oldest", "newest"],
+        Field(description="What a full queue gives up; either way the loss is marked and becomes a gap."),
+    ] = "oldest"
     keep_alive: Annotated[
         Duration,
         Field(gt=0, description="The server says at least so often that it is there; twice as long is silence."),
@@ -60,6 +85,9 @@ class Retry(Options):
     bad_node: Annotated[
         Duration, Field(gt=0, description="A node that the server refused is tried again after it.")
     ] = 1800.0
+    invalid_node: Annotated[
+        Duration, Field(gt=0, description="A node that the server does not know is tried again after it.")
+    ] = 300.0
 
 
 class HistoryOptions(Options):
@@ -84,6 +112,10 @@ class OpcUaOptions(SourceOptions):
     """Options of one OPC UA server."""
 
     endpoint: Annotated[str, Field(description="`opc.tcp://host:port/path`; a user or password in it is refused.")]
+    profile: Annotated[
+        ProfileName,
+        Field(description="Kind of server: its batch size, its most items, and whether it takes a deadband."),
+    ] = "auto"
     security: Annotated[
         str,
         Field(
@@ -101,7 +133,21 @@ class OpcUaOptions(SourceOptions):
             description="Our name towards the server; default `urn:fairlead:<source>`. Keep it: resuming needs it.",
         ),
     ] = None
+    pin: Annotated[
+        str,
+        Field(
+            pattern=r"^(sha256:[0-9a-f]{64})?$",
+            description="`sha256:` and the fingerprint of the server's certificate: it is accepted, and no other.",
+        ),
+    ] = ""
     user: Annotated[User | None, Field(description="Default: anonymous. Needs a `security` other than None.")] = None
+    read: Annotated[
+        Literal["auto", "subscribe", "cyclic"],
+        Field(
+            description="`subscribe`, or `cyclic` reads at each tag's interval; `auto` subscribes, and reads where the "
+            "server cannot."
+        ),
+    ] = "auto"
     subscription: Annotated[SubscriptionOptions, Field(description="Sampling, publishing and queues.")] = (
         SubscriptionOptions()
     )
@@ -111,6 +157,20 @@ class OpcUaOptions(SourceOptions):
     session_timeout: Annotated[
         Duration | None, Field(gt=0, description="Session time-out; default max(120s, planned_outage).")
     ] = None
+    recover: Annotated[
+        Literal["transfer", "recreate"],
+        Field(
+            description="After a restart of ours: take over the subscriptions that the server kept (new ones where it "
+            "refuses), or make new ones at once."
+        ),
+    ] = "transfer"
+    deadband: Annotated[
+        Literal["auto", "server", "client"],
+        Field(
+            description="Who holds back values inside a tag's deadband: `server` where it takes the filter, else we; "
+            "`client` always we; `auto` the server for tags with `detect: none` alone, since detectors need all values."
+        ),
+    ] = "auto"
     retry: Annotated[Retry, Field(description="Trying refused nodes again.")] = Retry()
     history: Annotated[HistoryOptions, Field(description="Gaps and the server's history.")] = HistoryOptions()
 
@@ -147,8 +207,12 @@ class OpcUaOptions(SourceOptions):
             if not self.loopback and not self.insecure_ack.strip():
                 raise ValueError("security None to another machine: write in `insecure_ack` who accepts it and why")
             if self.user is not None:
-                raise ValueError("a password is never sent with security None; choose a policy")
+                raise ValueError("a user is never sent with security None; choose a policy")
         return self
+
+    def uri(self, source: str) -> str:
+        """Our application URI for the source of this name."""
+        return self.application_uri or f"urn:fairlead:{source}"
 
     @property
     def host(self) -> str:

@@ -100,6 +100,11 @@ def number_or_exact(variant: ua.Variant | None) -> tuple[float, Exact | None]:
     return _NAN, exact
 
 
+def plain(value: Any) -> Any:
+    """A library value as text, number, bytes, list or dict."""
+    return _plain(value, 0)
+
+
 def _plain(value: Any, depth: int) -> Any:
     """Text, number, bytes, list or dict of a library value, at most 16 levels deep."""
     if value is None or isinstance(value, str | bytes | bool | float):

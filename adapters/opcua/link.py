@@ -21,13 +21,14 @@ from asyncua.common.utils import Buffer
 from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import CertProperties
 from asyncua.ua.uaerrors import UaStructParsingError
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from adapters.opcua import responses
+from adapters.opcua import handshake, responses
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.faults import DECODE_ERRORS, LINK_ERRORS
 from adapters.opcua.pki import Pki
 from adapters.opcua.responses import History, Message
-from adapters.secrets import read_secret
+from adapters.opcua.trust import Peer, split_chain
 from schemas.errors import NotConnected
 
 # What asyncua would log of a lost or refusing peer is raised here, and said once by the runner.
@@ -44,6 +45,7 @@ _MESSAGE_BYTES, _CHUNKS = 16 << 20, 256
 #: The only services that are sent; Write, Call, HistoryUpdate and node management are not among them.
 SERVICES: Final = frozenset(
     {
+        "FindServersRequest",
         "GetEndpointsRequest",
         "CreateSessionRequest",
         "ActivateSessionRequest",
@@ -104,27 +106,34 @@ class Ticket:
     policies: Any
 
 
+def new_client(endpoint: str) -> Client:
+    """A client of the library that sends nothing outside :data:`SERVICES`; not connected."""
+    client = Client(endpoint, timeout=REQUEST_TIMEOUT_S)
+    client.uaclient = _ReadOnlyClient(REQUEST_TIMEOUT_S)
+    client.product_uri = "urn:fairlead"
+    client.name = client.description = "Fairlead"
+    client.max_messagesize, client.max_chunkcount = _MESSAGE_BYTES, _CHUNKS
+    return client
+
+
 class Link:
     """
     One transport, channel and session.
 
-    ``step`` names what is being done while connecting. Every method raises :data:`LINK_ERRORS` or NotConnected.
+    ``step`` names what is being done while connecting, ``remarks`` what is not as it should be with the server's
+    certificate, and no reason to refuse. Every method raises :data:`LINK_ERRORS` or NotConnected.
     """
 
     def __init__(self, options: OpcUaOptions, application_uri: str, pki: Pki, base_dir: Path, now_ns: int) -> None:
         self.step = ""
+        self.remarks: list[str] = []
         self._options = options
         self._pki = pki
         self._base_dir = base_dir
         self._now_ns = now_ns
-        client = Client(options.endpoint, timeout=REQUEST_TIMEOUT_S)
-        client.uaclient = _ReadOnlyClient(REQUEST_TIMEOUT_S)
-        client.application_uri = application_uri
-        client.product_uri = "urn:fairlead"
-        client.name = client.description = "Fairlead"
-        client.session_timeout = int(options.session_timeout_s() * 1000)
-        client.max_messagesize, client.max_chunkcount = _MESSAGE_BYTES, _CHUNKS
-        self._client = client
+        self._client = new_client(options.endpoint)
+        self._client.application_uri = application_uri
+        self._client.session_timeout = int(options.session_timeout_s() * 1000)
         self._renew_at = 0.0
 
     @property
@@ -143,49 +152,50 @@ class Link:
     async def open(self, ticket: Ticket | None) -> bool:
         """Connect up to an active session. Returns True when it is the session of the *ticket*."""
         options, client = self._options, self._client
-        self.step = f"resolving {options.host}"
-        await asyncio.get_running_loop().getaddrinfo(options.host, options.port)
+        await handshake.resolve(options.host, options.port, self._begin)
         if options.security != "None":
             await self._secure()
-        self.step = f"TCP to {options.host}:{options.port}"
-        await client.connect_socket()
-        self.step = "secure channel"
-        await client.send_hello()
-        await client.open_secure_channel()
+        await handshake.open_channel(client, self._begin)
         self._plan_renewal()
+        self.step = "user"
+        credentials = await asyncio.to_thread(handshake.credentials, options.user, self._base_dir)
         self.step = "session"
-        password = None if options.user is None else read_secret(options.user.password, self._base_dir)
-        name = None if options.user is None else options.user.name
         if ticket is not None:
             self.session.restore_authentication_token(ticket.token)
             client._server_nonce, client._policy_ids = ticket.nonce, ticket.policies
             try:
-                await client.activate_session(username=name, password=password)
+                await credentials.activate(client)
             except ua.UaStatusCodeError:
                 self.session.reset_authentication_token()
             else:
                 return True
         await client.create_session()
-        if password is not None:
+        self.step = "user"
+        if credentials.password is not None:
             self._no_open_password()
-        await client.activate_session(username=name, password=password)
+        await credentials.activate(client)
         return False
 
-    async def read(self, nodes: Sequence[ua.NodeId], chunk: int) -> list[ua.DataValue]:
+    def _begin(self, step: str) -> None:
+        self.step = step
+
+    async def read(
+        self, nodes: Sequence[ua.NodeId], chunk: int, attribute: ua.AttributeIds = ua.AttributeIds.Value
+    ) -> list[ua.DataValue]:
         """
-        Current value, status and both times of each node, in order; at most *chunk* nodes a request.
+        Current value (or another attribute), status and both times of each node, in order; at most *chunk* a request.
 
         A value that cannot be decoded is one without a value, status BadDecodingError.
         """
         values: list[ua.DataValue] = []
         for start in range(0, len(nodes), chunk):
-            values += await self._read_part(nodes[start : start + chunk])
+            values += await self._read_part(nodes[start : start + chunk], attribute)
         return values
 
-    async def _read_part(self, nodes: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+    async def _read_part(self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds) -> list[ua.DataValue]:
         params = ua.ReadParameters()
         params.TimestampsToReturn = ua.TimestampsToReturn.Both
-        params.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value) for node in nodes]
+        params.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node in nodes]
         try:
             values: list[ua.DataValue] = await self.session.read(params)
         except ua.UaStatusCodeError:
@@ -194,7 +204,7 @@ class Link:
             half = len(nodes) // 2
             if not half:
                 return [ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadDecodingError))]
-            return await self._read_part(nodes[:half]) + await self._read_part(nodes[half:])
+            return await self._read_part(nodes[:half], attribute) + await self._read_part(nodes[half:], attribute)
         if len(values) != len(nodes):
             raise NotConnected(f"the server answered {len(values)} of {len(nodes)} reads")
         return values
@@ -287,24 +297,22 @@ class Link:
             self.drop()
 
     async def _secure(self) -> None:
-        """Ask for the endpoints, check the server's certificate, and choose the configured endpoint."""
+        """Ask for the endpoints, check the server's certificate, and take the configured endpoint."""
         options, client = self._options, self._client
         policy_name, _, mode_name = options.security.partition("/")
         policy = getattr(security_policies, f"SecurityPolicy{policy_name}")
-        mode = ua.MessageSecurityMode[mode_name]
         self.step = "own certificate"
         own = await asyncio.to_thread(self._pki.own_certificate, client.application_uri, self._now_ns)
-        self.step = f"asking {options.endpoint} for its endpoints"
-        offered = await client.connect_and_get_server_endpoints()
-        chosen = [e for e in offered if e.SecurityPolicyUri == policy.URI and e.SecurityMode == mode]
-        if not chosen:
-            words = sorted({f"{e.SecurityPolicyUri.rpartition('#')[2]}/{e.SecurityMode.name}" for e in offered})
-            raise NotConnected(f"the server does not offer {options.security}; it offers {', '.join(words)}")
+        offered = await handshake.ask_endpoints(client, self._begin)
+        chosen = handshake.choose(offered, options.security, policy.URI)
+        handshake.check_token(chosen, options.user)
         self.step = "server certificate"
-        der = _leaf(chosen[0].ServerCertificate)
-        await asyncio.to_thread(self._pki.check_server, der, self._now_ns)
+        peer = Peer(options.host, chosen.Server.ApplicationUri or "", options.pin.removeprefix("sha256:"))
+        self.remarks = await asyncio.to_thread(self._pki.check_server, chosen.ServerCertificate, peer, self._now_ns)
+        leaf = split_chain(chosen.ServerCertificate)[0].public_bytes(Encoding.DER)
+        mode = ua.MessageSecurityMode[mode_name]
         await client.set_security(
-            policy, CertProperties(own.certificate), CertProperties(own.key), None, CertProperties(der, "der"), mode
+            policy, CertProperties(own.certificate), CertProperties(own.key), None, CertProperties(leaf, "der"), mode
         )
 
     def _no_open_password(self) -> None:
@@ -322,10 +330,3 @@ class Link:
         await self._client.open_secure_channel(renew=True)
         self._client.uaclient.revolve_security_token()
         self._plan_renewal()
-
-
-def _leaf(chain: bytes | None) -> bytes | None:
-    """The first certificate of a DER chain."""
-    if not chain or len(chain) < 4:
-        return chain
-    return chain[: int.from_bytes(chain[2:4], "big") + 4]

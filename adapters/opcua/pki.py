@@ -1,189 +1,191 @@
 """
-Our application certificate, and the list of server certificates a person has accepted.
+The certificate folders of one source, and what a person decides about the certificates in them.
 
-Folders below ``pki/``: ``own`` (certificate.der, key.pem mode 0600), ``trusted``, ``rejected``. A server certificate is
-trusted when the same certificate lies in ``trusted``; nothing is accepted by itself (A13: the library's own validator
-accepts unknown certificates). The host name is not compared, since the very certificate is pinned. Source: OPC UA
-Part 4, 6.1.3; security rules of the house.
+``own`` (certificate.der, key.pem mode 0600), ``trusted`` (servers, or authorities whose servers are all accepted),
+``issuers`` (authorities that only complete a chain), ``crl`` (revocation lists), ``rejected`` (what a server has shown
+and nobody has accepted). Files are DER or PEM. Nothing is accepted by itself. Source: OPC UA Part 12, 7.8.3; the rules
+of judging stand in :mod:`adapters.opcua.trust`.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
-from schemas.errors import NotConnected
+from adapters.opcua import own_certificate, trust
+from adapters.opcua.own_certificate import OwnCertificate
+from schemas.errors import NotConnected, Refused
 
-_KEY_BITS: Final = 2048
-_YEARS: Final = 10
 _MOST_REJECTED: Final = 50  # an unknown peer must not fill the disk
-_WEAK_HASHES: Final = (hashes.MD5, hashes.SHA1)
+_SHORTEST_PREFIX: Final = 8  # hex digits of a fingerprint that a person must give
+
+Folder = Literal["trusted", "rejected", "issuers"]
+FOLDERS: Final[tuple[Folder, ...]] = ("trusted", "rejected", "issuers")
+#: Where a certificate lies that a person may accept or reject, and where it goes.
+DECISIONS: Final[dict[str, tuple[Folder, Folder]]] = {
+    "accept": ("rejected", "trusted"),
+    "reject": ("trusted", "rejected"),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class OwnCertificate:
-    """Files of our application certificate (DER) and private key (PEM)."""
+class Entry:
+    """A certificate in a folder."""
 
-    certificate: Path
-    key: Path
+    folder: Folder
+    path: Path
+    certificate: x509.Certificate
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, hex."""
+        return fingerprint(self.certificate)
 
 
 class Pki:
-    """The certificate folders of one source."""
+    """The certificate folders of the source *name*, below *folder*."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "SOURCE") -> None:
+        self.folder = folder
         self.own = folder / "own"
         self.trusted = folder / "trusted"
+        self.issuers = folder / "issuers"
+        self.crl = folder / "crl"
         self.rejected = folder / "rejected"
+        self._name = name
 
     def own_certificate(self, application_uri: str, now_ns: int) -> OwnCertificate:
-        """
-        The certificate for this application URI; made, self-signed, where there is none.
-
-        A certificate for another URI is replaced, and the server must then trust the new one.
-        Raises NotConnected when it has expired, OSError when the folder cannot be written.
-        """
-        for folder in (self.own, self.trusted, self.rejected):
+        """Our certificate, see :func:`own_certificate.keep`; the other folders are made with it."""
+        for folder in (self.own, self.trusted, self.issuers, self.crl, self.rejected):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files = OwnCertificate(self.own / "certificate.der", self.own / "key.pem")
-        now = datetime.fromtimestamp(now_ns / 1e9, UTC)
-        if files.certificate.exists() and files.key.exists():
-            held = x509.load_der_x509_certificate(files.certificate.read_bytes())
-            if application_uri in _uris(held):
-                if now > held.not_valid_after_utc:
-                    raise NotConnected(
-                        f"our certificate {files.certificate} expired on {held.not_valid_after_utc:%Y-%m-%d}; "
-                        f"remove {self.own} for a new one and let the server trust it"
-                    )
-                return files
-        key, certificate = _self_signed(application_uri, now)
-        _write(files.key, key, 0o600)
-        _write(files.certificate, certificate, 0o644)
-        return files
+        return own_certificate.keep(self.own, application_uri, now_ns)
 
-    def check_server(self, der: bytes | None, now_ns: int) -> None:
+    def check_server(self, ders: bytes | None, peer: trust.Peer, now_ns: int) -> list[str]:
         """
-        Accept the server's certificate, or raise NotConnected with the file to move.
+        Accept what the server showed, a DER certificate with its issuers behind it, or raise NotConnected.
 
-        Raises NotConnected for an unknown, expired, not yet valid or weak certificate.
+        Returns remarks for people. An unknown certificate is kept in ``rejected``; the text says how to accept it.
         """
-        if not der:
+        if not ders:
             raise NotConnected("the server offers no certificate for this security policy")
         try:
-            certificate = x509.load_der_x509_certificate(der)
+            chain = trust.split_chain(ders)
         except ValueError as error:
             raise NotConnected(f"the server's certificate cannot be read: {error}") from None
-        fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
-        if not any(_same(path, certificate) for path in sorted(self.trusted.glob("*"))):
-            path = self._reject(certificate, fingerprint)
-            raise NotConnected(
-                f"the server's certificate {_name(certificate)} (sha256 {fingerprint}) is not trusted; compare the "
-                f"fingerprint at the server, then move {path} to {self.trusted}"
-            )
-        now = datetime.fromtimestamp(now_ns / 1e9, UTC)
-        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-            raise NotConnected(
-                f"the server's certificate {_name(certificate)} is valid from {certificate.not_valid_before_utc} to "
-                f"{certificate.not_valid_after_utc}; renew it, or correct this machine's clock"
-            )
-        public = certificate.public_key()
-        if not isinstance(public, rsa.RSAPublicKey) or public.key_size < _KEY_BITS:
-            raise NotConnected(
-                f"the server's certificate {_name(certificate)} has no RSA key of {_KEY_BITS} bits or more"
-            )
-        if isinstance(certificate.signature_hash_algorithm, _WEAK_HASHES):
-            raise NotConnected(f"the server's certificate {_name(certificate)} is signed with a broken hash; renew it")
+        try:
+            return trust.judge(chain, self.lists(), peer, datetime.fromtimestamp(now_ns / 1e9, UTC))
+        except trust.Distrust as refusal:
+            title = f"the server's certificate {common_name(chain[0])} (sha256:{fingerprint(chain[0])})"
+            remedy = ""
+            if refusal.unknown:
+                self._reject(chain[0])
+                remedy = (
+                    "; compare the fingerprint at the server, then run fairlead trust accept "
+                    f"{self._name} {fingerprint(chain[0])[:16]}"
+                )
+            raise NotConnected(f"{title} {refusal}{remedy}") from None
 
-    def _reject(self, certificate: x509.Certificate, fingerprint: str) -> Path:
-        word = re.sub(r"[^A-Za-z0-9.-]+", "_", _name(certificate))[:40].strip("._")
-        path = self.rejected / f"{word or 'server'}-{fingerprint[:16]}.der"
-        if not path.exists() and len(list(self.rejected.glob("*.der"))) < _MOST_REJECTED:
-            _write(path, certificate.public_bytes(serialization.Encoding.DER), 0o644)
-        return path
-
-
-def _self_signed(application_uri: str, now: datetime) -> tuple[bytes, bytes]:
-    """(key as PEM, certificate as DER) with what Part 6, 6.2.2 asks of an application instance certificate."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
-    host = socket.gethostname()
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, "Fairlead"),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Fairlead"),
-        ]
-    )
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=365 * _YEARS))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(application_uri), x509.DNSName(host)]), False
+    def lists(self) -> trust.Lists:
+        """What the folders hold now. A file that cannot be read counts as not there."""
+        crls = []
+        for path in _files(self.crl):
+            crl = _load_crl(path)
+            if crl is not None:
+                crls.append(crl)
+        return trust.Lists(
+            [entry.certificate for entry in self._of("trusted")],
+            [entry.certificate for entry in self._of("issuers")],
+            crls,
         )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                content_commitment=True,
-                key_encipherment=True,
-                data_encipherment=True,
-                key_agreement=False,
-                key_cert_sign=True,
-                crl_sign=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            True,
-        )
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return pem, certificate.public_bytes(serialization.Encoding.DER)
+
+    def entries(self) -> list[Entry]:
+        """All certificates of other parties, folder by folder."""
+        return [entry for folder in FOLDERS for entry in self._of(folder)]
+
+    def unreadable(self) -> list[Path]:
+        """Files in the folders that are no certificate and no revocation list."""
+        known = {entry.path for entry in self.entries()}
+        wrong = [path for folder in FOLDERS for path in _files(self.folder / folder) if path not in known]
+        return wrong + [path for path in _files(self.crl) if _load_crl(path) is None]
+
+    def find(self, prefix: str, folder: Folder) -> Entry:
+        """The one certificate in *folder* whose fingerprint begins so. Raises Refused with what to do."""
+        wanted = re.sub(r"^sha256:|[:\s]", "", prefix.strip().lower())
+        if len(wanted) < _SHORTEST_PREFIX or not re.fullmatch(r"[0-9a-f]+", wanted):
+            raise Refused(f"{prefix!r}: want at least {_SHORTEST_PREFIX} hex digits of the SHA-256 fingerprint")
+        found = {entry.fingerprint: entry for entry in self._of(folder) if entry.fingerprint.startswith(wanted)}
+        if not found:
+            raise Refused(f"no certificate in {folder} of {self._name} has a fingerprint that begins with {wanted}")
+        if len(found) > 1:
+            raise Refused(f"{len(found)} certificates in {folder} begin with {wanted}; give more digits")
+        [entry] = found.values()
+        return entry
+
+    def move(self, entry: Entry, target: Folder) -> Entry:
+        """Put a certificate into another folder, and remove every copy from its own. Raises OSError."""
+        path = self.folder / target / _file_name(entry.certificate)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        own_certificate.save(path, entry.certificate.public_bytes(serialization.Encoding.DER), 0o644)
+        for same in self._of(entry.folder):
+            if same.fingerprint == entry.fingerprint:
+                same.path.unlink()
+        return Entry(target, path, entry.certificate)
+
+    def _of(self, folder: Folder) -> Iterator[Entry]:
+        for path in _files(self.folder / folder):
+            certificate = load_certificate(path)
+            if certificate is not None:
+                yield Entry(folder, path, certificate)
+
+    def _reject(self, certificate: x509.Certificate) -> None:
+        self.rejected.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.rejected / _file_name(certificate)
+        if not path.exists() and len(_files(self.rejected)) < _MOST_REJECTED:
+            own_certificate.save(path, certificate.public_bytes(serialization.Encoding.DER), 0o644)
 
 
-def _uris(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return list(names.get_values_for_type(x509.UniformResourceIdentifier))
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of a certificate, hex."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def _name(certificate: x509.Certificate) -> str:
+def common_name(certificate: x509.Certificate) -> str:
+    """The common name of a certificate's subject."""
     common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(common[0].value) if common else "without a name"
 
 
-def _same(path: Path, certificate: x509.Certificate) -> bool:
-    """Whether the file holds this very certificate, DER or PEM; a file that is no certificate is not."""
+def load_certificate(path: Path) -> x509.Certificate | None:
+    """The certificate in a file, DER or PEM; None where there is none."""
     try:
         content = path.read_bytes()
         pem = content.lstrip().startswith(b"-----BEGIN")
-        held = x509.load_pem_x509_certificate(content) if pem else x509.load_der_x509_certificate(content)
+        return x509.load_pem_x509_certificate(content) if pem else x509.load_der_x509_certificate(content)
     except (OSError, ValueError):
-        return False
-    return held == certificate
+        return None
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a file whole or not at all, readable for *mode* from its first byte."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    part.replace(path)
+def _load_crl(path: Path) -> x509.CertificateRevocationList | None:
+    try:
+        content = path.read_bytes()
+        pem = content.lstrip().startswith(b"-----BEGIN")
+        return x509.load_pem_x509_crl(content) if pem else x509.load_der_x509_crl(content)
+    except (OSError, ValueError):
+        return None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.is_file() and path.suffix != ".part")
+
+
+def _file_name(certificate: x509.Certificate) -> str:
+    word = re.sub(r"[^A-Za-z0-9.-]+", "_", common_name(certificate))[:40].strip("._")
+    return f"{word or 'server'}-{fingerprint(certificate)[:16]}.der"

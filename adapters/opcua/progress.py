@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +42,7 @@ class Held:
 
     ``last_sequence`` is the last message that was settled, or is lost with its gap recorded (0: none), ``refused`` the
     tags the server did not accept, with their status code, ``covered_ns`` the time up to which its data is complete,
-    ``keep_alive_s`` how often the server promised to be heard.
+    ``keep_alive_s`` how often the server promised to be heard, ``unheard`` the tags of which no value has come yet.
     """
 
     subscription_id: int
@@ -50,6 +50,12 @@ class Held:
     last_sequence: int = 0
     covered_ns: int = 0
     refused: dict[int, int] = field(default_factory=dict)
+    unheard: list[int] = field(default_factory=list)
+
+    def hear(self, tags: Collection[int]) -> None:
+        """Values of these tags are in the journal."""
+        if self.unheard:
+            self.unheard = [tag for tag in self.unheard if tag not in tags]
 
 
 @dataclass(slots=True)
@@ -207,6 +213,7 @@ def load(path: Path) -> Progress:
                 int(one["last_sequence"]),
                 int(one["covered_ns"]),
                 {int(tag): int(code) for tag, code in one["refused"].items()},
+                [int(tag) for tag in one.get("unheard", ())],
             )
             for one in content["held"]
         ]

@@ -38,6 +38,9 @@ from schemas.samples import Gap, GapCause, SampleBatch
 #: Messages asked for again when numbers are missing; a larger hole is a gap at once.
 _MOST_REPUBLISHED: Final = 1000
 _NS: Final = 1_000_000_000
+#: A server that said nothing for so long is asked for its clock: with the time-out of a request, one that has stopped
+#: without closing is noticed within ten seconds, however rare its keep-alives.
+ASK_AFTER_S: Final = 4.0
 
 _CURRENT_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 
@@ -98,7 +101,7 @@ class PublishLoop:
                     self.found(item)
                     await self.handover.put(item)
                 else:
-                    await self._deliver(item, None, 0)
+                    await self._deliver(item, None, None)
             for watch in self._watches.values():
                 await self._catch_up(watch)
             await self._follow()
@@ -131,7 +134,7 @@ class PublishLoop:
         loop = asyncio.get_running_loop()
         requests = Requests(self._link, self._options.subscription.in_flight, self._due, self._counters)
         silence_s = self._silence_s()
-        asking_s = self._options.silence_s() / 3  # longer than a keep-alive, unless the server made it longer
+        asking_s = min(self._options.silence_s() / 3, ASK_AFTER_S)
         while True:
             asked_at = loop.time()
             try:
@@ -155,7 +158,26 @@ class PublishLoop:
                 continue
             await self._heard(watch, loop.time() - asked_at, silence_s)
             await self._accept(watch, reply.message)
+            if watch.opening and not reply.more and loop.time() >= watch.open_at:
+                await self._open(watch)
             await self._chores()
+
+    async def _open(self, watch: Watch) -> None:
+        """
+        Hand on what was read at connect of the items that have sent nothing, though their first cycles are over.
+
+        A server owes a first value of each item (Part 4, 5.13.1.4). Where it comes, the value read is not used: it may
+        be newer than values that wait in the item's queue, and would make them late.
+        """
+        await self._window.drained()
+        opening, watch.opening = watch.opening, {}
+        silent = [(tag, opening[tag]) for tag in watch.held.unheard if tag in opening]
+        if not silent:
+            return
+        self._counters["silent_items"] += len(silent)
+        columns = Columns(self._context.now_ns(), self._times)
+        columns.extend(silent)
+        await self._deliver(columns, watch, None)
 
     async def _give_up(self) -> None:
         """Forget the subscriptions, after what came of them is in the journal."""
@@ -299,8 +321,12 @@ class PublishLoop:
             mine = (rows.tag < len(known)) & known[np.minimum(rows.tag, len(known) - 1)]
         return rows if mine.all() else rows.take(mine)
 
-    async def _deliver(self, columns: Columns, watch: Watch | None, sequence: int) -> None:
-        """Hand a batch over; returns before it is settled. Raises NotConnected after one that was not journalled."""
+    async def _deliver(self, columns: Columns, watch: Watch | None, sequence: int | None) -> None:
+        """
+        Hand a batch over; returns before it is settled. Raises NotConnected after one that was not journalled.
+
+        *sequence* is the message that it came in; None for values that were read.
+        """
         await self._window.room()
         held = None if watch is None else watch.held
         hole = columns.hole(held.covered_ns if held is not None else 0, self._window)
@@ -314,11 +340,16 @@ class PublishLoop:
 
         def noted() -> None:
             columns.remember()
-            self._ledger.settled(generation, held, sequence, covered_ns)
-            if held is not None:
+            if held is None or sequence is None:
+                number = 0 if held is None else held.last_sequence
+            else:
+                number = sequence
                 self._settled.append((held.subscription_id, sequence))
+            if held is not None and held.unheard:
+                held.hear(columns.tags)
+            self._ledger.settled(generation, held, number, covered_ns)
 
-        if watch is not None:
+        if watch is not None and sequence is not None:
             watch.reached = sequence
         if len(columns):
             settle = self._window.add(columns, noted)

@@ -31,7 +31,7 @@ OPEN: Final[frozenset[str]] = frozenset({"anyone"})
 READERS: Final[frozenset[str]] = frozenset({"consumer", "integrator", "engineer", "auditor", "admin"})
 PLANT: Final[frozenset[str]] = frozenset({"integrator", "engineer", "auditor", "admin"})
 ENGINEER: Final[frozenset[str]] = frozenset({"engineer"})
-MAPPING: Final[frozenset[str]] = frozenset({"integrator", "admin"})
+INTEGRATOR: Final[frozenset[str]] = frozenset({"integrator", "admin"})
 ADMIN: Final[frozenset[str]] = frozenset({"admin"})
 AUDITOR: Final[frozenset[str]] = frozenset({"auditor", "admin"})
 
@@ -55,13 +55,14 @@ ACCESS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("GET", "/api/v1/gaps"): READERS,
     ("GET", "/api/v1/quarantine"): PLANT,
     ("GET", "/api/v1/sources"): PLANT,
+    ("POST", "/api/v1/sources/{source}/trust"): INTEGRATOR,
     ("GET", "/api/v1/anomalies"): READERS,
     ("GET", "/api/v1/anomalies/{anomaly_id}"): READERS,
     ("POST", "/api/v1/annotations/{annotation_id}/review"): ENGINEER,
     ("GET", "/api/v1/documents"): READERS,
     ("GET", "/api/v1/documents/{document_id}"): READERS,
     ("GET", "/api/v1/replays"): PLANT,
-    ("POST", "/api/v1/replays"): MAPPING,
+    ("POST", "/api/v1/replays"): INTEGRATOR,
     ("GET", "/api/v1/users"): ADMIN,
     ("POST", "/api/v1/users"): ADMIN,
     ("POST", "/api/v1/users/{name}/disable"): ADMIN,

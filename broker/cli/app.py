@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import check, configs, database, exits, journal, modbus, processes, records, replay, users
+from broker.cli import (
+    check,
+    configs,
+    database,
+    discover,
+    exits,
+    journal,
+    modbus,
+    processes,
+    records,
+    replay,
+    trust,
+    users,
+)
 from broker.cli.output import Output, OutputOption, print_json
 
 app = typer.Typer(
@@ -19,11 +32,13 @@ app = typer.Typer(
 )
 app.command()(processes.run)
 app.command()(check.check)
+app.command()(discover.discover)
 app.command()(processes.demo)
 app.command()(records.records)
 app.command()(records.anomalies)
 app.command()(replay.replay)
 app.add_typer(users.app, name="user")
+app.add_typer(trust.app, name="trust")
 app.add_typer(database.app, name="db")
 app.add_typer(journal.app, name="journal")
 app.add_typer(configs.app, name="config")

@@ -70,9 +70,18 @@ async def _probe(config: Config, tag_map: TagMap, name: str, limit_s: float) -> 
             return {**row, "result": f"failed: {step}", "detail": str(error)}, exits.BAD_CONFIGURATION
         except (FairleadError, OSError) as error:
             return {**row, "result": f"failed: {step}", "detail": str(error)}, exits.UNREACHABLE
-        if (state_dir / _KEPT).is_dir() and not keep.is_dir():
-            shutil.copytree(state_dir / _KEPT, keep)
+        finally:
+            _keep_new(state_dir / _KEPT, keep)
     return row, exits.OK
+
+
+def _keep_new(found: Path, keep: Path) -> None:
+    """What the probe made stays: our certificate, and the server's that a person may accept now."""
+    for path in found.rglob("*"):
+        kept = keep / path.relative_to(found)
+        if path.is_file() and not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copy2(path, kept)
 
 
 def _apart(options: SourceOptions, site: str, name: str) -> SourceOptions:

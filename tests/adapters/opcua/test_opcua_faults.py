@@ -178,7 +178,7 @@ async def test_a_gap_that_was_not_recorded_is_told_again(
     file = tmp_path / "state" / "subscriptions.json"
     adapter = make_adapter(server.endpoint, make_tags("Still"))
     await adapter.connect()
-    await take(adapter, lambda t: len(t.batches) >= 2)
+    await take(adapter, lambda t: bool(t.batches))
     await eventually(lambda: load(file).held[0].last_sequence == adapter._watches[0].reached)
     theirs(adapter)._notification_seq += 1
     before = load(file)
@@ -235,11 +235,11 @@ async def test_failed_attempts_leave_no_subscriptions(server, make_tags, make_ad
     adapter = make_adapter(server.endpoint, make_tags("N"))
 
     async def refuse(params: ua.CreateMonitoredItemsParameters) -> Any:
-        raise ServiceError(ua.StatusCodes.BadTooManyMonitoredItems)
+        raise ServiceError(ua.StatusCodes.BadOutOfMemory)
 
     service(create_monitored_items=refuse)
     for _ in range(2):
-        with pytest.raises(NotConnected, match="BadTooManyMonitoredItems"):
+        with pytest.raises(NotConnected, match="BadOutOfMemory"):
             await adapter.connect()
     service(create_monitored_items=made)
     await adapter.connect()
@@ -271,7 +271,7 @@ async def test_rare_keep_alives_are_bridged_by_asking(
     monkeypatch.setattr(OpcUaOptions, "silence_s", lambda self: 0.3)
     adapter = make_adapter(server.endpoint, make_tags("Still"))
     await adapter.connect()
-    await take(adapter, lambda t: len(t.batches) >= 2)
+    await take(adapter, lambda t: bool(t.batches))
     heard = adapter.counters["publish_responses"]
     reading = asyncio.ensure_future(adapter.read())
     await eventually(lambda: adapter.counters["asked"] >= 3)

@@ -10,9 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from adapters.opcua.pki import Pki
+from adapters.opcua.trust import Peer
 from schemas.errors import NotConnected
 
 NOW = time.time_ns()
+PEER = Peer("127.0.0.1", "urn:somebody")
 YEAR_NS = 365 * 86_400 * 10**9
 
 
@@ -37,24 +39,21 @@ def test_the_own_certificate_is_made_once(tmp_path: Path) -> None:
         pki.own_certificate("urn:fairlead:other", NOW + 11 * YEAR_NS)
 
 
-def test_an_unknown_certificate_is_kept_for_a_person(tmp_path: Path, server_der: bytes) -> None:
-    """It lies in rejected/, and moved to trusted/, DER or PEM, it is accepted."""
+def test_pem_and_der_are_read_and_what_is_neither_is_told(tmp_path: Path, server_der: bytes) -> None:
+    """A trusted certificate may be DER or PEM; another file is no certificate and stops nothing."""
     pki = Pki(tmp_path)
     pki.own_certificate("urn:fairlead:cell", NOW)
     (pki.trusted / "note.txt").write_text("not a certificate")
-    with pytest.raises(NotConnected, match="not trusted"):
-        pki.check_server(server_der, NOW)
-    [rejected] = pki.rejected.glob("*.der")
-    assert rejected.read_bytes() == server_der
     pem = x509.load_der_x509_certificate(server_der).public_bytes(Encoding.PEM)
     (pki.trusted / "server.pem").write_bytes(pem)
-    pki.check_server(server_der, NOW)
+    pki.check_server(server_der, PEER, NOW)
+    assert pki.unreadable() == [pki.trusted / "note.txt"]
     with pytest.raises(NotConnected, match="valid from"):
-        pki.check_server(server_der, NOW + 11 * YEAR_NS)
+        pki.check_server(server_der, PEER, NOW + 11 * YEAR_NS)
 
 
 @pytest.mark.parametrize("der", [None, b"", b"\x30\x82nonsense"])
 def test_no_certificate_is_refused(tmp_path: Path, der: bytes | None) -> None:
     """A server without a readable certificate is not connected to."""
     with pytest.raises(NotConnected, match="certificate"):
-        Pki(tmp_path).check_server(der, NOW)
+        Pki(tmp_path).check_server(der, PEER, NOW)

@@ -68,7 +68,7 @@ site: {{path: Acme/Lyon, timezone: Europe/Paris}}
 data_dir: var
 sources:
   pumps: {{kind: replay, file: none.csv}}
-llm: {{backend: none}}
+{sources}llm: {{backend: none}}
 api: {{listen: "127.0.0.1:{port}"}}
 {more}
 """
@@ -155,18 +155,18 @@ def serving(app: FastAPI, listener: socket.socket) -> Iterator[None]:
         thread.join(10)
 
 
-def write_config(folder: Path, port: int = 8080, more: str = "") -> Path:
-    """``fairlead.yaml`` in *folder*; *more* are further sections."""
+def write_config(folder: Path, port: int = 8080, more: str = "", sources: str = "") -> Path:
+    """``fairlead.yaml`` in *folder*; *more* are further sections, *sources* further sources."""
     path = folder / "fairlead.yaml"
-    path.write_text(_CONFIG.format(port=port, more=more))
+    path.write_text(_CONFIG.format(port=port, more=more, sources=sources))
     return path
 
 
 @contextmanager
-def running_core(folder: Path, *, more: str = "") -> Iterator[Core]:
+def running_core(folder: Path, *, more: str = "", sources: str = "") -> Iterator[Core]:
     """A core over an empty journal, with one person of each role, behind a real server on a free loopback port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = load_config(write_config(folder, listener.getsockname()[1], more), {})
+        config = load_config(write_config(folder, listener.getsockname()[1], more, sources), {})
         store = Store.open(config.store, config.data_dir, write=True)
         store.upgrade()
         (config.data_dir / "journal").mkdir()

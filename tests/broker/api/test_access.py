@@ -18,6 +18,7 @@ from tests.broker.api.core import PASSWORD, TOKEN, Core, running_core
 BODIES: dict[str, dict[str, object]] = {
     "/api/v1/users": {"json": {"name": "new.person", "roles": ["consumer"], "password": PASSWORD}},
     "/api/v1/annotations/{annotation_id}/review": {"json": {"verdict": "approved"}},
+    "/api/v1/sources/{source}/trust": {"json": {"fingerprint": "00000000", "decision": "accept"}},
     "/ui/annotations/{annotation_id}/review": {"data": {"anomaly_id": "x", "verdict": "approved"}},
     "/api/v1/replays": {"json": {"from_ns": "1"}},
     "/login": {"data": {"name": "nobody", "password": "wrong"}},
@@ -33,7 +34,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
 
 
 def _address(path: str) -> str:
-    return path.format(anomaly_id="none", annotation_id="none", document_id="none", name="i.kaya")
+    return path.format(anomaly_id="none", annotation_id="none", document_id="none", name="i.kaya", source="none")
 
 
 def _allowed(status: int) -> bool:
