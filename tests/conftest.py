@@ -11,11 +11,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from simulators.modbus_server import ModbusServer
 from tests.fault_table import figures, scale
 
 __all__ = ["figures", "scale"]
+
+# speed is measured in bench/, and a machine may be busy
+settings.register_profile("fairlead", settings(), deadline=None)
+settings.load_profile("fairlead")
 
 ROOT = Path(__file__).resolve().parent.parent
 

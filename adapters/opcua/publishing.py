@@ -169,7 +169,8 @@ class PublishLoop:
         A server owes a first value of each item (Part 4, 5.13.1.4). Where it comes, the value read is not used: it may
         be newer than values that wait in the item's queue, and would make them late.
         """
-        await self._window.drained()
+        if watch.held.unheard:
+            await self._window.drained()  # a batch that waits may hold the first value of an item
         opening, watch.opening = watch.opening, {}
         silent = [(tag, opening[tag]) for tag in watch.held.unheard if tag in opening]
         if not silent:
