@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.mqtt.sparkplug.births import Node
+from adapters.mqtt.sparkplug.births import Node, Position
 from adapters.mqtt.sparkplug.metrics import Target
 from adapters.mqtt.sparkplug.order import Item, Order
 from adapters.mqtt.sparkplug.topics import Edge
@@ -35,6 +35,32 @@ class EdgeNode:
         self.order = Order()
         self.death: Item | None = None
         self.last_ns = 0
+
+    def resume(self, state: Node, position: Position) -> bool:
+        """
+        Go on with births and position of an earlier connection; return whether they can still be trusted.
+
+        Not without a position to compare with, and not where this process has seen a birth or death of QoS 0 behind
+        them, which was not settled and does not come again. Call it before :meth:`reset` forgets what was seen.
+        """
+        seen_ns = self.state.unsure_ns
+        self.reset()
+        if position.expected is None or seen_ns not in (0, state.unsure_ns):
+            self.state.unsure_ns = seen_ns
+            return False
+        self.state, self.last_ns = state, position.last_ns
+        self.order.resume(position.expected)
+        return True
+
+    def forget(self) -> None:
+        """Trust no birth any more: one may have passed unseen. Which death is the node's is not known then either."""
+        self.state.devices.clear()
+        self.state.bdseq = None
+
+    @property
+    def position(self) -> Position:
+        """What :meth:`resume` needs."""
+        return Position(None if self.order.unchecked else self.order.expected, self.last_ns)
 
     def birth_came(self) -> None:
         """Ask again at once should it be needed again."""

@@ -41,12 +41,27 @@ class Step(NamedTuple):
 
 
 class Order:
-    """``expected`` is the next number, None when any will do; ``unchecked``: the node's numbers say nothing."""
+    """
+    ``expected`` is the next number, None when any will do; ``unchecked``: the node's numbers say nothing.
+
+    ``unproven``: the count goes on from an earlier connection, and no message has confirmed it yet.
+    """
 
     def __init__(self) -> None:
         self.expected: int | None = None
+        self.unproven = False
         self._faults = 0
         self.waiting: list[Item] = []
+
+    def resume(self, expected: int) -> None:
+        """Go on where an earlier connection ended."""
+        self.expected, self.unproven = expected, True
+
+    def repeats(self, item: Item) -> bool:
+        """Whether an item was settled over an earlier connection, and only its acknowledgement was lost."""
+        if not (self.unproven and item.message.dup and item.message.qos) or self.expected is None:
+            return False
+        return item.payload.seq is not None and 0 < (self.expected - item.payload.seq) % _MODULUS <= _HALF
 
     def offer(self, item: Item) -> bool:
         """Whether it is this item's turn; else it must :meth:`wait`."""
@@ -56,6 +71,7 @@ class Order:
         if self.expected is None or seq == self.expected or self.unchecked:
             if not self.unchecked:
                 self._faults = 0
+            self.unproven = False
             self.expected = (seq + 1) % _MODULUS
             return True
         return False
@@ -85,13 +101,14 @@ class Order:
             return self._take(self.waiting[0], 0)
         ahead = [((item.payload.seq or 0) - self.expected) % _MODULUS for item in self.waiting]
         nearest = min(range(len(ahead)), key=ahead.__getitem__)
-        if ahead[nearest] < _HALF:
+        if ahead[nearest] < _HALF or self.unproven:  # unproven: the node may have begun anew meanwhile
             return self._take(self.waiting[nearest], ahead[nearest])
         self._faults += 1
         return Step(self.waiting.pop(0), -1)
 
     def restart(self, seq: int | None) -> None:
         """A birth with this number begins the count anew."""
+        self.unproven = False
         self.expected = None if seq is None else (seq + 1) % _MODULUS
         self._faults = 0
 
@@ -102,6 +119,7 @@ class Order:
 
     def _take(self, item: Item, missing: int) -> Step:
         self.waiting.remove(item)
+        self.unproven = False
         self._faults = self._faults + 1 if missing else self._faults
         self.expected = ((item.payload.seq or 0) + 1) % _MODULUS
         return Step(item, missing)

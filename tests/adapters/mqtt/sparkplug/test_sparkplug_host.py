@@ -198,14 +198,20 @@ def test_a_late_node_birth_does_not_lend_its_aliases_to_the_old_one() -> None:
 
 
 def test_a_missing_number_is_a_gap_of_the_node() -> None:
-    """After the wait the hole is a gap over all tags of the node, and reading goes on in order."""
+    """
+    After the wait the hole is a gap over all tags of the node, and no alias is trusted until the next birth.
+
+    What is missing may have been a birth with other aliases.
+    """
     plant = Plant()
     plant.born()
     assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 4, "press") == []
     assert plant.put("DDATA", [Metric(None, "Double", 2.0, 1, typed=False)], 5, "press") == []
-    assert [row.value for row in plant.later(0.26)] == [1.0, 2.0]
+    assert plant.later(0.26) == []
 
-    (gap,) = plant.gaps()
+    gap, unexplained = plant.gaps()
+    assert (unexplained.tags, unexplained.to_ns) == ((1, 2), None)
+    assert plant.counters["births_forgotten"] == 1
     assert (gap.cause, gap.tags, gap.detail) == (
         GapCause.SEQUENCE_GAP,
         (0, 1, 2, 3),
@@ -213,6 +219,19 @@ def test_a_missing_number_is_a_gap_of_the_node() -> None:
     )
     assert gap.to_ns is not None
     assert gap.from_ns < gap.to_ns
+    plant.put("DBIRTH", PRESS, 6, "press")
+    assert [row.value for row in plant.put("DDATA", [Metric(None, "Double", 3.0, 1, typed=False)], 7, "press")] == [3.0]
+
+
+def test_a_device_birth_that_was_lost_lends_no_value_to_another_tag() -> None:
+    """A DBIRTH that swaps two aliases does not come: no value of the messages behind it is stored."""
+    plant = Plant()
+    twins = [Metric("Temperature", "Double", 60.5, 1), Metric("Count", "Double", 3.0, 2)]
+    plant.put("NBIRTH", NODE, 0)
+    plant.put("DBIRTH", twins, 1, "press")
+    plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], 3, "press")
+    assert plant.later(0.3) == []
+    assert plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], 4, "press") == []
 
 
 def test_a_death_is_one_row_without_a_value_for_each_tag() -> None:
@@ -335,17 +354,78 @@ def test_births_survive_a_restart_where_the_session_did() -> None:
     """What was dumped reads data without a new birth; where the session was lost, births are forgotten."""
     before = Plant()
     before.born()
-    saved = before.host.dump()
+    saved, places = before.host.dump(), before.host.positions()
     kept, lost = Plant(), Plant(role="secondary_active", rebirth="on_need")
-    kept.host.restore(saved, kept=True, now_s=0)
-    lost.host.restore(saved, kept=False, now_s=0)
+    kept.host.restore(saved, places, kept=True, now_s=kept.now_s)
+    lost.host.restore(saved, places, kept=False, now_s=lost.now_s)
     sent = [Metric(None, "Double", 1.0, 1, typed=False)]
 
-    assert len(kept.put("DDATA", sent, 77, "press")) == 1
-    assert lost.put("DDATA", sent, 77, "press") == []
+    assert len(kept.put("DDATA", sent, 2, "press")) == 1
+    assert len(kept.put("DDATA", sent, 3, "press")) == 1
+    assert lost.put("DDATA", sent, 2, "press") == []
     assert lost.host.commands == ["spBv1.0/G/NCMD/n"]
     rows = kept.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None)
     assert len(rows) == 4
+
+
+@pytest.mark.parametrize("seq", [77, 250, None], ids=["ahead", "behind", "none"])
+def test_births_that_may_have_been_replaced_unseen_are_forgotten(seq: int | None) -> None:
+    """The node's first number is not the next one: a gap since its last message, a rebirth, and no value."""
+    before = Plant()
+    before.born()
+    plant = Plant(role="secondary_active", rebirth="on_need")
+    plant.host.restore(before.host.dump(), before.host.positions(), kept=True, now_s=plant.now_s)
+    rows = plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], seq, "press")
+    rows += plant.later(0.3)
+
+    assert rows == []
+    hole, unexplained = plant.gaps()
+    assert (hole.tags, hole.from_ns, unexplained.to_ns) == ((0, 1, 2, 3), ARRIVED + 2, None)
+    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    assert plant.counters["births_forgotten"] == 1
+    plant.born()
+    assert len(plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press")) == 1
+
+
+def test_births_without_a_position_are_not_trusted() -> None:
+    """After a power cut the position may be lost: nothing tells whether a birth was missed."""
+    before = Plant()
+    before.born()
+    plant = Plant()
+    plant.host.restore(before.host.dump(), None, kept=True, now_s=plant.now_s)
+
+    assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press") == []
+    assert plant.later(0.3) == []
+
+
+def test_a_birth_that_was_read_but_not_stored_makes_the_one_before_untrusted() -> None:
+    """With QoS 0 it does not come again; the numbers may fit by chance, and yet the old aliases are not used."""
+    plant = Plant()
+    plant.born()
+    saved, places = plant.host.dump(), plant.host.positions()
+    swapped = [Metric("Temperature", "Double", 70.0, 2), Metric("Count", "UInt32", 9, 1)]
+    plant.put("NBIRTH", NODE, 0)
+    plant.put("DBIRTH", swapped, 1, "press")
+    plant.host.restore(saved, places, kept=True, now_s=plant.now_s)
+
+    assert plant.host.changed
+    assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press") == []
+    assert plant.later(0.3) == []
+    assert plant.counters["births_forgotten"] == 1
+
+
+def test_what_was_settled_and_comes_again_is_not_read_anew() -> None:
+    """Only its acknowledgement was lost; the births may be newer than it is."""
+    plant = Plant()
+    plant.born()
+    sent = [Metric(None, "Double", 1.0, 1, typed=False)]
+    plant.put("DDATA", sent, 2, "press")
+    plant.host.restore(plant.host.dump(), plant.host.positions(), kept=True, now_s=plant.now_s)
+    again = Message(b"spBv1.0/G/DDATA/n/press", encode(sent, SENT, 2), 30, 1, False, True, 7, ARRIVED + 9)
+
+    assert plant._decode([again]) == []
+    assert plant.counters["repeated"] == 1
+    assert len(plant.put("DDATA", sent, 3, "press")) == 1
 
 
 def test_what_waited_when_the_connection_ended_is_counted() -> None:
@@ -353,7 +433,7 @@ def test_what_waited_when_the_connection_ended_is_counted() -> None:
     plant = Plant()
     plant.born()
     assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 9, "press") == []
-    plant.host.restore(plant.host.dump(), kept=True, now_s=plant.now_s)
+    plant.host.restore(plant.host.dump(), plant.host.positions(), kept=True, now_s=plant.now_s)
 
     assert plant.counters["dropped"] == 1
     assert plant.host.due_s is None
