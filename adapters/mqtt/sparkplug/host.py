@@ -265,6 +265,8 @@ class Host:
         node.last_ns = item.message.arrival_ns
         if topic.kind == "DBIRTH" and node.state.alive:
             self._counters["births"] += 1
+            if topic.device not in node.targets:
+                return
             self._note_unsure(node, item)
             node.state.devices[topic.device] = Device.born(item.payload.metrics)
             self._read(node, item, rows, now_s)
@@ -275,6 +277,8 @@ class Host:
             self._read(node, item, rows, now_s)
 
     def _device_death(self, node: EdgeNode, item: Item, rows: Rows) -> None:
+        if item.topic.device not in node.targets:
+            return
         device = node.state.devices.setdefault(item.topic.device, Device())
         if not device.alive:
             self._counters["deaths_ignored"] += 1
@@ -329,7 +333,7 @@ class Host:
                 refused += self._reader.read(
                     name, datatype, metric, item.payload.timestamp, item.message, targets, rows
                 )
-        if unnamed:
+        if unnamed and targets:  # of a device that nobody wants nothing is missing
             self._unexplained(node, item, unnamed, known is not None, now_s)
         if refused:
             more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""

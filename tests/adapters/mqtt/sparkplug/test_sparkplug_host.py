@@ -17,6 +17,7 @@ from adapters.base import AdapterContext
 from adapters.mqtt import MqttOptions
 from adapters.mqtt.decode import Decoder
 from adapters.mqtt.message import Block, Message
+from adapters.mqtt.sparkplug.topics import Edge
 from schemas import status
 from schemas.samples import Gap, GapCause, Origin, Reject, Sample
 from schemas.status import Flag
@@ -140,6 +141,22 @@ def test_data_without_a_birth_is_a_gap_until_the_birth_and_not_a_guess() -> None
     assert (closed.tags, closed.cause, closed.from_ns) == (opened.tags, opened.cause, opened.from_ns)
     assert closed.to_ns is not None
     assert len(plant.put("DDATA", [Metric(None, "Double", 2.0, 1, typed=False)], 2, "press")) == 1
+
+
+def test_a_device_without_tags_is_missed_by_nobody() -> None:
+    """Its data without a birth is no gap, no refusal and no reason for a rebirth, and leaves nothing behind."""
+    plant = Plant(role="secondary_active", rebirth="on_need")
+    plant.put("NBIRTH", NODE, 0)
+    for number in range(1, 200, 3):
+        device = f"stranger{number}"
+        plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], number, device)
+        plant.put("DBIRTH", PRESS, number + 1, device)
+        plant.put("DDEATH", [], number + 2, device)
+
+    assert (plant.gaps(), plant.rejects, plant.host.commands) == ([], [], [])
+    assert plant.counters["reordered"] == 0
+    node = plant.host._nodes[Edge("G", "n")]
+    assert (list(node.state.devices), node.unexplained) == ([""], {})
 
 
 def test_metrics_with_name_and_type_need_no_birth() -> None:
