@@ -32,7 +32,7 @@ class Device(msgspec.Struct):
         """From the metrics of a birth; one without a name cannot be meant by anything."""
         device = cls(True, [], {}, {})
         for metric in metrics:
-            if metric.name is None:
+            if not metric.name:
                 continue
             place = device.by_name[metric.name] = len(device.metrics)
             device.metrics.append((metric.name, metric.datatype))

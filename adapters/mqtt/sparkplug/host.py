@@ -309,9 +309,9 @@ class Host:
         known = device if device is not None and device.alive and node.state.alive else None
         targets = node.targets.get(topic.device, {})
         refused: list[str] = []
-        unnamed: list[int] = []
+        unnamed: list[str] = []
         for metric in item.payload.metrics:
-            name, datatype = metric.name, metric.datatype
+            name, datatype = metric.name or None, metric.datatype  # some encoders write an empty name beside an alias
             place = None
             if known is not None:
                 if name is not None:
@@ -327,7 +327,10 @@ class Host:
                     continue
                 datatype = datatype or told
             if name is None:
-                unnamed.append(-1 if metric.alias is None else metric.alias)
+                unnamed.append("metric without name and alias" if metric.alias is None else f"alias {metric.alias}")
+                continue
+            if place is None and not datatype and name in targets and metric.field and not metric.null:
+                unnamed.append(f"metric {name}")  # how its bits are meant only a birth tells
                 continue
             if name in targets or metric.field >= payload.DATASET or metric.null:
                 refused += self._reader.read(
@@ -339,16 +342,12 @@ class Host:
             more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
             self._refuse(item.message, "; ".join(refused[:3]) + more)
 
-    def _unexplained(self, node: EdgeNode, item: Item, aliases: list[int], born: bool, now_s: float) -> None:
+    def _unexplained(self, node: EdgeNode, item: Item, unnamed: list[str], born: bool, now_s: float) -> None:
         """Data that no birth explains: counted each time, told once, a gap until the birth comes."""
         self._counters["without_birth"] += 1
         topic = item.topic
         where = f"{topic.edge}/{topic.device}" if topic.device else str(topic.edge)
-        reason = (
-            f"{where}: its birth has no alias {', '.join(map(str, aliases[:3]))}"
-            if born
-            else f"{where}: no birth known"
-        )
+        reason = f"{where}: its birth has no {', '.join(unnamed[:3])}" if born else f"{where}: no birth known"
         if topic.device not in node.unexplained:
             self._refuse(item.message, reason)
             gap = self._new_gap(node.tags(topic.device), item.message.arrival_ns, None, reason)

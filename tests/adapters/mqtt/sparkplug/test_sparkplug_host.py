@@ -166,6 +166,29 @@ def test_metrics_with_name_and_type_need_no_birth() -> None:
     assert [row.value for row in plant.later(0.3)] == [5.5]
 
 
+def test_a_name_without_a_type_needs_the_birth_as_an_alias_does() -> None:
+    """How its bits are meant only a birth tells: a gap and a rebirth, not a refusal for ever."""
+    plant = Plant(role="secondary_active", rebirth="on_need")
+    named = [Metric("Temperature", "Double", 5.5, typed=False)]
+    plant.put("DDATA", named, 9, "press")
+    assert plant.later(0.3) == []
+    (opened,) = plant.gaps()
+    assert (opened.tags, opened.to_ns) == ((1, 2), None)
+    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    plant.born()
+    assert [row.value for row in plant.put("DDATA", named, 2, "press")] == [5.5]
+
+
+def test_an_empty_name_beside_an_alias_is_none() -> None:
+    """Some encoders write every field."""
+    plant = Plant()
+    plant.born()
+    rows = plant.put("DDATA", [Metric("", "Double", 5.5, 1)], 2, "press")
+    assert [(row.tag, row.value) for row in rows] == [(1, 5.5)]
+    plant.put("DDATA", [Metric("", "Double", 5.5, 77)], 3, "press")
+    assert [reject.reason for reject in plant.rejects] == ["G/n/press: its birth has no alias 77"]
+
+
 def test_an_alias_the_birth_does_not_know_costs_only_itself() -> None:
     """The others of the message are stored."""
     plant = Plant()
