@@ -22,7 +22,7 @@ from adapters.mqtt.sparkplug.edge import EdgeNode
 from adapters.mqtt.sparkplug.metrics import MetricReader, Target
 from adapters.mqtt.sparkplug.options import SparkplugOptions
 from adapters.mqtt.sparkplug.order import Item
-from adapters.mqtt.sparkplug.topics import Edge
+from adapters.mqtt.sparkplug.topics import Edge, Topic
 from schemas.samples import Gap, GapCause
 
 _BDSEQ: Final = "bdSeq"
@@ -143,6 +143,7 @@ class Host:
             item = Item(topic, message, payload.decode(message.payload))
         except ValueError as error:
             self._refuse(message, f"not a Sparkplug payload: {error}")
+            self.unreadable(message, topic, now_s)
             return True
         self.moved = True
         if topic.kind == "NBIRTH":
@@ -160,6 +161,25 @@ class Host:
             self._process(node, item, rows, now_s)
         self._drain(node, rows, now_s)
         return True
+
+    def unreadable(self, message: Message, topic: Topic, now_s: float) -> None:
+        """A message was refused whole: what such a birth replaces is not valid any more, what it says is not known."""
+        node = self._nodes.get(topic.edge)
+        if node is None or topic.kind == "NDEATH":  # a death has no number
+            return
+        if topic.kind == "NBIRTH":
+            node.order.restart(None)
+            node.state = births.Node(True, None, {}, node.state.unsure_ns)
+        else:
+            node.order.unreadable()
+        if topic.kind == "DBIRTH":
+            node.state.devices.pop(topic.device, None)
+        if topic.kind == "NBIRTH" or (topic.kind == "DBIRTH" and topic.device in node.targets):
+            if not message.qos:
+                node.state.unsure_ns = message.arrival_ns
+            self.changed = self.moved = True
+            self._counters["births_forgotten"] += 1
+            self._need_rebirth(node, f"{node.edge}/{topic.device}: its birth cannot be read".replace("/:", ":"), now_s)
 
     def expire(self, rows: Rows, now_s: float) -> None:
         """Take what has waited long enough."""

@@ -50,6 +50,7 @@ class Order:
     def __init__(self) -> None:
         self.expected: int | None = None
         self.unproven = False
+        self._unread = 0
         self._faults = 0
         self.waiting: list[Item] = []
 
@@ -68,13 +69,19 @@ class Order:
         seq = item.payload.seq
         if seq is None:
             return True
-        if self.expected is None or seq == self.expected or self.unchecked:
+        ahead = 0 if self.expected is None else (seq - self.expected) % _MODULUS
+        if ahead <= self._unread or self.unchecked:
+            self._unread = 0
             if not self.unchecked:
                 self._faults = 0
             self.unproven = False
             self.expected = (seq + 1) % _MODULUS
             return True
         return False
+
+    def unreadable(self) -> None:
+        """A message came whose number cannot be read: the next one may be one ahead."""
+        self._unread += 1
 
     @property
     def unchecked(self) -> bool:
@@ -109,6 +116,7 @@ class Order:
     def restart(self, seq: int | None) -> None:
         """A birth with this number begins the count anew."""
         self.unproven = False
+        self._unread = 0
         self.expected = None if seq is None else (seq + 1) % _MODULUS
         self._faults = 0
 

@@ -179,6 +179,46 @@ def test_a_name_without_a_type_needs_the_birth_as_an_alias_does() -> None:
     assert [row.value for row in plant.put("DDATA", named, 2, "press")] == [5.5]
 
 
+@pytest.mark.parametrize("kind", ["NBIRTH", "DBIRTH"])
+def test_an_unreadable_birth_ends_the_one_before_it(kind: str) -> None:
+    """What it replaces is not valid any more: no value by the old aliases, and a rebirth; other devices go on."""
+    plant = Plant(role="secondary_active", rebirth="on_need")
+    plant.born()
+    plant.put("DBIRTH", [Metric("Name", "String", "idle", 1)], 2, "oven")
+    plant.raw(f"spBv1.0/G/{kind}/n" + ("/press" if kind == "DBIRTH" else ""), b"\xff")
+    seq = 1 if kind == "NBIRTH" else 4
+
+    assert [reject.reason[:23] for reject in plant.rejects] == ["not a Sparkplug payload"]
+    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    assert plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], seq, "press") == []
+    oven = plant.put("DDATA", [Metric(None, "String", "hot", 1, typed=False)], seq + 1, "oven")
+    assert [row.value for row in oven] == (["hot"] if kind == "DBIRTH" else [])
+    assert plant.counters["sequence_gaps"] == plant.counters["reordered"] == 0
+    plant.put("DBIRTH", PRESS, seq + 2, "press")
+    assert len(plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], seq + 3, "press")) == 1
+
+
+def test_a_birth_longer_than_the_limit_ends_the_one_before_it() -> None:
+    """It is refused before it is read."""
+    plant = Plant()
+    plant.born()
+    plant.raw("spBv1.0/G/DBIRTH/n/press", bytes(2 << 20))
+    assert plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], 3, "press") == []
+    assert [reject.reason for reject in plant.rejects][1:] == ["G/n/press: no birth known"]
+
+
+def test_unreadable_data_costs_only_itself() -> None:
+    """Its number is one that cannot be read, and not one that is missing."""
+    plant = Plant()
+    plant.born()
+    plant.raw("spBv1.0/G/DDATA/n/press", b"\xff")
+    sent = [Metric(None, "Double", 1.0, 1, typed=False)]
+    assert len(plant.put("DDATA", sent, 3, "press")) == 1
+    plant.put("DDATA", sent, 5, "press")
+    plant.later(0.3)
+    assert plant.counters["sequence_gaps"] == 1
+
+
 def test_an_empty_name_beside_an_alias_is_none() -> None:
     """Some encoders write every field."""
     plant = Plant()
