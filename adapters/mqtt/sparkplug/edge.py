@@ -18,6 +18,7 @@ class EdgeNode:
         state: its births.
         death: an NDEATH that waits for the NBIRTH it belongs to.
         unexplained: open gap of each device whose data no birth explains.
+        unordered: open gap from when its numbers turned out to say nothing.
         last_ns: arrival of its last message, UTC ns; 0 for none.
         ask_again_s, ask_wait_s: loop time from which a rebirth may be asked for again, and the present wait.
     """
@@ -26,6 +27,7 @@ class EdgeNode:
         self.edge = edge
         self.targets: dict[str, dict[str, list[Target]]] = {}
         self.unexplained: dict[str, Gap] = {}
+        self.unordered: Gap | None = None
         self.ask_again_s = self.ask_wait_s = 0.0
         self.reset()
 
@@ -81,9 +83,11 @@ class EdgeNode:
 
     def describe(self) -> str:
         """For people."""
+        unordered = ", order is not checked: its numbers say nothing" if self.order.unchecked else ""
         if not self.state.devices:
-            return "no birth known"
+            return f"no birth known{unordered}"
         devices = [name for name, device in self.state.devices.items() if name and device.alive]
         metrics = sum(len(device.metrics) for device in self.state.devices.values())
         bdseq = "" if self.state.bdseq is None else f", bdSeq {self.state.bdseq}"
-        return f"{'online' if self.state.alive else 'offline'}{bdseq}, {metrics} metrics, {len(devices)} devices online"
+        online = "online" if self.state.alive else "offline"
+        return f"{online}{bdseq}, {metrics} metrics, {len(devices)} devices online{unordered}"

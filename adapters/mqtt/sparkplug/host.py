@@ -41,7 +41,8 @@ class Host:
     called for each message that cannot be read.
 
     Counters: ``births``, ``deaths``, ``deaths_ignored`` (of an earlier connection of the node), ``reordered``,
-    ``sequence_gaps``, ``out_of_sequence`` (came after the wait for it was over), ``without_birth`` (data messages
+    ``sequence_gaps``, ``out_of_sequence`` (came after the wait for it was over), ``order_given_up`` (times that a
+    node's numbers turned out to say nothing: a gap until its next NBIRTH), ``without_birth`` (data messages
     that no birth explains), ``births_forgotten`` (per node: one may have passed unseen), ``repeated`` (came again, and
     was settled over an earlier connection), ``rebirths_needed``, ``rebirths_requested``, ``commands_ignored`` (of
     other hosts), ``groups_ignored``.
@@ -226,7 +227,17 @@ class Host:
             self._distrust(node, item, detail, now_s)
         elif missing < 0:
             self._counters["out_of_sequence"] += 1
+            if node.order.unchecked and node.unordered is None:
+                self._give_up_order(node, item)
         self._process(node, item, rows, now_s)
+
+    def _give_up_order(self, node: EdgeNode, item: Item) -> None:
+        """A loss cannot be seen any more, so all that comes until the numbers begin anew counts as incomplete."""
+        self._counters["order_given_up"] += 1
+        detail = f"{node.edge}: its numbers say nothing (last: {item.payload.seq}), so a loss cannot be seen"
+        node.unordered = self._new_gap(node.tags(), item.message.arrival_ns, None, detail)
+        self.gaps.append(node.unordered)
+        self._show(node)
 
     def _distrust(self, node: EdgeNode, item: Item, detail: str, now_s: float) -> None:
         """Messages before this one are missing: a gap, and one of them may have been a birth with other aliases."""
@@ -251,6 +262,9 @@ class Host:
         unsure_ns = node.state.unsure_ns if item.message.qos else item.message.arrival_ns
         node.state = births.Node(True, _bdseq(item), {"": Device.born(item.payload.metrics)}, unsure_ns)
         node.birth_came()
+        if node.unordered is not None:
+            self.gaps.append(replace(node.unordered, to_ns=item.message.arrival_ns))
+            node.unordered = None
         self._read(node, item, rows, now_s)
         self._after_birth(node, "", item.message.arrival_ns)
 

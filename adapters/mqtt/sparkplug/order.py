@@ -16,7 +16,7 @@ from adapters.mqtt.sparkplug.topics import Topic
 
 _MODULUS: Final = 256
 _HALF: Final = 128
-#: So many messages out of order in a row are no loss: this node does not number as the specification says.
+#: So many late messages in a row are no disorder: this node does not number as the specification says.
 _GIVE_UP: Final = 8
 #: Messages of one node that may wait; beyond it the oldest waits no longer.
 _MOST: Final = 1000
@@ -128,6 +128,5 @@ class Order:
     def _take(self, item: Item, missing: int) -> Step:
         self.waiting.remove(item)
         self.unproven = False
-        self._faults = self._faults + 1 if missing else self._faults
         self.expected = ((item.payload.seq or 0) + 1) % _MODULUS
         return Step(item, missing)

@@ -303,6 +303,40 @@ def test_a_missing_number_is_a_gap_of_the_node() -> None:
     assert [row.value for row in plant.put("DDATA", [Metric(None, "Double", 3.0, 1, typed=False)], 7, "press")] == [3.0]
 
 
+def test_a_node_that_does_not_number_is_incomplete_until_its_next_birth() -> None:
+    """Order is given up, which is counted, shown, and an open gap over the node's tags."""
+    plant = Plant()
+    plant.born()
+    values = [float(n) for n in range(12)]
+    rows: list[Sample] = []
+    for value in values:
+        rows += plant.put("DDATA", [Metric(None, "Double", value, 1, typed=False)], 1, "press")
+        rows += plant.later(0.3)
+
+    assert [row.value for row in rows] == values
+    (opened,) = plant.gaps()
+    assert (opened.tags, opened.to_ns) == ((0, 1, 2, 3), None)
+    assert plant.counters["order_given_up"] == 1
+    assert "order is not checked" in plant.facts["edge node G/n"]
+    plant.born()
+    (closed,) = plant.gaps()
+    assert (closed.tags, closed.from_ns) == (opened.tags, opened.from_ns)
+    assert closed.to_ns is not None
+    assert "order is not checked" not in plant.facts["edge node G/n"]
+
+
+def test_losses_are_told_however_many_there_are() -> None:
+    """A bad line is no reason to stop looking: the hundredth hole is a gap as the first one is."""
+    plant = Plant()
+    plant.born()
+    for seq in range(3, 203, 2):
+        plant.put("NDATA", [], seq)
+        plant.later(0.3)
+
+    assert plant.counters["sequence_gaps"] == len(plant.gaps()) == 100
+    assert plant.counters["order_given_up"] == 0
+
+
 def test_a_device_birth_that_was_lost_lends_no_value_to_another_tag() -> None:
     """A DBIRTH that swaps two aliases does not come: no value of the messages behind it is stored."""
     plant = Plant()
