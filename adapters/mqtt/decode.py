@@ -92,12 +92,15 @@ class Decoder:
         plans = self._plans
         if len(plans) > _REMEMBERED:
             plans.clear()
+        longest = self._options.limits.topic
         singly: list[int] = []
         found: dict[Group, tuple[list[int], list[Plan]]] = {}
         for place, topic in enumerate(messages.topics):
             plan = plans.get(topic)
             if plan is None:
-                plan = plans[topic] = self._plan(topic)
+                plan = self._plan(topic)
+                if len(topic) <= longest:  # longer ones are refused, and would be remembered by their thousands
+                    plans[topic] = plan
             if plan is False:
                 singly.append(place)
                 continue
