@@ -12,7 +12,7 @@ from adapters.mqtt import login, memory
 from adapters.mqtt.config import MqttOptions, check_tag
 from adapters.mqtt.decode import Decoder
 from adapters.mqtt.session import Session
-from adapters.mqtt.sparkplug.participant import Outcome, Participant
+from adapters.mqtt.sparkplug.participant import Outcome, Participant, Saved
 from schemas.errors import NotConnected
 from schemas.samples import Delivery, Gap, GapCause, Reject, SampleBatch
 
@@ -21,7 +21,7 @@ _REMEMBER_EVERY_NS: Final = 5 * 10**9
 #: So many connects within so many seconds are an alarm.
 _ALARM_CONNECTS: Final = 3
 _ALARM_S: Final = 60.0
-_NOTHING: Final = Outcome(0, [], None, [])
+_NOTHING: Final = Outcome(0, [], Saved(), [])
 
 
 @register("mqtt", MqttOptions, check_tag)
@@ -129,7 +129,7 @@ class MqttAdapter:
             try:
                 self._sparkplug.begin(kept=kept, now_s=asyncio.get_running_loop().time())
             except OSError as error:
-                raise NotConnected(f"cannot read {self._context.state_dir}: {error}") from error
+                raise NotConnected(f"cannot use {self._context.state_dir}: {error}") from error
 
     async def _next(self, session: Session) -> Delivery | None:
         """Return the next delivery, or None when what came concerns no tag and is acknowledged already."""

@@ -47,18 +47,16 @@ class Client(mqtt.Client):
         """Read what is there and hand it over. Called by paho's thread."""
         if self._sock is None:
             return MQTTErrorCode.MQTT_ERR_NO_CONN
-        try:
-            data = self._sock_recv(_READ_BYTES)
-        except BlockingIOError:
-            return MQTTErrorCode.MQTT_ERR_SUCCESS
-        except OSError:
-            data = b""
-        if not data:
+        data, lost = self._drain()
+        if data:
+            self._note_life()
+            rc = self._take(data)
+            if rc > 0:
+                return self._loop_rc_handle(rc)
+        if lost:
             return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
-        self._note_life()
-        rc = self._take(data)
-        if rc > 0:
-            return self._loop_rc_handle(rc)
+        if not data:
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
         now_s = time.monotonic()
         pause_s = _COALESCE_S - (now_s - self._last_read_s)
         self._last_read_s = now_s
@@ -71,6 +69,26 @@ class Client(mqtt.Client):
         """Queue PUBACKs of these message ids, in their order, as one write."""
         packet = b"\x40\x02" + b"\x40\x02".join(mids)
         self._packet_queue(_PUBACK, packet, 0, 1)
+
+    def _drain(self) -> tuple[bytes, bool]:
+        """What is there, and whether the connection ended behind it. Of TLS one read gives one record only."""
+        parts: list[bytes] = []
+        size = 0
+        one_by_one = hasattr(self._sock, "pending")
+        while size < _READ_BYTES:
+            try:
+                part = self._sock_recv(_READ_BYTES - size)
+            except BlockingIOError:
+                break
+            except OSError:
+                part = b""
+            if not part:
+                return b"".join(parts), True
+            parts.append(part)
+            size += len(part)
+            if not one_by_one:
+                break
+        return b"".join(parts), False
 
     def _take(self, data: bytes) -> MQTTErrorCode:
         try:

@@ -21,6 +21,7 @@ from adapters.mqtt.paths import getter, said
 from adapters.mqtt.rows import Arrival, Rows
 from adapters.mqtt.sparkplug.host import Host
 from adapters.mqtt.sparkplug.topics import is_sparkplug
+from adapters.mqtt.sparkplug.topics import parse as sparkplug_topic
 from adapters.mqtt.topics import TopicMap, parse_address
 from schemas.samples import Reject, SampleBatch
 from schemas.status import GOOD, UNCERTAIN_LAST_USABLE, Quality, quality
@@ -91,12 +92,15 @@ class Decoder:
         plans = self._plans
         if len(plans) > _REMEMBERED:
             plans.clear()
+        longest = self._options.limits.topic
         singly: list[int] = []
         found: dict[Group, tuple[list[int], list[Plan]]] = {}
         for place, topic in enumerate(messages.topics):
             plan = plans.get(topic)
             if plan is None:
-                plan = plans[topic] = self._plan(topic)
+                plan = self._plan(topic)
+                if len(topic) <= longest:  # longer ones are refused, and would be remembered by their thousands
+                    plans[topic] = plan
             if plan is False:
                 singly.append(place)
                 continue
@@ -148,6 +152,8 @@ class Decoder:
             self._counters["retained_ignored"] += 1
             return None
         if message.size > limits.payload:
+            if sparkplug and self.host is not None and (parts := sparkplug_topic(topic)) is not None:
+                self.host.unreadable(message, parts, now_s)
             return f"payload of {message.size} bytes is longer than the limit of {limits.payload}"
         try:
             if sparkplug and self.host is not None:

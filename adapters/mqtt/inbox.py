@@ -22,7 +22,7 @@ class Dropped(NamedTuple):
 
 class Inbox:
     """
-    Messages that wait to be read: at most *limit*, and at most 64 MiB.
+    Messages that wait to be read: at most *limit*, and at most 64 MiB of topics and payloads.
 
     ``put`` belongs to the network thread, everything else to the reader's. Counters: ``dropped`` (QoS 0 without
     room, lost), ``overrun`` (QoS 1 without room: not taken and not acknowledged, so the broker still has it).
@@ -125,7 +125,7 @@ class Inbox:
         end, size = begin, self._bytes
         most = begin + self._limit - self._count
         while end < min(most, len(block)) and size < _LIMIT_BYTES:
-            size += len(block.payloads[end])
+            size += len(block.payloads[end]) + len(block.topics[end])
             end += 1
         return end
 

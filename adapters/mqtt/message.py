@@ -50,8 +50,8 @@ class Block:
 
     @property
     def size(self) -> int:
-        """Bytes of all payloads."""
-        return sum(map(len, self.payloads))
+        """Bytes of all topics and payloads."""
+        return sum(map(len, self.payloads)) + sum(map(len, self.topics))
 
     def add(self, message: Message) -> None:
         """Append one message."""

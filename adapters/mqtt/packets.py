@@ -75,11 +75,9 @@ class Packets:
                     if length > _LONGEST:
                         raise Malformed(f"a packet of {length} bytes that is not PUBLISH")
                 elif length > limit + _OVERHEAD and end - begin > _OVERHEAD + RAW_LIMIT:
-                    head = _publish(first, data[begin:end], five)
-                    if head is None:
-                        raise Malformed("a PUBLISH that cannot be read, longer than the limit")
-                    topic, mid, payload = head
-                    block.sizes[len(topics)] = length - (end - begin) + len(payload)
+                    head = _publish(first, data[begin:end], length, five)
+                    topic, mid, payload, size = head
+                    block.sizes[len(topics)] = size
                     topics.append(topic)
                     payloads.append(payload[:RAW_LIMIT])
                     heads.append(first)
@@ -97,7 +95,11 @@ class Packets:
                     mid = data[mark : mark + 2]
                     mark += 2
                 if five and mark < behind:
-                    mark += data[mark] + 1 if data[mark] < 128 else length  # no broker sends so many properties
+                    if data[mark] < 128:
+                        mark += data[mark] + 1
+                    else:
+                        count, mark = _length(data, mark, behind, "properties")
+                        mark = mark + count if mark else behind + 1
                 elif five:
                     mark += length
                 if mark <= behind and topic_end > name:
@@ -125,8 +127,8 @@ class Packets:
         return found
 
 
-def _length(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """Remaining length of several bytes and the place behind it, 0 where it is cut."""
+def _length(data: bytes, at: int, end: int, what: str = "a packet") -> tuple[int, int]:
+    """A length of several bytes and the place behind it, 0 where it is cut. Raises Malformed."""
     value = shift = 0
     for place in range(at, min(at + 4, end)):
         byte = data[place]
@@ -135,17 +137,26 @@ def _length(data: bytes, at: int, end: int) -> tuple[int, int]:
             return value, place + 1
         shift += 7
     if end - at >= 4:
-        raise Malformed("a remaining length of more than four bytes")
+        raise Malformed(f"the length of {what} has more than four bytes")
     return 0, 0
 
 
-def _publish(first: int, body: bytes, five: bool) -> tuple[bytes, bytes, bytes] | None:
-    """Topic, message id and the payload so far of a PUBLISH whose end has not come, None where it cannot be read."""
+def _publish(first: int, body: bytes, length: int, five: bool) -> tuple[bytes, bytes, bytes, int]:
+    """
+    Topic, message id, payload so far and its whole size, of a PUBLISH of *length* bytes whose end has not come.
+
+    Where the properties are longer than what is kept the payload is empty, and the size that of both: the message can
+    be refused by its topic, and acknowledged. Raises Malformed without a topic, and for QoS 2.
+    """
     qos = first >> 1 & 3
     topic_end = 2 + int.from_bytes(body[:2], "big")
     mark = topic_end + 2 * (qos == 1)
-    if five:
-        mark += body[mark] + 1 if body[mark] < 128 else len(body)
     if qos > 1 or topic_end == 2 or mark > len(body):
-        return None
-    return body[2:topic_end], body[topic_end : topic_end + 2] if qos else b"", body[mark:]
+        raise Malformed("a PUBLISH longer than the limit whose topic and id cannot be read")
+    topic, mid = body[2:topic_end], body[topic_end:mark]
+    if five:
+        count, begin = _length(body, mark, len(body), "properties")
+        if not begin or begin + count > len(body):
+            return topic, mid, b"", length - mark
+        mark = begin + count
+    return topic, mid, body[mark:], length - mark

@@ -2,13 +2,14 @@
 What births have said: the name and datatype behind each alias, per device, and kept over restarts.
 
 Data messages carry an alias only, so without its birth a value has no name. A birth is used as long as nothing can
-have replaced it unseen: a session that the broker kept delivers the node's death (QoS 1); one that it lost may have
-hidden death and new birth, so then every birth is forgotten.
+have replaced it unseen. Births are published with QoS 0 (Eclipse Sparkplug 3.0.0, 6.4.2), of which no broker keeps
+anything for us, so a kept session proves nothing: the position does, which is the number that the node's next message
+must have.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -31,7 +32,7 @@ class Device(msgspec.Struct):
         """From the metrics of a birth; one without a name cannot be meant by anything."""
         device = cls(True, [], {}, {})
         for metric in metrics:
-            if metric.name is None:
+            if not metric.name:
                 continue
             place = device.by_name[metric.name] = len(device.metrics)
             device.metrics.append((metric.name, metric.datatype))
@@ -41,11 +42,23 @@ class Device(msgspec.Struct):
 
 
 class Node(msgspec.Struct):
-    """One edge node; the device with the empty name is the node itself. ``bdseq`` pairs birth and death."""
+    """
+    One edge node; the device with the empty name is the node itself. ``bdseq`` pairs birth and death.
+
+    ``unsure_ns`` is the arrival of the last birth or death with QoS 0, which nobody sends again; 0 for none.
+    """
 
     alive: bool = False
     bdseq: int | None = None
     devices: dict[str, Device] = {}
+    unsure_ns: int = 0
+
+
+class Position(NamedTuple):
+    """Where a node's messages had come to: the number of the next one, None for any; arrival of the last, UTC ns."""
+
+    expected: int | None
+    last_ns: int
 
 
 class _Saved(msgspec.Struct, array_like=True):
@@ -56,6 +69,17 @@ class _Saved(msgspec.Struct, array_like=True):
 def dump(nodes: dict[Edge, Node]) -> bytes:
     """All births as bytes."""
     return msgspec.msgpack.encode(_Saved(_VERSION, [(edge.group, edge.node, node) for edge, node in nodes.items()]))
+
+
+def dump_positions(positions: dict[Edge, Position]) -> bytes:
+    """All positions as bytes."""
+    return msgspec.msgpack.encode([(*edge, *position) for edge, position in positions.items()])
+
+
+def load_positions(data: bytes) -> dict[Edge, Position]:
+    """Inverse of :func:`dump_positions`. Raises ValueError for damaged bytes."""
+    found = msgspec.msgpack.decode(data, type=list[tuple[str, str, int | None, int]])
+    return {Edge(group, node): Position(expected, last_ns) for group, node, expected, last_ns in found}
 
 
 def load(data: bytes) -> dict[Edge, Node]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.mqtt.sparkplug.births import Node
+from adapters.mqtt.sparkplug.births import Node, Position
 from adapters.mqtt.sparkplug.metrics import Target
 from adapters.mqtt.sparkplug.order import Item, Order
 from adapters.mqtt.sparkplug.topics import Edge
@@ -18,6 +18,7 @@ class EdgeNode:
         state: its births.
         death: an NDEATH that waits for the NBIRTH it belongs to.
         unexplained: open gap of each device whose data no birth explains.
+        unordered: open gap from when its numbers turned out to say nothing.
         last_ns: arrival of its last message, UTC ns; 0 for none.
         ask_again_s, ask_wait_s: loop time from which a rebirth may be asked for again, and the present wait.
     """
@@ -26,6 +27,7 @@ class EdgeNode:
         self.edge = edge
         self.targets: dict[str, dict[str, list[Target]]] = {}
         self.unexplained: dict[str, Gap] = {}
+        self.unordered: Gap | None = None
         self.ask_again_s = self.ask_wait_s = 0.0
         self.reset()
 
@@ -35,6 +37,32 @@ class EdgeNode:
         self.order = Order()
         self.death: Item | None = None
         self.last_ns = 0
+
+    def resume(self, state: Node, position: Position) -> bool:
+        """
+        Go on with births and position of an earlier connection; return whether they can still be trusted.
+
+        Not without a position to compare with, and not where this process has seen a birth or death of QoS 0 behind
+        them, which was not settled and does not come again. Call it before :meth:`reset` forgets what was seen.
+        """
+        seen_ns = self.state.unsure_ns
+        self.reset()
+        if position.expected is None or seen_ns not in (0, state.unsure_ns):
+            self.state.unsure_ns = seen_ns
+            return False
+        self.state, self.last_ns = state, position.last_ns
+        self.order.resume(position.expected)
+        return True
+
+    def forget(self) -> None:
+        """Trust no birth any more: one may have passed unseen. Which death is the node's is not known then either."""
+        self.state.devices.clear()
+        self.state.bdseq = None
+
+    @property
+    def position(self) -> Position:
+        """What :meth:`resume` needs."""
+        return Position(None if self.order.unchecked else self.order.expected, self.last_ns)
 
     def birth_came(self) -> None:
         """Ask again at once should it be needed again."""
@@ -55,9 +83,11 @@ class EdgeNode:
 
     def describe(self) -> str:
         """For people."""
+        unordered = ", order is not checked: its numbers say nothing" if self.order.unchecked else ""
         if not self.state.devices:
-            return "no birth known"
+            return f"no birth known{unordered}"
         devices = [name for name, device in self.state.devices.items() if name and device.alive]
         metrics = sum(len(device.metrics) for device in self.state.devices.values())
         bdseq = "" if self.state.bdseq is None else f", bdSeq {self.state.bdseq}"
-        return f"{'online' if self.state.alive else 'offline'}{bdseq}, {metrics} metrics, {len(devices)} devices online"
+        online = "online" if self.state.alive else "offline"
+        return f"{online}{bdseq}, {metrics} metrics, {len(devices)} devices online{unordered}"

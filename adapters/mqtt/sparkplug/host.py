@@ -22,7 +22,7 @@ from adapters.mqtt.sparkplug.edge import EdgeNode
 from adapters.mqtt.sparkplug.metrics import MetricReader, Target
 from adapters.mqtt.sparkplug.options import SparkplugOptions
 from adapters.mqtt.sparkplug.order import Item
-from adapters.mqtt.sparkplug.topics import Edge
+from adapters.mqtt.sparkplug.topics import Edge, Topic
 from schemas.samples import Gap, GapCause
 
 _BDSEQ: Final = "bdSeq"
@@ -41,9 +41,11 @@ class Host:
     called for each message that cannot be read.
 
     Counters: ``births``, ``deaths``, ``deaths_ignored`` (of an earlier connection of the node), ``reordered``,
-    ``sequence_gaps``, ``out_of_sequence`` (came after the wait for it was over), ``without_birth`` (data messages
-    that no birth explains), ``rebirths_needed``, ``rebirths_requested``, ``commands_ignored`` (of other hosts),
-    ``groups_ignored``.
+    ``sequence_gaps``, ``out_of_sequence`` (came after the wait for it was over), ``order_given_up`` (times that a
+    node's numbers turned out to say nothing: a gap until its next NBIRTH), ``without_birth`` (data messages
+    that no birth explains), ``births_forgotten`` (per node: one may have passed unseen), ``repeated`` (came again, and
+    was settled over an earlier connection), ``rebirths_needed``, ``rebirths_requested``, ``commands_ignored`` (of
+    other hosts), ``groups_ignored``.
     """
 
     def __init__(
@@ -71,28 +73,38 @@ class Host:
         self.commands: list[str] = []
         self.held: list[Item] = []
         self.finished: list[Item] = []
-        self.changed = False
+        self.changed = self.moved = False
         #: Our own STATE topic, and whether someone said there that we are offline.
         self.state_topic: str | None = None
         self.said_offline = False
 
-    def restore(self, saved: bytes | None, *, kept: bool, now_s: float) -> None:
+    def restore(self, saved: bytes | None, positions: bytes | None = None, *, kept: bool, now_s: float) -> None:
         """
-        Begin a connection with the births as they were when everything before was settled.
+        Begin a connection with births and positions as they were when everything before was settled.
 
         ``kept``: the broker held our session. Otherwise a death, and a birth with other aliases, may have passed
-        unseen: births are forgotten, and asked for where that is allowed. Raises ValueError for damaged bytes, behind
-        which nothing is known.
+        unseen: births are forgotten, and asked for where that is allowed. In a kept session they are used until a
+        node's first number is not the expected one. Raises ValueError for damaged bytes, behind which nothing is known.
         """
+        known = births.load(saved) if saved is not None else {}
+        places = births.load_positions(positions) if positions is not None else {}
         for node in self._nodes.values():
             # What waited with QoS 1 comes again; the broker has nothing of the rest.
             self._counters["dropped"] += sum(1 for item in node.order.waiting if not item.message.qos)
-            node.reset()
         self.held, self.finished, self.commands = [], [], []
-        known = births.load(saved) if saved is not None and kept else {}
+        self.changed = bool(known) and not kept
         for edge, node in self._nodes.items():
-            if edge in known:
-                node.state = known[edge]
+            state, place = known.get(edge) if kept else None, places.get(edge, births.Position(None, 0))
+            if state is None:
+                node.reset()
+            elif not node.resume(state, place):
+                self.changed = True
+                self._counters["births_forgotten"] += 1
+                detail = f"{edge}: a birth or death was not stored, or passed while we were away"
+                if place.last_ns:
+                    self._gap(node.tags(), place.last_ns, self._context.now_ns(), detail)
+                self._need_rebirth(node, detail, now_s)
+                continue
             self._show(node)
         if not kept:
             for node in self._nodes.values():
@@ -102,6 +114,11 @@ class Host:
         """The births as they are, for :meth:`restore`."""
         self.changed = False
         return births.dump({edge: node.state for edge, node in self._nodes.items() if node.state.devices})
+
+    def positions(self) -> bytes:
+        """The positions as they are, for :meth:`restore`."""
+        self.moved = False
+        return births.dump_positions({edge: n.position for edge, n in self._nodes.items() if n.state.devices})
 
     @property
     def due_s(self) -> float | None:
@@ -127,22 +144,49 @@ class Host:
             item = Item(topic, message, payload.decode(message.payload))
         except ValueError as error:
             self._refuse(message, f"not a Sparkplug payload: {error}")
+            self.unreadable(message, topic, now_s)
             return True
+        self.moved = True
         if topic.kind == "NBIRTH":
             self._node_birth(node, item, rows, now_s)
         elif topic.kind == "NDEATH":
             self._node_death(node, item, rows, now_s)
+        elif node.order.repeats(item):
+            self._counters["repeated"] += 1
         elif self._must_wait(node, item):
             self._hold(node, item, now_s)
         else:
+            if item.payload.seq is None and node.order.unproven and node.state.alive:
+                node.order.restart(None)
+                self._distrust(node, item, f"{node.edge}: a message without seq proves no birth", now_s)
             self._process(node, item, rows, now_s)
         self._drain(node, rows, now_s)
         return True
+
+    def unreadable(self, message: Message, topic: Topic, now_s: float) -> None:
+        """A message was refused whole: what such a birth replaces is not valid any more, what it says is not known."""
+        node = self._nodes.get(topic.edge)
+        if node is None or topic.kind == "NDEATH":  # a death has no number
+            return
+        if topic.kind == "NBIRTH":
+            node.order.restart(None)
+            node.state = births.Node(True, None, {}, node.state.unsure_ns)
+        else:
+            node.order.unreadable()
+        if topic.kind == "DBIRTH":
+            node.state.devices.pop(topic.device, None)
+        if topic.kind == "NBIRTH" or (topic.kind == "DBIRTH" and topic.device in node.targets):
+            if not message.qos:
+                node.state.unsure_ns = message.arrival_ns
+            self.changed = self.moved = True
+            self._counters["births_forgotten"] += 1
+            self._need_rebirth(node, f"{node.edge}/{topic.device}: its birth cannot be read".replace("/:", ":"), now_s)
 
     def expire(self, rows: Rows, now_s: float) -> None:
         """Take what has waited long enough."""
         for node in self._nodes.values():
             if node.due_s is not None and node.due_s <= now_s:
+                self.moved = True
                 self._drain(node, rows, now_s)
                 death = node.death
                 if death is not None and death.until_s <= now_s:
@@ -180,11 +224,29 @@ class Host:
         if missing > 0 and node.state.alive:
             self._counters["sequence_gaps"] += 1
             detail = f"{node.edge}: {missing} messages before seq {item.payload.seq} did not come"
-            self._gap(node.tags(), node.last_ns, item.message.arrival_ns, detail)
-            self._need_rebirth(node, detail, now_s)
+            self._distrust(node, item, detail, now_s)
         elif missing < 0:
             self._counters["out_of_sequence"] += 1
+            if node.order.unchecked and node.unordered is None:
+                self._give_up_order(node, item)
         self._process(node, item, rows, now_s)
+
+    def _give_up_order(self, node: EdgeNode, item: Item) -> None:
+        """A loss cannot be seen any more, so all that comes until the numbers begin anew counts as incomplete."""
+        self._counters["order_given_up"] += 1
+        detail = f"{node.edge}: its numbers say nothing (last: {item.payload.seq}), so a loss cannot be seen"
+        node.unordered = self._new_gap(node.tags(), item.message.arrival_ns, None, detail)
+        self.gaps.append(node.unordered)
+        self._show(node)
+
+    def _distrust(self, node: EdgeNode, item: Item, detail: str, now_s: float) -> None:
+        """Messages before this one are missing: a gap, and one of them may have been a birth with other aliases."""
+        self._gap(node.tags(), node.last_ns, item.message.arrival_ns, detail)
+        if node.state.devices:
+            node.forget()
+            self.changed = True
+            self._counters["births_forgotten"] += 1
+        self._need_rebirth(node, detail, now_s)
 
     def _node_birth(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
         born_ms = item.payload.timestamp or 0
@@ -197,8 +259,12 @@ class Host:
         node.order.restart(item.payload.seq)
         self._counters["births"] += 1
         node.last_ns = item.message.arrival_ns
-        node.state = births.Node(True, _bdseq(item), {"": Device.born(item.payload.metrics)})
+        unsure_ns = node.state.unsure_ns if item.message.qos else item.message.arrival_ns
+        node.state = births.Node(True, _bdseq(item), {"": Device.born(item.payload.metrics)}, unsure_ns)
         node.birth_came()
+        if node.unordered is not None:
+            self.gaps.append(replace(node.unordered, to_ns=item.message.arrival_ns))
+            node.unordered = None
         self._read(node, item, rows, now_s)
         self._after_birth(node, "", item.message.arrival_ns)
 
@@ -220,6 +286,7 @@ class Host:
     def _die(self, node: EdgeNode, item: Item, rows: Rows) -> None:
         """The will's own timestamp is that of the connect, so the death is dated by its arrival."""
         self._counters["deaths"] += 1
+        self._note_unsure(node, item)
         node.state.alive = False
         for device in node.state.devices.values():
             device.alive = False
@@ -232,6 +299,9 @@ class Host:
         node.last_ns = item.message.arrival_ns
         if topic.kind == "DBIRTH" and node.state.alive:
             self._counters["births"] += 1
+            if topic.device not in node.targets:
+                return
+            self._note_unsure(node, item)
             node.state.devices[topic.device] = Device.born(item.payload.metrics)
             self._read(node, item, rows, now_s)
             self._after_birth(node, topic.device, item.message.arrival_ns)
@@ -241,15 +311,23 @@ class Host:
             self._read(node, item, rows, now_s)
 
     def _device_death(self, node: EdgeNode, item: Item, rows: Rows) -> None:
-        device = node.state.devices.get(item.topic.device)
-        if device is None or not device.alive:
+        if item.topic.device not in node.targets:
+            return
+        device = node.state.devices.setdefault(item.topic.device, Device())
+        if not device.alive:
             self._counters["deaths_ignored"] += 1
             return
         self._counters["deaths"] += 1
+        self._note_unsure(node, item)
         device.alive = False
         self._reader.dead(node.tags(item.topic.device), item.payload.timestamp, item.message, rows)
         self.changed = True
         self._show(node)
+
+    def _note_unsure(self, node: EdgeNode, item: Item) -> None:
+        """Remember a birth or death that would not come again."""
+        if not item.message.qos:
+            node.state.unsure_ns = item.message.arrival_ns
 
     def _after_birth(self, node: EdgeNode, device: str, at_ns: int) -> None:
         self.changed = True
@@ -265,9 +343,9 @@ class Host:
         known = device if device is not None and device.alive and node.state.alive else None
         targets = node.targets.get(topic.device, {})
         refused: list[str] = []
-        unnamed: list[int] = []
+        unnamed: list[str] = []
         for metric in item.payload.metrics:
-            name, datatype = metric.name, metric.datatype
+            name, datatype = metric.name or None, metric.datatype  # some encoders write an empty name beside an alias
             place = None
             if known is not None:
                 if name is not None:
@@ -283,28 +361,27 @@ class Host:
                     continue
                 datatype = datatype or told
             if name is None:
-                unnamed.append(-1 if metric.alias is None else metric.alias)
+                unnamed.append("metric without name and alias" if metric.alias is None else f"alias {metric.alias}")
+                continue
+            if place is None and not datatype and name in targets and metric.field and not metric.null:
+                unnamed.append(f"metric {name}")  # how its bits are meant only a birth tells
                 continue
             if name in targets or metric.field >= payload.DATASET or metric.null:
                 refused += self._reader.read(
                     name, datatype, metric, item.payload.timestamp, item.message, targets, rows
                 )
-        if unnamed:
+        if unnamed and targets:  # of a device that nobody wants nothing is missing
             self._unexplained(node, item, unnamed, known is not None, now_s)
         if refused:
             more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
             self._refuse(item.message, "; ".join(refused[:3]) + more)
 
-    def _unexplained(self, node: EdgeNode, item: Item, aliases: list[int], born: bool, now_s: float) -> None:
+    def _unexplained(self, node: EdgeNode, item: Item, unnamed: list[str], born: bool, now_s: float) -> None:
         """Data that no birth explains: counted each time, told once, a gap until the birth comes."""
         self._counters["without_birth"] += 1
         topic = item.topic
         where = f"{topic.edge}/{topic.device}" if topic.device else str(topic.edge)
-        reason = (
-            f"{where}: its birth has no alias {', '.join(map(str, aliases[:3]))}"
-            if born
-            else f"{where}: no birth known"
-        )
+        reason = f"{where}: its birth has no {', '.join(unnamed[:3])}" if born else f"{where}: no birth known"
         if topic.device not in node.unexplained:
             self._refuse(item.message, reason)
             gap = self._new_gap(node.tags(topic.device), item.message.arrival_ns, None, reason)

@@ -16,7 +16,7 @@ from adapters.mqtt.sparkplug.topics import Topic
 
 _MODULUS: Final = 256
 _HALF: Final = 128
-#: So many messages out of order in a row are no loss: this node does not number as the specification says.
+#: So many late messages in a row are no disorder: this node does not number as the specification says.
 _GIVE_UP: Final = 8
 #: Messages of one node that may wait; beyond it the oldest waits no longer.
 _MOST: Final = 1000
@@ -41,24 +41,47 @@ class Step(NamedTuple):
 
 
 class Order:
-    """``expected`` is the next number, None when any will do; ``unchecked``: the node's numbers say nothing."""
+    """
+    ``expected`` is the next number, None when any will do; ``unchecked``: the node's numbers say nothing.
+
+    ``unproven``: the count goes on from an earlier connection, and no message has confirmed it yet.
+    """
 
     def __init__(self) -> None:
         self.expected: int | None = None
+        self.unproven = False
+        self._unread = 0
         self._faults = 0
         self.waiting: list[Item] = []
+
+    def resume(self, expected: int) -> None:
+        """Go on where an earlier connection ended."""
+        self.expected, self.unproven = expected, True
+
+    def repeats(self, item: Item) -> bool:
+        """Whether an item was settled over an earlier connection, and only its acknowledgement was lost."""
+        if not (self.unproven and item.message.dup and item.message.qos) or self.expected is None:
+            return False
+        return item.payload.seq is not None and 0 < (self.expected - item.payload.seq) % _MODULUS <= _HALF
 
     def offer(self, item: Item) -> bool:
         """Whether it is this item's turn; else it must :meth:`wait`."""
         seq = item.payload.seq
         if seq is None:
             return True
-        if self.expected is None or seq == self.expected or self.unchecked:
+        ahead = 0 if self.expected is None else (seq - self.expected) % _MODULUS
+        if ahead <= self._unread or self.unchecked:
+            self._unread = 0
             if not self.unchecked:
                 self._faults = 0
+            self.unproven = False
             self.expected = (seq + 1) % _MODULUS
             return True
         return False
+
+    def unreadable(self) -> None:
+        """A message came whose number cannot be read: the next one may be one ahead."""
+        self._unread += 1
 
     @property
     def unchecked(self) -> bool:
@@ -85,13 +108,15 @@ class Order:
             return self._take(self.waiting[0], 0)
         ahead = [((item.payload.seq or 0) - self.expected) % _MODULUS for item in self.waiting]
         nearest = min(range(len(ahead)), key=ahead.__getitem__)
-        if ahead[nearest] < _HALF:
+        if ahead[nearest] < _HALF or self.unproven:  # unproven: the node may have begun anew meanwhile
             return self._take(self.waiting[nearest], ahead[nearest])
         self._faults += 1
         return Step(self.waiting.pop(0), -1)
 
     def restart(self, seq: int | None) -> None:
         """A birth with this number begins the count anew."""
+        self.unproven = False
+        self._unread = 0
         self.expected = None if seq is None else (seq + 1) % _MODULUS
         self._faults = 0
 
@@ -102,6 +127,6 @@ class Order:
 
     def _take(self, item: Item, missing: int) -> Step:
         self.waiting.remove(item)
-        self._faults = self._faults + 1 if missing else self._faults
+        self.unproven = False
         self.expected = ((item.payload.seq or 0) + 1) % _MODULUS
         return Step(item, missing)

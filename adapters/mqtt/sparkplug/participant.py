@@ -17,17 +17,24 @@ from schemas.samples import Gap
 Publish = Callable[[str, bytes, int, bool], None]
 
 
+class Saved(NamedTuple):
+    """Births and positions to keep, each None where nothing changed."""
+
+    births: bytes | None = None
+    positions: bytes | None = None
+
+
 class Outcome(NamedTuple):
     """
     What a decoded batch did beside its rows.
 
     ``waiting`` messages of it wait for others; ``done`` are tickets of messages that had waited and are in it now;
-    ``saved`` are the births to keep once it is durable, None where none changed.
+    ``saved`` is what to keep once it is durable.
     """
 
     waiting: int
     done: list[Any]
-    saved: bytes | None
+    saved: Saved
     gaps: list[Gap]
 
 
@@ -42,7 +49,8 @@ class Participant:
         self._context = context
         self._counters = counters
         self._host = host
-        self._settled: bytes | None = None
+        self._births: bytes | None = None
+        self._positions: bytes | None = None
         self._recalled = False
         self._since_ms = 0
         self.state_topic = topics.state(options.host_id) if options.host_id is not None else None
@@ -54,17 +62,24 @@ class Participant:
         return None if self.state_topic is None else (self.state_topic, commands.state(False, self._since_ms))
 
     def begin(self, *, kept: bool, now_s: float) -> None:
-        """Begin with the births of what was settled. Raises OSError where the state folder cannot be read."""
+        """Begin with the births of what was settled. Raises OSError where the state folder cannot be used."""
+        folder = self._context.state_dir
         if not self._recalled:
-            self._settled, damaged = store.recall(self._context.state_dir)
+            self._births, damaged = store.recall(folder)
             self._counters["births_damaged"] += damaged
+            self._positions = None if self._births is None else store.recall_positions(folder, self._births)
             self._recalled = True
         try:
-            self._host.restore(self._settled, kept=kept, now_s=now_s)
+            self._host.restore(self._births, self._positions, kept=kept, now_s=now_s)
         except ValueError:  # written by another version
             self._counters["births_damaged"] += 1
-            self._settled = None
+            self._births = self._positions = None
             self._host.restore(None, kept=False, now_s=now_s)
+        if self._host.changed:  # what is not trusted now must not be trusted after a restart
+            self._births = self._host.dump()
+            store.keep(folder, self._births)
+            if self._positions is not None:
+                store.keep_positions(folder, self._births, self._positions)
 
     def online(self, publish: Publish) -> None:
         """Say that we are there, and ask for the births that are missing."""
@@ -93,7 +108,8 @@ class Participant:
         host.held = [item for item in host.held if not any(item is one for one in host.finished)]
         host.finished = []
         gaps, host.gaps = host.gaps, []
-        return Outcome(len(host.held), [item.ticket for item in done], host.dump() if host.changed else None, gaps)
+        saved = Saved(host.dump() if host.changed else None, host.positions() if host.moved else None)
+        return Outcome(len(host.held), [item.ticket for item in done], saved, gaps)
 
     def tie(self, ticket: Any) -> None:
         """Tie the messages that wait to the ticket of the batch they came with."""
@@ -101,12 +117,17 @@ class Participant:
             item.ticket = ticket
         self._host.held = []
 
-    async def settled(self, saved: bytes | None) -> None:
-        """Keep the births of a batch that is durable, before its messages are acknowledged."""
-        if saved is None:
-            return
-        self._settled = saved
+    async def settled(self, saved: Saved) -> None:
+        """Keep what a batch that is durable has changed, before its messages are acknowledged."""
+        folder = self._context.state_dir
         try:
-            await asyncio.to_thread(store.keep, self._context.state_dir, saved)
+            if saved.births is not None:
+                self._births = saved.births
+                await asyncio.to_thread(store.keep, folder, saved.births)
+            if saved.positions is not None:
+                self._positions = saved.positions
+                if self._births is not None:
+                    store.keep_positions(folder, self._births, saved.positions)
         except OSError:
+            self._positions = saved.positions or self._positions
             self._counters["state_unwritten"] += 1  # a restart asks for births that it would have known

@@ -339,3 +339,14 @@ def test_no_document_and_no_function_raise(document: Any, path: str) -> None:
     except ValueError:
         return
     Bench({f"t/x#{path}": None}, {"decode": "json"}).put(body)
+
+
+def test_topics_longer_than_the_limit_are_not_remembered() -> None:
+    """They are refused; ten thousands of them kept would be gigabytes."""
+    bench = Bench({"t/x": None}, {"decode": "plain"})
+    for number in range(20):
+        bench.put(b"1", topic=b"t/" + str(number).encode() * 600)
+    bench.put(b"1")
+
+    assert list(bench.decoder._plans) == [b"t/x"]
+    assert bench.counters["rejected"] == 20

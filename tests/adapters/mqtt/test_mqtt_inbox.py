@@ -58,6 +58,21 @@ def test_bytes_are_bounded_too() -> None:
     assert accepted == 65
 
 
+def test_long_topics_fill_the_queue_as_long_payloads_do() -> None:
+    """Messages without a payload are not free, alone or in a block."""
+    inbox = Inbox(10**6, 0.01, Counter())
+    one = Message(b"t" * 65535, b"", 0, 1, False, False, 1, 1000)
+    accepted = 0
+    while not inbox.overrun:
+        inbox.put(Block.of(one))
+        accepted += 1
+    together = Inbox(10**6, 0.01, Counter())
+    together.put(Block.of(*[one] * 2000))
+
+    assert accepted == len(inbox) + 1
+    assert len(inbox) == len(together) == 1025
+
+
 def test_a_waiting_message_gets_in_when_the_reader_makes_room(eventually_sync: Callable[..., None]) -> None:
     """The network thread waits for room instead of dropping."""
     counters: Counter[str] = Counter()

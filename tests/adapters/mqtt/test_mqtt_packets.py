@@ -53,7 +53,7 @@ _SENT = st.one_of(
         st.integers(1, 65535),
         st.integers(0, 1),
         st.sampled_from([0, 1, 8, 9]),
-        st.sampled_from([b"", b"\x02\0\0\0\x05", b"\x26" + b"\0\x01k\0\x01v" * 9]),
+        st.sampled_from([b"", b"\x02\0\0\0\x05", b"\x26\0\x01k\0\x01v" * 9, b"\x26\0\x01k\0\x01v" * 40]),
     ),
     st.sampled_from([b"\xd0\x00", b"\x90\x03\x00\x01\x01", b"\x20\x02\x00\x00"]),
 )
@@ -93,6 +93,30 @@ def test_a_message_beyond_all_limits_is_cut_while_it_comes() -> None:
     assert (first.topic, first.size, len(first.payload), first.mid) == (b"big", 10**7, RAW_LIMIT, 9)
     assert (second.topic, second.payload) == (b"next", b"1")
     assert most < 300_000
+
+
+@pytest.mark.parametrize("size", [130, 20_000, 500_000], ids=["in two bytes", "in three", "longer than what is kept"])
+@pytest.mark.parametrize("piece", [20_000, 10**7], ids=["in pieces", "at once"])
+def test_a_message_beyond_all_limits_may_have_many_properties(size: int, piece: int) -> None:
+    """Topic and id are read whatever stands between them and the payload, so it can be refused and acknowledged."""
+    properties = b"\x26\x00\x01k\xff\x00" + bytes(0xFF00) if size > 65535 else b"\x26\x00\x01k\x00\x01v"
+    properties *= size // len(properties) + 1
+    whole = publish(b"big", bytes(10**6), 9, 1, True, properties=properties) + publish(b"next", b"1", 10, 1, True)
+    first, second = read([whole[begin : begin + piece] for begin in range(0, len(whole), piece)], True)
+
+    assert isinstance(first, Message)
+    assert (first.topic, first.mid) == (b"big", 9)
+    assert first.size >= 10**6
+    assert first.payload == bytes(len(first.payload))
+    assert isinstance(second, Message)
+    assert (second.topic, second.payload) == (b"next", b"1")
+
+
+@pytest.mark.parametrize("head", [b"\x34\x00\x01a", b"\x32\x00\x00"], ids=["qos 2", "no topic"])
+def test_a_long_message_that_cannot_be_named_ends_the_connection(head: bytes) -> None:
+    """Nothing says what to refuse, and the library would have to keep all of it."""
+    with pytest.raises(Malformed):
+        Packets(LIMIT, five=True).feed(head[:1] + length(10**6) + head[1:] + bytes(200_000), NOW)
 
 
 @pytest.mark.parametrize(

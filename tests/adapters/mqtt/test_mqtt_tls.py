@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime
 import ipaddress
 import ssl
@@ -14,9 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from paho.mqtt.enums import MQTTErrorCode
 
 from adapters.mqtt import MqttAdapter
 from schemas.errors import NotConnected
+from schemas.samples import Delivery
 from tests.contract.mosquitto import Mosquitto
 
 Make = Callable[..., MqttAdapter]
@@ -54,7 +57,15 @@ def _signed(
 
 
 @pytest.fixture
-def secure(need: Callable[[str], str], tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Mosquitto]:
+def plain_port(free_port: Callable[[], int]) -> int:
+    """A port where the same broker takes messages without TLS."""
+    return free_port()
+
+
+@pytest.fixture
+def secure(
+    need: Callable[[str], str], tmp_path: Path, free_port: Callable[[], int], plain_port: int
+) -> Iterator[Mosquitto]:
     """A mosquitto with a certificate for 127.0.0.1 of the authority ``plant``, which asks for one of ours."""
     _, authority_key = _authority(tmp_path, "plant")
     _authority(tmp_path, "stranger")
@@ -68,7 +79,8 @@ def secure(need: Callable[[str], str], tmp_path: Path, free_port: Callable[[], i
         (tmp_path / f"{name}.key").chmod(0o600)
     files = {"cafile": "plant.pem", "certfile": "server.pem", "keyfile": "server.key"}
     lines = [f"{option} {tmp_path / name}" for option, name in files.items()]
-    broker = Mosquitto(need("mosquitto"), tmp_path, free_port(), *lines, "require_certificate true", "user root")
+    more = ("require_certificate true", "user root", f"listener {plain_port} 127.0.0.1")
+    broker = Mosquitto(need("mosquitto"), tmp_path, free_port(), *lines, *more)
     with broker.running():
         yield broker
 
@@ -85,6 +97,40 @@ async def test_a_verified_broker_is_read(secure: Mosquitto, make: Make) -> None:
     plain = make(f"mqtt://127.0.0.1:{secure.port}", NUMBERS, "plain", subscriptions=PLAIN)
     with pytest.raises(NotConnected):
         await plain.connect()
+
+
+async def test_many_messages_are_taken_in_few_reads(secure: Mosquitto, make: Make, plain_port: int) -> None:
+    """Each message is a record of its own; a pause behind each would be 200 messages a second at most."""
+    own = {"ca": "plant.pem", "cert": "client.pem", "key": "client.key"}
+    adapter = make(f"mqtts://127.0.0.1:{secure.port}", NUMBERS, subscriptions=PLAIN, tls=own)
+    await adapter.connect()
+    await adapter.close()
+    sender = copy.copy(secure)
+    sender.port = plain_port
+    await asyncio.to_thread(sender.publish, [("line1/n", str(n)) for n in range(2000)])
+    await adapter.connect()
+    assert adapter._session is not None
+    client = adapter._session._client
+    reads = 0
+    read = client.loop_read
+
+    def counted(max_packets: int = 1) -> MQTTErrorCode:
+        nonlocal reads
+        reads += 1
+        return read(max_packets)
+
+    client.loop_read = counted  # type: ignore[method-assign]
+    values: list[float] = []
+    async with asyncio.timeout(30):
+        while len(values) < 2000:
+            item = await adapter.read()
+            assert isinstance(item, Delivery)
+            values += item.batch.value.tolist()
+            await item.settle()
+
+    assert values == list(range(2000))
+    assert reads < 400
+    await adapter.close()
 
 
 async def test_a_broker_that_cannot_prove_itself_is_refused(secure: Mosquitto, make: Make) -> None:

@@ -177,6 +177,36 @@ async def test_births_are_remembered_over_a_restart(
     await other.close()
 
 
+async def test_births_missed_while_we_were_away_put_no_value_on_a_wrong_tag(
+    mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]
+) -> None:
+    """A node comes back with other aliases while we are away, with QoS 0: its values wait for a birth of theirs."""
+    addresses = {**ADDRESSES, "spBv1.0/Plant/edge/press#Pressure": "float64"}
+    edge = node()
+    edge.devices["press"]["Pressure"] = ("Double", 5.0)
+    first = make(mosquitto.url, addresses, **SPARKPLUG)
+    await first.connect()
+    await asyncio.to_thread(edge.connect)
+    await Reader(first).until(lambda r: r.of(3))
+    await first.close()
+    edge.first_alias += 2  # the alias of Temperature is that of Pressure now
+    await asyncio.to_thread(edge.birth)
+    await asyncio.to_thread(edge.data, "press", {"Count": 1})
+
+    again = make(mosquitto.url, addresses, **SPARKPLUG)
+    await again.connect()
+    assert again.facts["session"] == "resumed"
+    reader = Reader(again)
+    await asyncio.to_thread(edge.data, "press", {"Temperature": 99.0})
+    await reader.until(lambda r: r.reasons and len(r.gaps) == 2)
+    assert reader.rows == []
+    assert [gap.tags for gap in reader.gaps] == [(0, 1, 2, 3), (1, 2, 3)]
+    await asyncio.to_thread(edge.birth)
+    await reader.until(lambda r: 99.0 in r.of(1))
+    assert reader.of(3) == [5.0]
+    await again.close()
+
+
 async def test_a_damaged_memory_of_births_is_told_and_awaits_births_anew(
     mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode], tmp_path: Path
 ) -> None:
@@ -241,7 +271,8 @@ async def test_a_lost_message_is_a_gap_and_a_rebirth(
     await reader.until(lambda r: r.gaps and 1.0 in r.of(2))
     await reader.until(lambda _: edge.rebirths > before and adapter.counters["births"] >= 4)
 
-    assert [(gap.cause, gap.tags) for gap in reader.gaps] == [(GapCause.SEQUENCE_GAP, (0, 1, 2))]
+    assert (reader.gaps[0].cause, reader.gaps[0].tags) == (GapCause.SEQUENCE_GAP, (0, 1, 2))
+    assert (reader.gaps[1].tags, reader.gaps[1].to_ns) == ((1, 2), None)  # unnamed until the birth
     assert "3 messages before seq 5" in reader.gaps[0].detail
     await adapter.close()
 
@@ -258,15 +289,20 @@ async def test_what_waits_for_its_birth_is_acknowledged_behind_it(
     await reader.until(lambda r: r.of(2))
     await asyncio.to_thread(edge.send, "DDATA", "press", [Metric("Count", "UInt32", 5)])
     await reader.until(lambda r: 5.0 in r.of(2))
+    missing = edge.seq
     edge.seq += 1
     await asyncio.to_thread(edge.data, "press", {"Count": 6})  # waits for the one that is missing
     with pytest.raises(TimeoutError):
         await reader.until(lambda r: 6.0 in r.of(2), 0.5)
     assert adapter.counters["reordered"] == 1
     await adapter.connect()
+    edge.seq = missing
+    await asyncio.to_thread(edge.data, "press", {"Temperature": 61.0})
     await reader.until(lambda r: 6.0 in r.of(2))
 
     assert reader.of(2) == [0.0, 5.0, 6.0]
+    assert reader.of(1) == [60.0, 61.0]
+    assert reader.gaps == []
     await adapter.close()
 
 

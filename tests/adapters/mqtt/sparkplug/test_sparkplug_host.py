@@ -17,6 +17,7 @@ from adapters.base import AdapterContext
 from adapters.mqtt import MqttOptions
 from adapters.mqtt.decode import Decoder
 from adapters.mqtt.message import Block, Message
+from adapters.mqtt.sparkplug.topics import Edge
 from schemas import status
 from schemas.samples import Gap, GapCause, Origin, Reject, Sample
 from schemas.status import Flag
@@ -142,11 +143,90 @@ def test_data_without_a_birth_is_a_gap_until_the_birth_and_not_a_guess() -> None
     assert len(plant.put("DDATA", [Metric(None, "Double", 2.0, 1, typed=False)], 2, "press")) == 1
 
 
+def test_a_device_without_tags_is_missed_by_nobody() -> None:
+    """Its data without a birth is no gap, no refusal and no reason for a rebirth, and leaves nothing behind."""
+    plant = Plant(role="secondary_active", rebirth="on_need")
+    plant.put("NBIRTH", NODE, 0)
+    for number in range(1, 200, 3):
+        device = f"stranger{number}"
+        plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], number, device)
+        plant.put("DBIRTH", PRESS, number + 1, device)
+        plant.put("DDEATH", [], number + 2, device)
+
+    assert (plant.gaps(), plant.rejects, plant.host.commands) == ([], [], [])
+    assert plant.counters["reordered"] == 0
+    node = plant.host._nodes[Edge("G", "n")]
+    assert (list(node.state.devices), node.unexplained) == ([""], {})
+
+
 def test_metrics_with_name_and_type_need_no_birth() -> None:
     """What says everything itself is taken."""
     plant = Plant()
     plant.put("DDATA", [Metric("Temperature", "Double", 5.5)], 9, "press")
     assert [row.value for row in plant.later(0.3)] == [5.5]
+
+
+def test_a_name_without_a_type_needs_the_birth_as_an_alias_does() -> None:
+    """How its bits are meant only a birth tells: a gap and a rebirth, not a refusal for ever."""
+    plant = Plant(role="secondary_active", rebirth="on_need")
+    named = [Metric("Temperature", "Double", 5.5, typed=False)]
+    plant.put("DDATA", named, 9, "press")
+    assert plant.later(0.3) == []
+    (opened,) = plant.gaps()
+    assert (opened.tags, opened.to_ns) == ((1, 2), None)
+    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    plant.born()
+    assert [row.value for row in plant.put("DDATA", named, 2, "press")] == [5.5]
+
+
+@pytest.mark.parametrize("kind", ["NBIRTH", "DBIRTH"])
+def test_an_unreadable_birth_ends_the_one_before_it(kind: str) -> None:
+    """What it replaces is not valid any more: no value by the old aliases, and a rebirth; other devices go on."""
+    plant = Plant(role="secondary_active", rebirth="on_need")
+    plant.born()
+    plant.put("DBIRTH", [Metric("Name", "String", "idle", 1)], 2, "oven")
+    plant.raw(f"spBv1.0/G/{kind}/n" + ("/press" if kind == "DBIRTH" else ""), b"\xff")
+    seq = 1 if kind == "NBIRTH" else 4
+
+    assert [reject.reason[:23] for reject in plant.rejects] == ["not a Sparkplug payload"]
+    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    assert plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], seq, "press") == []
+    oven = plant.put("DDATA", [Metric(None, "String", "hot", 1, typed=False)], seq + 1, "oven")
+    assert [row.value for row in oven] == (["hot"] if kind == "DBIRTH" else [])
+    assert plant.counters["sequence_gaps"] == plant.counters["reordered"] == 0
+    plant.put("DBIRTH", PRESS, seq + 2, "press")
+    assert len(plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], seq + 3, "press")) == 1
+
+
+def test_a_birth_longer_than_the_limit_ends_the_one_before_it() -> None:
+    """It is refused before it is read."""
+    plant = Plant()
+    plant.born()
+    plant.raw("spBv1.0/G/DBIRTH/n/press", bytes(2 << 20))
+    assert plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], 3, "press") == []
+    assert [reject.reason for reject in plant.rejects][1:] == ["G/n/press: no birth known"]
+
+
+def test_unreadable_data_costs_only_itself() -> None:
+    """Its number is one that cannot be read, and not one that is missing."""
+    plant = Plant()
+    plant.born()
+    plant.raw("spBv1.0/G/DDATA/n/press", b"\xff")
+    sent = [Metric(None, "Double", 1.0, 1, typed=False)]
+    assert len(plant.put("DDATA", sent, 3, "press")) == 1
+    plant.put("DDATA", sent, 5, "press")
+    plant.later(0.3)
+    assert plant.counters["sequence_gaps"] == 1
+
+
+def test_an_empty_name_beside_an_alias_is_none() -> None:
+    """Some encoders write every field."""
+    plant = Plant()
+    plant.born()
+    rows = plant.put("DDATA", [Metric("", "Double", 5.5, 1)], 2, "press")
+    assert [(row.tag, row.value) for row in rows] == [(1, 5.5)]
+    plant.put("DDATA", [Metric("", "Double", 5.5, 77)], 3, "press")
+    assert [reject.reason for reject in plant.rejects] == ["G/n/press: its birth has no alias 77"]
 
 
 def test_an_alias_the_birth_does_not_know_costs_only_itself() -> None:
@@ -198,14 +278,20 @@ def test_a_late_node_birth_does_not_lend_its_aliases_to_the_old_one() -> None:
 
 
 def test_a_missing_number_is_a_gap_of_the_node() -> None:
-    """After the wait the hole is a gap over all tags of the node, and reading goes on in order."""
+    """
+    After the wait the hole is a gap over all tags of the node, and no alias is trusted until the next birth.
+
+    What is missing may have been a birth with other aliases.
+    """
     plant = Plant()
     plant.born()
     assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 4, "press") == []
     assert plant.put("DDATA", [Metric(None, "Double", 2.0, 1, typed=False)], 5, "press") == []
-    assert [row.value for row in plant.later(0.26)] == [1.0, 2.0]
+    assert plant.later(0.26) == []
 
-    (gap,) = plant.gaps()
+    gap, unexplained = plant.gaps()
+    assert (unexplained.tags, unexplained.to_ns) == ((1, 2), None)
+    assert plant.counters["births_forgotten"] == 1
     assert (gap.cause, gap.tags, gap.detail) == (
         GapCause.SEQUENCE_GAP,
         (0, 1, 2, 3),
@@ -213,6 +299,53 @@ def test_a_missing_number_is_a_gap_of_the_node() -> None:
     )
     assert gap.to_ns is not None
     assert gap.from_ns < gap.to_ns
+    plant.put("DBIRTH", PRESS, 6, "press")
+    assert [row.value for row in plant.put("DDATA", [Metric(None, "Double", 3.0, 1, typed=False)], 7, "press")] == [3.0]
+
+
+def test_a_node_that_does_not_number_is_incomplete_until_its_next_birth() -> None:
+    """Order is given up, which is counted, shown, and an open gap over the node's tags."""
+    plant = Plant()
+    plant.born()
+    values = [float(n) for n in range(12)]
+    rows: list[Sample] = []
+    for value in values:
+        rows += plant.put("DDATA", [Metric(None, "Double", value, 1, typed=False)], 1, "press")
+        rows += plant.later(0.3)
+
+    assert [row.value for row in rows] == values
+    (opened,) = plant.gaps()
+    assert (opened.tags, opened.to_ns) == ((0, 1, 2, 3), None)
+    assert plant.counters["order_given_up"] == 1
+    assert "order is not checked" in plant.facts["edge node G/n"]
+    plant.born()
+    (closed,) = plant.gaps()
+    assert (closed.tags, closed.from_ns) == (opened.tags, opened.from_ns)
+    assert closed.to_ns is not None
+    assert "order is not checked" not in plant.facts["edge node G/n"]
+
+
+def test_losses_are_told_however_many_there_are() -> None:
+    """A bad line is no reason to stop looking: the hundredth hole is a gap as the first one is."""
+    plant = Plant()
+    plant.born()
+    for seq in range(3, 203, 2):
+        plant.put("NDATA", [], seq)
+        plant.later(0.3)
+
+    assert plant.counters["sequence_gaps"] == len(plant.gaps()) == 100
+    assert plant.counters["order_given_up"] == 0
+
+
+def test_a_device_birth_that_was_lost_lends_no_value_to_another_tag() -> None:
+    """A DBIRTH that swaps two aliases does not come: no value of the messages behind it is stored."""
+    plant = Plant()
+    twins = [Metric("Temperature", "Double", 60.5, 1), Metric("Count", "Double", 3.0, 2)]
+    plant.put("NBIRTH", NODE, 0)
+    plant.put("DBIRTH", twins, 1, "press")
+    plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], 3, "press")
+    assert plant.later(0.3) == []
+    assert plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], 4, "press") == []
 
 
 def test_a_death_is_one_row_without_a_value_for_each_tag() -> None:
@@ -335,17 +468,78 @@ def test_births_survive_a_restart_where_the_session_did() -> None:
     """What was dumped reads data without a new birth; where the session was lost, births are forgotten."""
     before = Plant()
     before.born()
-    saved = before.host.dump()
+    saved, places = before.host.dump(), before.host.positions()
     kept, lost = Plant(), Plant(role="secondary_active", rebirth="on_need")
-    kept.host.restore(saved, kept=True, now_s=0)
-    lost.host.restore(saved, kept=False, now_s=0)
+    kept.host.restore(saved, places, kept=True, now_s=kept.now_s)
+    lost.host.restore(saved, places, kept=False, now_s=lost.now_s)
     sent = [Metric(None, "Double", 1.0, 1, typed=False)]
 
-    assert len(kept.put("DDATA", sent, 77, "press")) == 1
-    assert lost.put("DDATA", sent, 77, "press") == []
+    assert len(kept.put("DDATA", sent, 2, "press")) == 1
+    assert len(kept.put("DDATA", sent, 3, "press")) == 1
+    assert lost.put("DDATA", sent, 2, "press") == []
     assert lost.host.commands == ["spBv1.0/G/NCMD/n"]
     rows = kept.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None)
     assert len(rows) == 4
+
+
+@pytest.mark.parametrize("seq", [77, 250, None], ids=["ahead", "behind", "none"])
+def test_births_that_may_have_been_replaced_unseen_are_forgotten(seq: int | None) -> None:
+    """The node's first number is not the next one: a gap since its last message, a rebirth, and no value."""
+    before = Plant()
+    before.born()
+    plant = Plant(role="secondary_active", rebirth="on_need")
+    plant.host.restore(before.host.dump(), before.host.positions(), kept=True, now_s=plant.now_s)
+    rows = plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], seq, "press")
+    rows += plant.later(0.3)
+
+    assert rows == []
+    hole, unexplained = plant.gaps()
+    assert (hole.tags, hole.from_ns, unexplained.to_ns) == ((0, 1, 2, 3), ARRIVED + 2, None)
+    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    assert plant.counters["births_forgotten"] == 1
+    plant.born()
+    assert len(plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press")) == 1
+
+
+def test_births_without_a_position_are_not_trusted() -> None:
+    """After a power cut the position may be lost: nothing tells whether a birth was missed."""
+    before = Plant()
+    before.born()
+    plant = Plant()
+    plant.host.restore(before.host.dump(), None, kept=True, now_s=plant.now_s)
+
+    assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press") == []
+    assert plant.later(0.3) == []
+
+
+def test_a_birth_that_was_read_but_not_stored_makes_the_one_before_untrusted() -> None:
+    """With QoS 0 it does not come again; the numbers may fit by chance, and yet the old aliases are not used."""
+    plant = Plant()
+    plant.born()
+    saved, places = plant.host.dump(), plant.host.positions()
+    swapped = [Metric("Temperature", "Double", 70.0, 2), Metric("Count", "UInt32", 9, 1)]
+    plant.put("NBIRTH", NODE, 0)
+    plant.put("DBIRTH", swapped, 1, "press")
+    plant.host.restore(saved, places, kept=True, now_s=plant.now_s)
+
+    assert plant.host.changed
+    assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press") == []
+    assert plant.later(0.3) == []
+    assert plant.counters["births_forgotten"] == 1
+
+
+def test_what_was_settled_and_comes_again_is_not_read_anew() -> None:
+    """Only its acknowledgement was lost; the births may be newer than it is."""
+    plant = Plant()
+    plant.born()
+    sent = [Metric(None, "Double", 1.0, 1, typed=False)]
+    plant.put("DDATA", sent, 2, "press")
+    plant.host.restore(plant.host.dump(), plant.host.positions(), kept=True, now_s=plant.now_s)
+    again = Message(b"spBv1.0/G/DDATA/n/press", encode(sent, SENT, 2), 30, 1, False, True, 7, ARRIVED + 9)
+
+    assert plant._decode([again]) == []
+    assert plant.counters["repeated"] == 1
+    assert len(plant.put("DDATA", sent, 3, "press")) == 1
 
 
 def test_what_waited_when_the_connection_ended_is_counted() -> None:
@@ -353,7 +547,7 @@ def test_what_waited_when_the_connection_ended_is_counted() -> None:
     plant = Plant()
     plant.born()
     assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 9, "press") == []
-    plant.host.restore(plant.host.dump(), kept=True, now_s=plant.now_s)
+    plant.host.restore(plant.host.dump(), plant.host.positions(), kept=True, now_s=plant.now_s)
 
     assert plant.counters["dropped"] == 1
     assert plant.host.due_s is None
