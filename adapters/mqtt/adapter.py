@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from adapters.base import AdapterContext, Continuity, register
 from adapters.mqtt import login, memory
 from adapters.mqtt.config import MqttOptions, check_tag
 from adapters.mqtt.decode import Decoder
-from adapters.mqtt.session import Session
+from adapters.mqtt.session import Session, Ticket
 from adapters.mqtt.sparkplug.participant import Outcome, Participant, Saved
 from schemas.errors import NotConnected
 from schemas.samples import Delivery, Gap, GapCause, Reject, SampleBatch
@@ -22,6 +22,13 @@ _REMEMBER_EVERY_NS: Final = 5 * 10**9
 _ALARM_CONNECTS: Final = 3
 _ALARM_S: Final = 60.0
 _NOTHING: Final = Outcome(0, [], Saved(), [])
+
+
+class _Settled(NamedTuple):
+    """What a ticket says once it is free: when its last message came, and the Sparkplug state behind it."""
+
+    last_ns: int
+    saved: Saved
 
 
 @register("mqtt", MqttOptions, check_tag)
@@ -55,6 +62,7 @@ class MqttAdapter:
         self._gaps: deque[Gap] = deque()
         self._connects: deque[float] = deque(maxlen=_ALARM_CONNECTS)
         self._rejects: list[Reject] = []
+        self._settling = asyncio.Lock()
 
     async def connect(self) -> None:
         """
@@ -146,12 +154,12 @@ class MqttAdapter:
             return None
         batch, rejects = self._decoder.decode(messages, loop.time())
         extra = _NOTHING if self._sparkplug is None else self._sparkplug.outcome()
-        ticket = session.hold(messages, extra.waiting)
+        last_ns = messages.arrivals[-1] if messages else 0
+        ticket = session.hold(messages, extra.waiting, _Settled(last_ns, extra.saved))
         if self._sparkplug is not None:
             self._sparkplug.tie(ticket)
             self._sparkplug.say(session.publish)
         self._gaps.extend(extra.gaps)
-        last_ns = messages.arrivals[-1] if messages else 0
         best_effort = messages.best_effort()
         if best_effort and not self._memory.best_effort:
             self._memory.best_effort = True
@@ -159,11 +167,7 @@ class MqttAdapter:
 
         async def settle(error: Exception | None) -> None:
             if error is None:
-                if self._sparkplug is not None:
-                    await self._sparkplug.settled(extra.saved)
-                for one in (*extra.done, ticket):
-                    session.acknowledge(one)
-                self._came(last_ns)
+                await self._release(session, [*extra.done, ticket])
             else:
                 self.counters["dropped"] += best_effort
                 await session.refuse(f"a delivery was not taken: {error}")
@@ -172,6 +176,20 @@ class MqttAdapter:
             return Delivery(batch, settle, rejects)
         await settle(None)
         return None
+
+    async def _release(self, session: Session, tickets: list[Ticket]) -> None:
+        """Release tickets, and keep and acknowledge what is free now: nothing moves past an unsettled delivery."""
+        async with self._settling:  # a delivery and a batch without rows may come here at once
+            free = [one for ticket in tickets for one in session.release(ticket)]
+            notes: list[_Settled] = [one.note for one in free]
+            if self._sparkplug is not None:
+                births = [note.saved.births for note in notes if note.saved.births is not None]
+                positions = [note.saved.positions for note in notes if note.saved.positions is not None]
+                last = Saved(births[-1] if births else None, positions[-1] if positions else None)
+                await self._sparkplug.settled(last)
+            session.acknowledge(free)
+            if notes:
+                self._came(max(note.last_ns for note in notes))
 
     def _filters(self) -> list[str]:
         """What to subscribe to: the configured filters, and our own STATE where we are a primary host."""

@@ -40,14 +40,15 @@ class Ticket:
     Message ids of one delivery, in order.
 
     ``open`` is for how many reasons they may not be acknowledged yet: the delivery itself, and each of its messages
-    that waits for a later one.
+    that waits for a later one. ``note`` is the holder's: what is true once this and all earlier tickets are released.
     """
 
-    __slots__ = ("mids", "open")
+    __slots__ = ("mids", "note", "open")
 
-    def __init__(self, mids: list[bytes], waiting: int = 0) -> None:
+    def __init__(self, mids: list[bytes], waiting: int = 0, note: Any = None) -> None:
         self.mids = mids
         self.open = 1 + waiting
+        self.note = note
 
 
 class Session:
@@ -166,18 +167,23 @@ class Session:
                 except TimeoutError:
                     return
 
-    def hold(self, messages: Block, waiting: int = 0) -> Ticket:
+    def hold(self, messages: Block, waiting: int = 0, note: Any = None) -> Ticket:
         """Remember what to acknowledge when the ticket is released once, and once more for each waiting message."""
-        ticket = Ticket([mid for mid in messages.mids if mid], waiting)
+        ticket = Ticket([mid for mid in messages.mids if mid], waiting, note)
         self._tickets.append(ticket)
         return ticket
 
-    def acknowledge(self, ticket: Ticket) -> None:
-        """Release a ticket; its acknowledgements go out once every earlier ticket is released."""
+    def release(self, ticket: Ticket) -> list[Ticket]:
+        """Release a ticket; return those that are free now, every earlier one being released, to acknowledge them."""
         ticket.open -= 1
-        mids: list[bytes] = []
+        free: list[Ticket] = []
         while self._tickets and not self._tickets[0].open:
-            mids += self._tickets.popleft().mids
+            free.append(self._tickets.popleft())
+        return free
+
+    def acknowledge(self, free: Sequence[Ticket]) -> None:
+        """Send the acknowledgements of free tickets."""
+        mids = [mid for ticket in free for mid in ticket.mids]
         if mids and not self._ended.done():
             self._client.acknowledge(mids)
 

@@ -9,6 +9,7 @@ must have.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 import msgspec
@@ -57,6 +58,8 @@ class Node(msgspec.Struct):
 class Position(NamedTuple):
     """Where a node's messages had come to: the number of the next one, None for any; arrival of the last, UTC ns."""
 
+    group: str
+    node: str
     expected: int | None
     last_ns: int
 
@@ -71,15 +74,15 @@ def dump(nodes: dict[Edge, Node]) -> bytes:
     return msgspec.msgpack.encode(_Saved(_VERSION, [(edge.group, edge.node, node) for edge, node in nodes.items()]))
 
 
-def dump_positions(positions: dict[Edge, Position]) -> bytes:
+def dump_positions(positions: Collection[Position]) -> bytes:
     """All positions as bytes."""
-    return msgspec.msgpack.encode([(*edge, *position) for edge, position in positions.items()])
+    return msgspec.msgpack.encode(list(positions))
 
 
 def load_positions(data: bytes) -> dict[Edge, Position]:
     """Inverse of :func:`dump_positions`. Raises ValueError for damaged bytes."""
-    found = msgspec.msgpack.decode(data, type=list[tuple[str, str, int | None, int]])
-    return {Edge(group, node): Position(expected, last_ns) for group, node, expected, last_ns in found}
+    found = msgspec.msgpack.decode(data, type=list[Position])
+    return {Edge(position.group, position.node): position for position in found}
 
 
 def load(data: bytes) -> dict[Edge, Node]:

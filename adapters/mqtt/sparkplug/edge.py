@@ -38,7 +38,7 @@ class EdgeNode:
         self.death: Item | None = None
         self.last_ns = 0
 
-    def resume(self, state: Node, position: Position) -> bool:
+    def resume(self, state: Node, position: Position | None) -> bool:
         """
         Go on with births and position of an earlier connection; return whether they can still be trusted.
 
@@ -47,7 +47,7 @@ class EdgeNode:
         """
         seen_ns = self.state.unsure_ns
         self.reset()
-        if position.expected is None or seen_ns not in (0, state.unsure_ns):
+        if position is None or position.expected is None or seen_ns not in (0, state.unsure_ns):
             self.state.unsure_ns = seen_ns
             return False
         self.state, self.last_ns = state, position.last_ns
@@ -62,7 +62,7 @@ class EdgeNode:
     @property
     def position(self) -> Position:
         """What :meth:`resume` needs."""
-        return Position(None if self.order.unchecked else self.order.expected, self.last_ns)
+        return Position(*self.edge, None if self.order.unchecked else self.order.expected, self.last_ns)
 
     def birth_came(self) -> None:
         """Ask again at once should it be needed again."""

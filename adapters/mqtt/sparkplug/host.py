@@ -73,7 +73,9 @@ class Host:
         self.commands: list[str] = []
         self.held: list[Item] = []
         self.finished: list[Item] = []
-        self.changed = self.moved = False
+        self.changed = False
+        self._moved: set[EdgeNode] = set()
+        self._places: dict[Edge, births.Position] = {}
         #: Our own STATE topic, and whether someone said there that we are offline.
         self.state_topic: str | None = None
         self.said_offline = False
@@ -93,15 +95,16 @@ class Host:
             self._counters["dropped"] += sum(1 for item in node.order.waiting if not item.message.qos)
         self.held, self.finished, self.commands = [], [], []
         self.changed = bool(known) and not kept
+        self._moved = set(self._nodes.values())
         for edge, node in self._nodes.items():
-            state, place = known.get(edge) if kept else None, places.get(edge, births.Position(None, 0))
+            state, place = known.get(edge) if kept else None, places.get(edge)
             if state is None:
                 node.reset()
             elif not node.resume(state, place):
                 self.changed = True
                 self._counters["births_forgotten"] += 1
                 detail = f"{edge}: a birth or death was not stored, or passed while we were away"
-                if place.last_ns:
+                if place is not None and place.last_ns:
                     self._gap(node.tags(), place.last_ns, self._context.now_ns(), detail)
                 self._need_rebirth(node, detail, now_s)
                 continue
@@ -115,10 +118,20 @@ class Host:
         self.changed = False
         return births.dump({edge: node.state for edge, node in self._nodes.items() if node.state.devices})
 
+    @property
+    def moved(self) -> bool:
+        """Whether any position is another than at the last :meth:`positions`."""
+        return bool(self._moved)
+
     def positions(self) -> bytes:
-        """The positions as they are, for :meth:`restore`."""
-        self.moved = False
-        return births.dump_positions({edge: n.position for edge, n in self._nodes.items() if n.state.devices})
+        """The positions as they are, for :meth:`restore`. It is called for each batch, so only moved ones are made."""
+        for node in self._moved:
+            if node.state.devices:
+                self._places[node.edge] = node.position
+            else:
+                self._places.pop(node.edge, None)
+        self._moved.clear()
+        return births.dump_positions(self._places.values())
 
     @property
     def due_s(self) -> float | None:
@@ -146,7 +159,7 @@ class Host:
             self._refuse(message, f"not a Sparkplug payload: {error}")
             self.unreadable(message, topic, now_s)
             return True
-        self.moved = True
+        self._moved.add(node)
         if topic.kind == "NBIRTH":
             self._node_birth(node, item, rows, now_s)
         elif topic.kind == "NDEATH":
@@ -168,6 +181,7 @@ class Host:
         node = self._nodes.get(topic.edge)
         if node is None or topic.kind == "NDEATH":  # a death has no number
             return
+        self._moved.add(node)
         if topic.kind == "NBIRTH":
             node.order.restart(None)
             node.state = births.Node(True, None, {}, node.state.unsure_ns)
@@ -178,7 +192,7 @@ class Host:
         if topic.kind == "NBIRTH" or (topic.kind == "DBIRTH" and topic.device in node.targets):
             if not message.qos:
                 node.state.unsure_ns = message.arrival_ns
-            self.changed = self.moved = True
+            self.changed = True
             self._counters["births_forgotten"] += 1
             self._need_rebirth(node, f"{node.edge}/{topic.device}: its birth cannot be read".replace("/:", ":"), now_s)
 
@@ -186,7 +200,7 @@ class Host:
         """Take what has waited long enough."""
         for node in self._nodes.values():
             if node.due_s is not None and node.due_s <= now_s:
-                self.moved = True
+                self._moved.add(node)
                 self._drain(node, rows, now_s)
                 death = node.death
                 if death is not None and death.until_s <= now_s:

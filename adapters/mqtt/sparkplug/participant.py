@@ -50,6 +50,7 @@ class Participant:
         self._counters = counters
         self._host = host
         self._births: bytes | None = None
+        self._mark = 0
         self._positions: bytes | None = None
         self._recalled = False
         self._since_ms = 0
@@ -67,7 +68,8 @@ class Participant:
         if not self._recalled:
             self._births, damaged = store.recall(folder)
             self._counters["births_damaged"] += damaged
-            self._positions = None if self._births is None else store.recall_positions(folder, self._births)
+            self._mark = store.mark(self._births or b"")
+            self._positions = None if self._births is None else store.recall_positions(folder, self._mark)
             self._recalled = True
         try:
             self._host.restore(self._births, self._positions, kept=kept, now_s=now_s)
@@ -76,10 +78,11 @@ class Participant:
             self._births = self._positions = None
             self._host.restore(None, kept=False, now_s=now_s)
         if self._host.changed:  # what is not trusted now must not be trusted after a restart
-            self._births = self._host.dump()
-            store.keep(folder, self._births)
+            fresh = self._host.dump()
+            store.keep(folder, fresh)
+            self._births, self._mark = fresh, store.mark(fresh)
             if self._positions is not None:
-                store.keep_positions(folder, self._births, self._positions)
+                store.keep_positions(folder, self._mark, self._positions)
 
     def online(self, publish: Publish) -> None:
         """Say that we are there, and ask for the births that are missing."""
@@ -122,12 +125,12 @@ class Participant:
         folder = self._context.state_dir
         try:
             if saved.births is not None:
-                self._births = saved.births
+                self._births, self._mark = saved.births, store.mark(saved.births)
                 await asyncio.to_thread(store.keep, folder, saved.births)
             if saved.positions is not None:
                 self._positions = saved.positions
                 if self._births is not None:
-                    store.keep_positions(folder, self._births, saved.positions)
+                    store.keep_positions(folder, self._mark, saved.positions)
         except OSError:
             self._positions = saved.positions or self._positions
             self._counters["state_unwritten"] += 1  # a restart asks for births that it would have known

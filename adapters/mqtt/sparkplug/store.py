@@ -38,8 +38,13 @@ def keep(folder: Path, saved: bytes) -> None:
     replace(folder / _FILE, zlib.crc32(saved).to_bytes(_CRC_BYTES, "little") + saved, durable=True)
 
 
-def recall_positions(folder: Path, births: bytes) -> bytes | None:
-    """Saved positions, None where there are none, or none that belong to these births. Raises OSError."""
+def mark(births: bytes) -> int:
+    """What ties positions to their births."""
+    return zlib.crc32(births)
+
+
+def recall_positions(folder: Path, of_births: int) -> bytes | None:
+    """Saved positions, None where there are none, or none with this :func:`mark`. Raises OSError."""
     try:
         raw = (folder / _POSITIONS).read_bytes()
     except FileNotFoundError:
@@ -48,13 +53,13 @@ def recall_positions(folder: Path, births: bytes) -> bytes | None:
         return None
     crc, of, length = _HEAD.unpack_from(raw)
     body = raw[_HEAD.size : _HEAD.size + length]
-    return body if crc == zlib.crc32(raw[4 : _HEAD.size] + body) and of == zlib.crc32(births) else None
+    return body if crc == zlib.crc32(raw[4 : _HEAD.size] + body) and of == of_births else None
 
 
-def keep_positions(folder: Path, births: bytes, positions: bytes) -> None:
-    """Overwrite the positions; they belong to these births. Raises OSError."""
+def keep_positions(folder: Path, of_births: int, positions: bytes) -> None:
+    """Overwrite the positions; they belong to the births with this :func:`mark`. Raises OSError."""
     path = folder / _POSITIONS
-    raw = _HEAD.pack(0, zlib.crc32(births), len(positions)) + positions
+    raw = _HEAD.pack(0, of_births, len(positions)) + positions
     raw = zlib.crc32(raw[4:]).to_bytes(4, "little") + raw[4:]
     with path.open("r+b" if path.exists() else "wb", buffering=0) as file:
         file.write(raw)

@@ -342,6 +342,35 @@ async def test_a_primary_host_says_that_it_is_there_and_that_it_is_gone(
         await adapter.close()
 
 
+async def test_births_are_kept_only_behind_what_is_settled(
+    mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    """A birth without rows of ours moves nothing while the delivery before it may still come again."""
+    other = "spBv1.0/Plant/other/press#Temperature"
+    adapter = make(mosquitto.url, {"spBv1.0/Plant/edge#Uptime": "int32", other: "float64"}, **SPARKPLUG)
+    await adapter.connect()
+    await asyncio.to_thread(node(qos=1).connect)
+    first = await asyncio.wait_for(adapter.read(), 10)
+    assert isinstance(first, Delivery)
+    reading = asyncio.create_task(adapter.read())
+    before = adapter.covered_ns
+    second = node(qos=1, node="other")
+    second.devices = {"": {}}
+    await asyncio.to_thread(second.connect)
+    await eventually(lambda: adapter.facts["edge node Plant/other"].startswith("online"))
+    births = tmp_path / "state" / "births.bin"
+
+    assert not births.exists()
+    assert adapter.covered_ns == before
+    await first.settle()
+    assert births.exists()
+    assert adapter.covered_ns is not None
+    assert before is not None
+    assert adapter.covered_ns > before
+    reading.cancel()
+    await adapter.close()
+
+
 async def test_a_delivery_that_is_refused_forgets_what_it_taught(
     mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]
 ) -> None:
