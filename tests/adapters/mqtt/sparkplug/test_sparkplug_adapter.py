@@ -392,3 +392,32 @@ async def test_a_delivery_that_is_refused_forgets_what_it_taught(
     assert reader.of(2) == [0.0, 3.0]
     assert reader.reasons == []
     await adapter.close()
+
+
+async def test_a_refused_birth_that_does_not_come_again_is_not_replaced_by_the_one_before(
+    mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]
+) -> None:
+    """With QoS 0 it is lost with its delivery; the numbers fit the earlier birth, and yet its aliases are not used."""
+    adapter = make(mosquitto.url, ADDRESSES, **SPARKPLUG)
+    await adapter.connect()
+    reader = Reader(adapter)
+    edge = node()
+    await asyncio.to_thread(edge.connect)
+    await reader.until(lambda r: r.of(2))
+    rows = len(reader.rows)
+    edge.first_alias += 1  # the alias of Temperature is that of Count now
+    await asyncio.to_thread(edge.birth)
+    while adapter.counters["births"] < 4:
+        item = await asyncio.wait_for(adapter.read(), 10)
+    assert isinstance(item, Delivery)
+    await item.settle(OSError("disk full"))
+    with pytest.raises(NotConnected):
+        await adapter.read()
+    await adapter.connect()
+    await asyncio.to_thread(edge.data, "press", {"Temperature": 99.0})
+    await reader.until(lambda r: r.reasons)
+
+    assert reader.reasons == ["Plant/edge/press: no birth known"]
+    assert len(reader.rows) == rows
+    assert reader.gaps[0].tags == (0, 1, 2)
+    await adapter.close()
