@@ -132,6 +132,17 @@ def entry_refused(epoch: int, seq: int, reason: str) -> None:
     _log.error("entry_refused", epoch=epoch, seq=seq, reason=reason)
 
 
+POSITION_UNPUBLISHED = Counter(
+    "fairlead_position_unpublished", "Failures to tell acquire how far core has read.", registry=CORE
+)
+
+
+def position_unpublished(reason: str) -> None:
+    """Core's place in the journal could not be written; acquire keeps segments that it might remove."""
+    POSITION_UNPUBLISHED.inc()
+    _log.warning("position_unpublished", reason=reason)
+
+
 REPLAYED = Counter("fairlead_replayed_records", "Records written by replays.", registry=CORE)
 
 

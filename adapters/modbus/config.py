@@ -177,6 +177,9 @@ class ModbusOptions(SourceOptions):
                 raise ValueError("without transaction ids (transaction_id_zero) in_flight must be 1")
             if self.workarounds.pause_between_requests:
                 raise ValueError("pause_between_requests needs in_flight: 1")
+        if self.connections > 1 and (self.transport == "rtu_over_tcp" or self.workarounds.transaction_id_zero):
+            # a serial server may send what comes from its line to every client: nothing tells whose reply it is
+            raise ValueError("without transaction ids (rtu_over_tcp, transaction_id_zero) connections must be 1")
         if self.transport == "rtu_over_tcp" and self.workarounds.transaction_id_zero:
             raise ValueError("rtu_over_tcp has no transaction ids; leave transaction_id_zero away")
         return self

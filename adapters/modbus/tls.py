@@ -44,7 +44,8 @@ class Security:
         """
         ca, cert = self._base_dir / self._options.ca, self._base_dir / self._options.cert
         key = self._options.key
-        key_file = secret_file(key, self._base_dir) if key.startswith(("file:", "cred:")) else self._base_dir / key
+        named = key if key.startswith(("file:", "cred:")) else f"file:{key}"
+        key_file = secret_file(named, self._base_dir)
         try:
             context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca)
         except (OSError, ssl.SSLError) as error:

@@ -136,13 +136,14 @@ class ReadLoop:
 
     async def _go_on(self, one: _Round, asked_at: float, now: float) -> None:
         """Plan the next read of a round; reads for which it is too late by then are a gap."""
+        begun = min(asked_at, one.due)  # a round that waited for another was due before it was asked
         missed = int((now - one.due) / one.period_s)
         one.due += one.period_s * (missed + 1)
         if not missed:
             return
         self._counters["missed_reads"] += missed
         context, now_ns = self._context, self._context.now_ns()
-        since_ns, until_ns = now_ns - round((now - asked_at) * 1e9), now_ns
+        since_ns, until_ns = now_ns - round((now - begun) * 1e9), now_ns
         detail = f"{missed} reads of {one.period_s * 1000:g} ms"
         await self.handover.put(
             Gap(

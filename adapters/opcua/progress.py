@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 _VERSION: Final = 1
+#: Data is complete up to this long before the file was written: a busy server publishes late.
+_BEFORE_WRITTEN_NS: Final = 10_000_000_000
 #: Sequence numbers run from 1 to 2**32 - 1 and begin again at 1 (Part 4, 7.13).
 _NUMBERS: Final = (1 << 32) - 1
 
@@ -205,7 +207,7 @@ def load(path: Path) -> Progress:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         if content["version"] != _VERSION:
-            return Progress()
+            return _unreadable(path)
         held = [
             Held(
                 int(one["subscription_id"]),
@@ -226,7 +228,17 @@ def load(path: Path) -> Progress:
             None if owed is None else (int(owed[0]), int(owed[1]), str(owed[2])),
             [int(one) for one in content.get("stale", ())],
         )
+    except FileNotFoundError:
+        return Progress()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return _unreadable(path)
+
+
+def _unreadable(path: Path) -> Progress:
+    """A file that says nothing any more: there was data until it was written, so a gap is owed since shortly before."""
+    try:
+        return Progress(covered_ns=max(0, path.stat().st_mtime_ns - _BEFORE_WRITTEN_NS))
+    except OSError:
         return Progress()
 
 

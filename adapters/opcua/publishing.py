@@ -157,7 +157,7 @@ class PublishLoop:
                     await subscription.delete(self._link, [reply.subscription_id], own=True)
                 continue
             await self._heard(watch, loop.time() - asked_at, silence_s)
-            await self._accept(watch, reply.message)
+            await self._accept(watch, reply.message, behind=reply.more)
             if watch.opening and not reply.more and loop.time() >= watch.open_at:
                 await self._open(watch)
             await self._chores()
@@ -233,10 +233,10 @@ class PublishLoop:
                     return
             if message is not None:
                 self._counters["republished"] += 1
-                await self._accept(watch, message)
+                await self._accept(watch, message, behind=True)
 
-    async def _accept(self, watch: Watch, message: Message) -> None:
-        """Check the number of a message, close holes before it, hand its values on."""
+    async def _accept(self, watch: Watch, message: Message, *, behind: bool) -> None:
+        """Check the number of a message, close holes before it, hand its values on; *behind*: more waits there."""
         held, sequence = watch.held, message.sequence
         distance = ahead(sequence, following(watch.reached)) if sequence else 0
         if distance < 0:
@@ -248,7 +248,7 @@ class PublishLoop:
         if distance:
             await self._close_hole(watch, distance)
         if message.parts:
-            await self._hand_on(watch, message)
+            await self._hand_on(watch, message, behind=behind)
         else:  # a keep-alive; its number is that of the next message
             covered_ns = self._context.now_ns() - self._lateness_ns
             self._window.after(lambda: self._ledger.quiet(held, covered_ns))
@@ -273,7 +273,7 @@ class PublishLoop:
             self._counters["republished"] += 1
             await self._tell_lost(watch, lost)
             lost = 0
-            await self._hand_on(watch, message)
+            await self._hand_on(watch, message, behind=True)
         await self._tell_lost(watch, lost)
         self._settled += asked_for  # one that cannot be read is still there
 
@@ -297,7 +297,7 @@ class PublishLoop:
     async def _fetch(self, held: Held, sequence: int) -> Message | None:
         return await subscription.republish(self._link, held, sequence, self._counters)
 
-    async def _hand_on(self, watch: Watch, message: Message) -> None:
+    async def _hand_on(self, watch: Watch, message: Message, *, behind: bool) -> None:
         """The values of one message as one batch."""
         columns = Columns(self._context.now_ns(), self._times)
         for part in message.parts:
@@ -311,7 +311,7 @@ class PublishLoop:
             else:
                 self._counters["ignored_events"] += 1
         self._counters["general_decoder"] += message.general
-        await self._deliver(columns, watch, message.sequence)
+        await self._deliver(columns, watch, message.sequence, behind=behind)
 
     def _ours(self, rows: Rows) -> Rows:
         """The rows of tags that we have."""
@@ -322,11 +322,14 @@ class PublishLoop:
             mine = (rows.tag < len(known)) & known[np.minimum(rows.tag, len(known) - 1)]
         return rows if mine.all() else rows.take(mine)
 
-    async def _deliver(self, columns: Columns, watch: Watch | None, sequence: int | None) -> None:
+    async def _deliver(
+        self, columns: Columns, watch: Watch | None, sequence: int | None, *, behind: bool = False
+    ) -> None:
         """
         Hand a batch over; returns before it is settled. Raises NotConnected after one that was not journalled.
 
-        *sequence* is the message that it came in; None for values that were read.
+        *sequence* is the message that it came in; None for values that were read. *behind*: the server holds more, of
+        any age and of any item, so that the batch says nothing about up to when data is complete.
         """
         await self._window.room()
         held = None if watch is None else watch.held
@@ -337,7 +340,7 @@ class PublishLoop:
             gap = self.gap(GapCause.QUEUE_OVERFLOW, hole.from_ns, hole.to_ns, hole.tags, detail)
             self.found(gap)
             await self.handover.put(gap)
-        generation, covered_ns = self._ledger.generation, self._covered_ns(columns)
+        generation, covered_ns = self._ledger.generation, 0 if behind else self._covered_ns(columns)
 
         def noted() -> None:
             columns.remember()

@@ -15,6 +15,9 @@ from broker.store.rows import ReplayRow
 from schemas.documents import rfc3339
 from schemas.tagmap import TagMap
 
+#: The last time that SQL can hold.
+_MAX_NS = 2**63 - 1
+
 
 class NewReplay(BaseModel):
     """Times are UTC ns as text, of journalling; ``map`` is a whole resolved map, default the one in force."""
@@ -23,7 +26,7 @@ class NewReplay(BaseModel):
 
     from_ns: str = Field(pattern=r"^[0-9]{1,19}$")
     to_ns: str | None = Field(None, pattern=r"^[0-9]{1,19}$")
-    sources: tuple[str, ...] = ()
+    sources: tuple[Annotated[str, Field(max_length=64)], ...] = Field((), max_length=1000)
     reason: str = Field("", max_length=500)
     map: TagMap | None = None
 
@@ -73,8 +76,8 @@ def start(services: ServicesOf, person: PersonOf, request: Request, wanted: NewR
     service: ReplayService = request.app.state.replays
     revision = service.start(
         ReplayRequest(
-            int(wanted.from_ns),
-            time.time_ns() if wanted.to_ns is None else int(wanted.to_ns),
+            min(int(wanted.from_ns), _MAX_NS),
+            time.time_ns() if wanted.to_ns is None else min(int(wanted.to_ns), _MAX_NS),
             wanted.sources,
             wanted.map,
             person.name,

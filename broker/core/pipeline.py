@@ -120,7 +120,7 @@ class Pipeline:
             self._restore_stage("normalizer", self._normalizer)
             self._restore_stage("detection", self._detection)
         # said at once: acquire must not take the position of another store, or of an older copy, for ours
-        self._journal.done(self._read_to)
+        self._publish()
         while self._read_to < committed:
             entries = [e for e in self._journal.read(self._read_to, BUNDLE) if e.position <= committed]
             if not entries:
@@ -171,7 +171,7 @@ class Pipeline:
             # some MB: the records need not wait for them
             with self._store.transaction(later=True) as tx:
                 self._save(tx)
-            self._journal.done(self._read_to)
+            self._publish()
         events.bundle_committed(len(entries), (self._now_ns() - entries[-1].wall_ns) / 1e9)
         return len(entries)
 
@@ -197,7 +197,18 @@ class Pipeline:
         with self._store.transaction() as tx:
             tx.roll_up(everything=True)
             self._save(tx)
-        self._journal.done(self._read_to)
+        self._publish()
+
+    def _publish(self) -> None:
+        """
+        Tell acquire from where a restart would read.
+
+        A disk too full for it costs nothing but space: acquire keeps what it might remove, and the next save tells.
+        """
+        try:
+            self._journal.done(self._read_to)
+        except OSError as error:
+            events.position_unpublished(error.strerror or str(error))
 
     def _save(self, tx: Transaction) -> None:
         state = {

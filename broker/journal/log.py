@@ -152,7 +152,7 @@ class JournalLog:
         if not taken:
             return outcome
         written = self._write(taken)
-        while isinstance(written, JournalFull) and self.reserve.give(0):
+        while isinstance(written, JournalFull):
             # others have filled the disk: what must not be lost has space of its own, samples have not
             refused = written
             outcome = [
@@ -162,6 +162,8 @@ class JournalLog:
             taken = [item for item in taken if not item.counted]
             if not taken:
                 return outcome
+            if not self.reserve.give(0):
+                break
             written = self._write(taken)
         if isinstance(written, JournalError):
             return [written if place == START else place for place in outcome]

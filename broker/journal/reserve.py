@@ -36,6 +36,7 @@ class Reserve:
 
     def open(self) -> None:
         """Take over what an earlier run left, and fill up. Never raises: a full disk has no reserve."""
+        before = True
         with suppress(OSError):
             try:
                 self._file = self._disk.open(self._path)
@@ -43,10 +44,12 @@ class Reserve:
                 if not self.wanted:
                     return
                 self._file = self._disk.create(self._path)
+                before = False
             self.held = self._file.size()
             if self.held > self.wanted:
                 self._shrink(self.wanted)
-        self.fill()
+        if not self.fill() and before:
+            self.given = self.wanted - self.held  # an earlier run gave it up, and the disk is still full
 
     def fill(self) -> bool:
         """

@@ -6,7 +6,10 @@ import asyncio
 import base64
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -207,7 +210,7 @@ async def test_every_tick_is_in_sql_although_the_server_cuts_all_channels_again_
 async def test_encrypted_with_a_user_once_the_certificate_is_trusted(
     node_server: NodeOpcUa, make_broker: Callable[..., Broker], eventually: Eventually, tmp_path: Path
 ) -> None:
-    """SignAndEncrypt: the source says which file to move, and all values are right once a person has moved it."""
+    """SignAndEncrypt: the source says which command accepts the certificate, and all values are right once it ran."""
     (tmp_path / "password").write_text("dev-secret\n")
     os.chmod(tmp_path / "password", 0o600)
     source = {
@@ -219,10 +222,14 @@ async def test_encrypted_with_a_user_once_the_certificate_is_trusted(
     }
     broker = make_broker(source, node_tags())
     await eventually(lambda: broker.source("peer").get("state") == "failing", 20)
-    assert "is not trusted; compare the fingerprint at the server, then move" in broker.source("peer")["error"]
-    pki = tmp_path / "var" / "sources" / "peer" / "pki"
-    [refused] = (pki / "rejected").iterdir()
-    refused.rename(pki / "trusted" / refused.name)
+    said = re.search(
+        r"is not trusted; .* then run fairlead (trust accept peer [0-9a-f]+)", broker.source("peer")["error"]
+    )
+    assert said is not None, broker.source("peer")["error"]
+    command = [sys.executable, "-m", "broker", *said[1].split(), "--config", str(broker.config)]
+    accepted = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    assert accepted.returncode == 0, accepted.stderr
+    assert broker.count("SELECT count(*) FROM audit") >= 1
     await eventually(lambda: broker.count("SELECT count(*) FROM v_records WHERE path LIKE '%/UInt32'") >= 10, 30)
     assert broker.end("acquire") == 0
     assert broker.end("core") == 0

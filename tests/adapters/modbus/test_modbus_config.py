@@ -49,6 +49,8 @@ def test_is_registered() -> None:
         {"transport": "tls"},
         {"tls": {"ca": "a", "cert": "b", "key": "c"}},
         {"connections": 0},
+        {"connections": 2, "transport": "rtu_over_tcp"},
+        {"connections": 2, "workarounds": {"transaction_id_zero": True}},
         {"workarounds": {"pause": "1s"}},
         {"fail_after": 0},
     ],

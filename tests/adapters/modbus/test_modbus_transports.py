@@ -260,6 +260,18 @@ async def test_tls_that_cannot_be_trusted_is_refused(
         assert server.requests == {}
 
 
+async def test_a_key_that_others_may_read_is_refused(
+    make_tag: MakeTag, make_adapter: MakeAdapter, certificates: Path
+) -> None:
+    """A plain file name is judged like a reference."""
+    (certificates / "open.key").write_bytes((certificates / "client.key").read_bytes())
+    (certificates / "open.key").chmod(0o644)
+    for key in ("open.key", "file:open.key"):
+        adapter = make_adapter(1, tags(make_tag), address_style="zero_based", transport="tls", tls={**OURS, "key": key})
+        with pytest.raises(NotConnected, match="others may read the file"):
+            await adapter.connect()
+
+
 def test_tls_has_its_own_port(make_adapter: MakeAdapter) -> None:
     """Without a port, tls means 802 and the others 502."""
     assert make_adapter(None, [], transport="tls", tls=OURS)._link._port == 802

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -81,8 +82,6 @@ async def test_a_late_read_is_a_gap(server, make_tags, make_adapter, take, monke
             await asyncio.get_running_loop().run_in_executor(None, stalled.wait, 0.5)
         return values
 
-    import threading
-
     stalled = threading.Event()
     monkeypatch.setattr(Link, "read", once_slow)
     taken = await take(adapter, lambda t: bool(t.gaps) and len(t.values(0)) >= 3)
@@ -91,6 +90,28 @@ async def test_a_late_read_is_a_gap(server, make_tags, make_adapter, take, monke
     assert gap.to_ns is not None
     assert gap.to_ns - gap.from_ns >= 450_000_000
     assert adapter.counters["missed_reads"] >= 9
+
+
+async def test_a_round_that_waits_for_another_has_a_gap_since_it_was_due(
+    server, make_tags, make_adapter, take, monkeypatch
+) -> None:
+    """The read of one interval holds up another: the hole of that one begins when its read was due."""
+    fast, slow = make_tags("N", "Still", scan_ms=50)
+    adapter = make_adapter(server.endpoint, [fast, slow.model_copy(update={"scan_ms": 300})], read="cyclic")
+    await adapter.connect()
+    await take(adapter, lambda t: len(t.values(0)) >= 3)
+    read, stalled = Link.read, threading.Event()
+
+    async def slow_for_one(self: Link, nodes: Any, chunk: int) -> Any:
+        if any(node.Identifier == "Still" for node in nodes):
+            await asyncio.get_running_loop().run_in_executor(None, stalled.wait, 0.5)
+        return await read(self, nodes, chunk)
+
+    monkeypatch.setattr(Link, "read", slow_for_one)
+    taken = await take(adapter, lambda t: any(gap.tags == (0,) for gap in t.gaps))
+    gap = next(gap for gap in taken.gaps if gap.tags == (0,))
+    assert gap.to_ns is not None
+    assert gap.to_ns - gap.from_ns >= 400_000_000
 
 
 async def test_what_was_not_journalled_is_read_again(server, make_tags, make_adapter, take) -> None:

@@ -84,12 +84,18 @@ def test_a_late_settle_does_not_touch_what_came_after(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version":2}', '{"version":1,"held":[{}],"owed":null}', "null"])
-def test_a_damaged_file_is_no_state(tmp_path: Path, content: str) -> None:
-    """A file that cannot be read is as none at all."""
+def test_a_damaged_file_owes_a_gap_from_before_it_was_written(tmp_path: Path, content: str) -> None:
+    """A file that cannot be read holds no subscription, but until it was written there was data; none owes nothing."""
     path = tmp_path / "s.json"
-    path.write_text(content)
-    assert load(path).held == []
     assert load(path).covered_ns == 0
+    path.write_text(content)
+    written_ns = path.stat().st_mtime_ns
+    assert load(path).held == []
+    assert written_ns - 60 * 10**9 < load(path).covered_ns < written_ns
+    ledger = Ledger(path, Counter())
+    ledger.load()
+    ledger.renew("f", 1, [Held(7, 10.0)], written_ns + 5, "anew")
+    assert ledger.now.owed == (written_ns - 10 * 10**9, written_ns + 5, "anew")
 
 
 def test_a_folder_that_cannot_be_written_is_counted(tmp_path: Path) -> None:

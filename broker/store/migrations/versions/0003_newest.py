@@ -25,9 +25,10 @@ def upgrade() -> None:
         **STRICT,
     )
     op.execute(
-        "INSERT INTO newest SELECT h.tag_id, h.end_ns, h.end_seq FROM rollup_1h h WHERE NOT EXISTS (SELECT 1 "
-        "FROM rollup_1h n WHERE n.tag_id = h.tag_id AND (n.bucket_ns > h.bucket_ns "
-        "OR (n.bucket_ns = h.bucket_ns AND n.revision > h.revision)))"
+        # one pass: the hours of a tag are many, and none has a revision above 0 in an older store
+        "INSERT INTO newest SELECT h.tag_id, h.end_ns, h.end_seq FROM rollup_1h h JOIN (SELECT tag_id, "
+        "max(bucket_ns) AS bucket_ns FROM rollup_1h WHERE revision = 0 GROUP BY tag_id) m "
+        "ON m.tag_id = h.tag_id AND m.bucket_ns = h.bucket_ns WHERE h.revision = 0"
     )
     for table in ("rollup_1m", "rollup_1h"):
         # a bucket from before counts no row that comes after
