@@ -185,9 +185,8 @@ class Host:
                 node.state.unsure_ns = message.arrival_ns
             self.changed = True
             self._counters["births_forgotten"] += 1
-            self.losses.need_rebirth(
-                node, f"{node.edge}/{topic.device}: its birth cannot be read".replace("/:", ":"), now_s
-            )
+            where = f"{node.edge}/{topic.device}" if topic.device else str(node.edge)
+            self.losses.need_rebirth(node, f"{where}: its birth cannot be read", now_s)
 
     def expire(self, rows: Rows, now_s: float) -> None:
         """Take what has waited long enough."""
