@@ -8,8 +8,6 @@ quarantine, and a rebirth is asked for where the options allow it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from adapters import values
@@ -19,33 +17,28 @@ from adapters.mqtt.rows import Rows
 from adapters.mqtt.sparkplug import births, commands, datatypes, payload, topics
 from adapters.mqtt.sparkplug.births import Device
 from adapters.mqtt.sparkplug.edge import EdgeNode
+from adapters.mqtt.sparkplug.losses import Losses, Refuse
 from adapters.mqtt.sparkplug.metrics import MetricReader, Target
 from adapters.mqtt.sparkplug.options import SparkplugOptions
 from adapters.mqtt.sparkplug.order import Item
 from adapters.mqtt.sparkplug.topics import Edge, Topic
-from schemas.samples import Gap, GapCause
 
 _BDSEQ: Final = "bdSeq"
-_LONGEST_WAIT_S: Final = 60.0
 #: Edge nodes whose state is shown.
 _SHOWN: Final = 200
-Refuse = Callable[[Message, str], None]
 
 
 class Host:
     """
     All edge nodes of one source.
 
-    ``take`` and ``expire`` add rows; what else happened waits in ``gaps``, ``commands`` (topics of rebirth requests)
-    and ``finished`` (messages that had waited and are done now). ``held`` are those that began to wait. *refuse* is
-    called for each message that cannot be read.
+    ``take`` and ``expire`` add rows; what is missing waits in ``losses``, and messages that had waited and are done now
+    in ``finished``. ``held`` are those that began to wait. *refuse* is called for each message that cannot be read.
 
     Counters: ``births``, ``deaths``, ``deaths_ignored`` (of an earlier connection of the node), ``reordered``,
-    ``sequence_gaps``, ``out_of_sequence`` (came after the wait for it was over), ``order_given_up`` (times that a
-    node's numbers turned out to say nothing: a gap until its next NBIRTH), ``without_birth`` (data messages
-    that no birth explains), ``births_forgotten`` (per node: one may have passed unseen), ``repeated`` (came again, and
-    was settled over an earlier connection), ``rebirths_needed``, ``rebirths_requested``, ``commands_ignored`` (of
-    other hosts), ``groups_ignored``.
+    ``sequence_gaps``, ``out_of_sequence`` (came after the wait for it was over), ``births_forgotten`` (per node: one
+    may have passed unseen), ``repeated`` (came again, and was settled over an earlier connection),
+    ``commands_ignored`` (of other hosts), ``groups_ignored``; and those of :class:`Losses`.
     """
 
     def __init__(
@@ -59,7 +52,6 @@ class Host:
         self._options = options
         self._context = context
         self._counters = counters
-        self._facts = facts
         self._refuse = refuse
         self._reader = MetricReader(counters)
         self._nodes: dict[Edge, EdgeNode] = {}
@@ -69,8 +61,7 @@ class Host:
                 node = self._nodes.setdefault(metric.edge, EdgeNode(metric.edge))
                 target = Target(tag.number, values.from_json(tag.type))
                 node.targets.setdefault(metric.device, {}).setdefault(metric.name, []).append(target)
-        self.gaps: list[Gap] = []
-        self.commands: list[str] = []
+        self.losses = Losses(options, context, counters, facts if len(self._nodes) <= _SHOWN else {}, refuse)
         self.held: list[Item] = []
         self.finished: list[Item] = []
         self.changed = False
@@ -93,7 +84,7 @@ class Host:
         for node in self._nodes.values():
             # What waited with QoS 1 comes again; the broker has nothing of the rest.
             self._counters["dropped"] += sum(1 for item in node.order.waiting if not item.message.qos)
-        self.held, self.finished, self.commands = [], [], []
+        self.held, self.finished, self.losses.commands = [], [], []
         self.changed = bool(known) and not kept
         self._moved = set(self._nodes.values())
         for edge, node in self._nodes.items():
@@ -105,13 +96,13 @@ class Host:
                 self._counters["births_forgotten"] += 1
                 detail = f"{edge}: a birth or death was not stored, or passed while we were away"
                 if place is not None and place.last_ns:
-                    self._gap(node.tags(), place.last_ns, self._context.now_ns(), detail)
-                self._need_rebirth(node, detail, now_s)
+                    self.losses.gap(node.tags(), place.last_ns, self._context.now_ns(), detail)
+                self.losses.need_rebirth(node, detail, now_s)
                 continue
-            self._show(node)
+            self.losses.show(node)
         if not kept:
             for node in self._nodes.values():
-                self._need_rebirth(node, "the session is new", now_s)
+                self.losses.need_rebirth(node, "the session is new", now_s)
 
     def dump(self) -> bytes:
         """The births as they are, for :meth:`restore`."""
@@ -194,7 +185,8 @@ class Host:
                 node.state.unsure_ns = message.arrival_ns
             self.changed = True
             self._counters["births_forgotten"] += 1
-            self._need_rebirth(node, f"{node.edge}/{topic.device}: its birth cannot be read".replace("/:", ":"), now_s)
+            where = f"{node.edge}/{topic.device}" if topic.device else str(node.edge)
+            self.losses.need_rebirth(node, f"{where}: its birth cannot be read", now_s)
 
     def expire(self, rows: Rows, now_s: float) -> None:
         """Take what has waited long enough."""
@@ -242,25 +234,17 @@ class Host:
         elif missing < 0:
             self._counters["out_of_sequence"] += 1
             if node.order.unchecked and node.unordered is None:
-                self._give_up_order(node, item)
+                self.losses.order_given_up(node, item)
         self._process(node, item, rows, now_s)
-
-    def _give_up_order(self, node: EdgeNode, item: Item) -> None:
-        """A loss cannot be seen any more, so all that comes until the numbers begin anew counts as incomplete."""
-        self._counters["order_given_up"] += 1
-        detail = f"{node.edge}: its numbers say nothing (last: {item.payload.seq}), so a loss cannot be seen"
-        node.unordered = self._new_gap(node.tags(), item.message.arrival_ns, None, detail)
-        self.gaps.append(node.unordered)
-        self._show(node)
 
     def _distrust(self, node: EdgeNode, item: Item, detail: str, now_s: float) -> None:
         """Messages before this one are missing: a gap, and one of them may have been a birth with other aliases."""
-        self._gap(node.tags(), node.last_ns, item.message.arrival_ns, detail)
+        self.losses.gap(node.tags(), node.last_ns, item.message.arrival_ns, detail)
         if node.state.devices:
             node.forget()
             self.changed = True
             self._counters["births_forgotten"] += 1
-        self._need_rebirth(node, detail, now_s)
+        self.losses.need_rebirth(node, detail, now_s)
 
     def _node_birth(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
         born_ms = item.payload.timestamp or 0
@@ -276,9 +260,7 @@ class Host:
         unsure_ns = node.state.unsure_ns if item.message.qos else item.message.arrival_ns
         node.state = births.Node(True, _bdseq(item), {"": Device.born(item.payload.metrics)}, unsure_ns)
         node.birth_came()
-        if node.unordered is not None:
-            self.gaps.append(replace(node.unordered, to_ns=item.message.arrival_ns))
-            node.unordered = None
+        self.losses.order_begun(node, item.message.arrival_ns)
         self._read(node, item, rows, now_s)
         self._after_birth(node, "", item.message.arrival_ns)
 
@@ -306,7 +288,7 @@ class Host:
             device.alive = False
         self._reader.dead(node.tags(), None, item.message, rows)
         self.changed = True
-        self._show(node)
+        self.losses.show(node)
 
     def _process(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
         topic = item.topic
@@ -336,7 +318,7 @@ class Host:
         device.alive = False
         self._reader.dead(node.tags(item.topic.device), item.payload.timestamp, item.message, rows)
         self.changed = True
-        self._show(node)
+        self.losses.show(node)
 
     def _note_unsure(self, node: EdgeNode, item: Item) -> None:
         """Remember a birth or death that would not come again."""
@@ -345,10 +327,8 @@ class Host:
 
     def _after_birth(self, node: EdgeNode, device: str, at_ns: int) -> None:
         self.changed = True
-        gap = node.unexplained.pop(device, None)
-        if gap is not None:
-            self.gaps.append(replace(gap, to_ns=at_ns))
-        self._show(node)
+        self.losses.explained(node, device, at_ns)
+        self.losses.show(node)
 
     def _read(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
         """Rows of a message's metrics; what cannot be named or read is refused as one."""
@@ -385,47 +365,10 @@ class Host:
                     name, datatype, metric, item.payload.timestamp, item.message, targets, rows
                 )
         if unnamed and targets:  # of a device that nobody wants nothing is missing
-            self._unexplained(node, item, unnamed, known is not None, now_s)
+            self.losses.unexplained(node, item, unnamed, known is not None, now_s)
         if refused:
             more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
             self._refuse(item.message, "; ".join(refused[:3]) + more)
-
-    def _unexplained(self, node: EdgeNode, item: Item, unnamed: list[str], born: bool, now_s: float) -> None:
-        """Data that no birth explains: counted each time, told once, a gap until the birth comes."""
-        self._counters["without_birth"] += 1
-        topic = item.topic
-        where = f"{topic.edge}/{topic.device}" if topic.device else str(topic.edge)
-        reason = f"{where}: its birth has no {', '.join(unnamed[:3])}" if born else f"{where}: no birth known"
-        if topic.device not in node.unexplained:
-            self._refuse(item.message, reason)
-            gap = self._new_gap(node.tags(topic.device), item.message.arrival_ns, None, reason)
-            node.unexplained[topic.device] = gap
-            self.gaps.append(gap)
-        self._need_rebirth(node, reason, now_s)
-
-    def _need_rebirth(self, node: EdgeNode, reason: str, now_s: float) -> None:
-        self._counters["rebirths_needed"] += 1
-        allowed = self._options.rebirth == "on_need"
-        self._show(node, f"rebirth {'requested' if allowed else 'needed, and rebirth is never'}: {reason}")
-        if allowed and now_s >= node.ask_again_s:
-            every = self._options.rebirth_every
-            node.ask_wait_s = min(max(every, node.ask_wait_s * 2), max(every, _LONGEST_WAIT_S))
-            node.ask_again_s = now_s + node.ask_wait_s
-            self._counters["rebirths_requested"] += 1
-            self.commands.append(topics.rebirth(node.edge))
-
-    def _gap(self, tags: tuple[int, ...], from_ns: int, to_ns: int, detail: str) -> None:
-        self.gaps.append(self._new_gap(tags, from_ns, to_ns, detail))
-
-    def _new_gap(self, tags: tuple[int, ...], from_ns: int, to_ns: int | None, detail: str) -> Gap:
-        context = self._context
-        cause = GapCause.SEQUENCE_GAP
-        return Gap(context.name, tags, from_ns, to_ns, cause, map_revision=context.map_revision, detail=detail)
-
-    def _show(self, node: EdgeNode, more: str = "") -> None:
-        key = f"edge node {node.edge}"
-        if key in self._facts or len(self._nodes) <= _SHOWN:
-            self._facts[key] = node.describe() + (f"; {more}" if more else "")
 
 
 def _bdseq(item: Item) -> int | None:

@@ -100,7 +100,7 @@ class Participant:
         if self.state_topic is not None and self._host.said_offline:
             self._host.said_offline = False
             publish(self.state_topic, commands.state(True, self._since_ms), 1, True)
-        due, self._host.commands = self._host.commands, []
+        due, self._host.losses.commands = self._host.losses.commands, []
         for topic in due:
             publish(topic, commands.rebirth(self._context.now_ns() // 10**6), 0, False)
 
@@ -110,7 +110,7 @@ class Participant:
         done = [item for item in host.finished if item.ticket is not None]
         host.held = [item for item in host.held if not any(item is one for one in host.finished)]
         host.finished = []
-        gaps, host.gaps = host.gaps, []
+        gaps, host.losses.gaps = host.losses.gaps, []
         saved = Saved(host.dump() if host.changed else None, host.positions() if host.moved else None)
         return Outcome(len(host.held), [item.ticket for item in done], saved, gaps)
 

@@ -84,7 +84,7 @@ class Plant:
 
     def gaps(self) -> list[Gap]:
         """Gaps since the last call."""
-        gaps, self.host.gaps = self.host.gaps, []
+        gaps, self.host.losses.gaps = self.host.losses.gaps, []
         return gaps
 
     def _decode(self, messages: list[Message]) -> list[Sample]:
@@ -134,7 +134,7 @@ def test_data_without_a_birth_is_a_gap_until_the_birth_and_not_a_guess() -> None
     assert (opened.cause, opened.tags, opened.to_ns) == (GapCause.SEQUENCE_GAP, (1, 2), None)
     assert [reject.reason for reject in plant.rejects] == ["G/n/press: no birth known"]
     assert plant.counters["without_birth"] == 3
-    assert plant.host.commands == []
+    assert plant.host.losses.commands == []
     assert "rebirth needed, and rebirth is never" in plant.facts["edge node G/n"]
     plant.born()
     (closed,) = plant.gaps()
@@ -153,7 +153,7 @@ def test_a_device_without_tags_is_missed_by_nobody() -> None:
         plant.put("DBIRTH", PRESS, number + 1, device)
         plant.put("DDEATH", [], number + 2, device)
 
-    assert (plant.gaps(), plant.rejects, plant.host.commands) == ([], [], [])
+    assert (plant.gaps(), plant.rejects, plant.host.losses.commands) == ([], [], [])
     assert plant.counters["reordered"] == 0
     node = plant.host._nodes[Edge("G", "n")]
     assert (list(node.state.devices), node.unexplained) == ([""], {})
@@ -174,7 +174,7 @@ def test_a_name_without_a_type_needs_the_birth_as_an_alias_does() -> None:
     assert plant.later(0.3) == []
     (opened,) = plant.gaps()
     assert (opened.tags, opened.to_ns) == ((1, 2), None)
-    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    assert plant.host.losses.commands == ["spBv1.0/G/NCMD/n"]
     plant.born()
     assert [row.value for row in plant.put("DDATA", named, 2, "press")] == [5.5]
 
@@ -189,7 +189,7 @@ def test_an_unreadable_birth_ends_the_one_before_it(kind: str) -> None:
     seq = 1 if kind == "NBIRTH" else 4
 
     assert [reject.reason[:23] for reject in plant.rejects] == ["not a Sparkplug payload"]
-    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    assert plant.host.losses.commands == ["spBv1.0/G/NCMD/n"]
     assert plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], seq, "press") == []
     oven = plant.put("DDATA", [Metric(None, "String", "hot", 1, typed=False)], seq + 1, "oven")
     assert [row.value for row in oven] == (["hot"] if kind == "DBIRTH" else [])
@@ -402,15 +402,15 @@ def test_a_rebirth_is_asked_for_once_in_a_while() -> None:
     for step in range(400):
         plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], step % 256, "press")
         plant.later(0.1)
-        if plant.host.commands:
-            assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
-            plant.host.commands = []
+        if plant.host.losses.commands:
+            assert plant.host.losses.commands == ["spBv1.0/G/NCMD/n"]
+            plant.host.losses.commands = []
             times.append(plant.now_s)
     pauses = [after - before for before, after in itertools.pairwise(times)]
     assert pauses == pytest.approx([1, 2, 4, 8, 16], abs=0.31)
     plant.born()
     plant.put("DDATA", [Metric(None, "Double", 1.0, 99, typed=False)], 2, "press")
-    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    assert plant.host.losses.commands == ["spBv1.0/G/NCMD/n"]
     assert plant.counters["rebirths_requested"] == len(times) + 1
 
 
@@ -477,7 +477,7 @@ def test_births_survive_a_restart_where_the_session_did() -> None:
     assert len(kept.put("DDATA", sent, 2, "press")) == 1
     assert len(kept.put("DDATA", sent, 3, "press")) == 1
     assert lost.put("DDATA", sent, 2, "press") == []
-    assert lost.host.commands == ["spBv1.0/G/NCMD/n"]
+    assert lost.host.losses.commands == ["spBv1.0/G/NCMD/n"]
     rows = kept.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None)
     assert len(rows) == 4
 
@@ -495,7 +495,7 @@ def test_births_that_may_have_been_replaced_unseen_are_forgotten(seq: int | None
     assert rows == []
     hole, unexplained = plant.gaps()
     assert (hole.tags, hole.from_ns, unexplained.to_ns) == ((0, 1, 2, 3), ARRIVED + 2, None)
-    assert plant.host.commands == ["spBv1.0/G/NCMD/n"]
+    assert plant.host.losses.commands == ["spBv1.0/G/NCMD/n"]
     assert plant.counters["births_forgotten"] == 1
     plant.born()
     assert len(plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press")) == 1
