@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,10 +119,12 @@ class Broker:
         except (OSError, ValueError, httpx.TransportError):
             return None
 
-    def get(self, path: str) -> Any:
-        """JSON of :meth:`answer`, which has to come."""
-        answer = self.answer(path)
-        assert answer is not None, f"core does not answer {path}"
+    def get(self, path: str, within_s: float = 30.0) -> Any:
+        """JSON of :meth:`answer`, which has to come: core stores records before its API listens, so it is waited for."""
+        end = time.monotonic() + within_s
+        while (answer := self.answer(path)) is None:
+            assert time.monotonic() < end, f"core does not answer {path} within {within_s} s"
+            time.sleep(0.02)
         return answer.json()
 
     def count(self, query: str = "SELECT count(*) FROM records", *parameters: object) -> int:

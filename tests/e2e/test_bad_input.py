@@ -186,8 +186,8 @@ async def test_undecodable_payloads_are_quarantined_one_by_one(
         messages += [("line/json", json.dumps({"n": EXACT + n})), message, ("line/plain", f"{n}.5")]
     publish(mosquitto, messages)
     await eventually(lambda: broker.count() == 2 * len(bad), 20)
-    metrics = broker.answer("/metrics")
     shown = broker.get("/api/v1/quarantine")["quarantine"]
+    metrics = broker.answer("/metrics")
     broker.end("acquire")
     broker.end("core")
 
