@@ -27,8 +27,8 @@ from schemas.records import Piece, RecordBatch
 from schemas.samples import Gap, Reject
 from schemas.tagmap import Equipment, TagMap
 
-#: Rows that may wait for the roll-ups; what a crash makes the next start read again (about a second).
-MOST_PENDING: Final = 400_000
+#: Rows that may wait until the roll-ups in memory count them, so that a tick has no whole second of them to count.
+MOST_PENDING: Final = 50_000
 
 
 class Transaction:
@@ -69,7 +69,7 @@ class Transaction:
         if self._intake.took and not self._later:
             self._memory.roll_up(self._connection, everything=True)
         elif sum(len(part.seq) for part in self._memory.pending) >= MOST_PENDING:
-            self._memory.roll_up(self._connection)
+            self._memory.count(self._connection)
         stream.put_source_rows(self._connection, self._intake.sources)
         for source in sorted(self._rejects):
             stream.put_source_rejects(self._connection, source, self._rejects[source])
