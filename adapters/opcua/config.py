@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from adapters.base import Options, SourceOptions
-from adapters.opcua.limits import ProfileName
+from adapters.opcua.profiles import ProfileName
 from adapters.secrets import is_loopback
 from schemas.quantities import Duration
 

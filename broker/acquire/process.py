@@ -88,10 +88,9 @@ def prepare(config: Config) -> tuple[dict[str, Source], TagMap]:
     """
     import adapters
     from adapters.base import REGISTRY
-    from broker.tagmap import load
 
     assert adapters.__all__, "importing the package fills the registry"
-    tag_map = load(config)
+    tag_map = TagMap.from_body(footprint.apart(partial(_tag_map, config)))
     sources = {}
     for name, options in config.sources.items():
         state_dir = config.state_dir(name)
@@ -102,6 +101,13 @@ def prepare(config: Config) -> tuple[dict[str, Source], TagMap]:
         spec = REGISTRY[config.kinds[name]]
         sources[name] = Source(options, partial(spec.build, options, context))
     return sources, tag_map
+
+
+def _tag_map(config: Config) -> bytes:
+    """The resolved map; reading it takes three times the memory of what comes out. Raises ConfigError."""
+    from broker.tagmap import load
+
+    return load(config).body
 
 
 def _run(main: Coroutine[None, None, str]) -> str:

@@ -59,8 +59,10 @@ class Pipeline:
         normalizer: Normalizer,
         detection: Detection,
         now_ns: Callable[[], int] = time.time_ns,
+        on_maps: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        self._on_maps = on_maps  # maps were read, which leaves much behind
         self._now_ns = now_ns  # for the lag metric alone; stages take time from entries
         self._journal = journal
         self._normalizer = normalizer
@@ -125,6 +127,7 @@ class Pipeline:
                 self._use_map(body, None)
             self._restore_stage("normalizer", self._normalizer, stages)
             self._restore_stage("detection", self._detection, stages)
+            self._on_maps()
         # said at once: acquire must not take the position of another store, or of an older copy, for ours
         self._publish()
         while self._read_to < committed:
@@ -174,6 +177,8 @@ class Pipeline:
                 self._saving.write(tx, entries[-1].wall_ns)
         self._invariants.rows(entries[-1], self._rows, became)
         self._note_saved()
+        if any(isinstance(entry.body, MapInForce) for entry in entries):
+            self._on_maps()
         if self._saving is None and not 0 <= entries[-1].wall_ns - self._saved_ns < SAVE_EVERY_NS:
             self._saving = self._snapshot(entries[-1].wall_ns)
         events.bundle_committed(len(entries), (self._now_ns() - entries[-1].wall_ns) / 1e9)

@@ -84,7 +84,7 @@ def _prepare_writer(connection: sqlite3.Connection, _record: object) -> None:
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=OFF",
-        "cache_size=-32768",
+        "cache_size=-8192",
         f"wal_autocheckpoint={CHECKPOINT_PAGES}",
         "journal_size_limit=67108864",
     ):

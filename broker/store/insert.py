@@ -99,7 +99,10 @@ def insert_rows(connection: sa.Connection, memory: Memory, columns: Columns, rev
     first = memory.last("record_seq") + 1
     write = _writer(connection, columns, _lists(columns, revision))
 
-    def attempt(low: int, high: int) -> None:
+    # a list of what is to do, not recursion: a function that names itself would keep the columns until a collection
+    waiting = [(0, len(columns))] if len(columns) else []
+    while waiting:
+        low, high = waiting.pop()
         try:
             write(low, high, first + int(stored.sum()))
         except _ROW_ERRORS as error:
@@ -107,15 +110,12 @@ def insert_rows(connection: sa.Connection, memory: Memory, columns: Columns, rev
                 raise StoreError("records hold sequence numbers that the counter has not given out yet") from error
             if high - low == 1:
                 refused[int(columns.row[low])] = _reason(error)
-                return
+                continue
             middle = (low + high) // 2
-            attempt(low, middle)
-            attempt(middle, high)
+            waiting += [(middle, high), (low, middle)]
         else:
             stored[low:high] = True
 
-    if len(columns):
-        attempt(0, len(columns))
     columns = columns.take(stored)
     if len(columns):
         memory.set("record_seq", first + len(columns) - 1)

@@ -12,7 +12,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from broker.store import engines, migrate, retention, tables
+from broker.store import engines, layout, retention, tables
 from broker.store.engines import SQL_ERRORS, failure
 from broker.store.lock import WriterLock
 from broker.store.memory import Memory
@@ -97,8 +97,10 @@ class Store:
         """
         if self.is_current():
             return
+        from broker.store import migrate  # with Alembic, which a current store does not need
+
         with self._writing() as connection:
-            made = migrate.current(connection)
+            made = layout.current(connection)
             if made is not None and not migrate.is_known(made):
                 raise StoreError(f"the store was made by a newer version (migration {made}); use that version")
             migrate.upgrade(connection)
@@ -109,7 +111,7 @@ class Store:
         if self._write is None and not self._exists():
             return False
         with engines.bounded(self._read, self._options.query_limit) as connection:
-            return migrate.is_current(connection)
+            return layout.is_current(connection)
 
     def _exists(self) -> bool:
         # opening an SQLite file makes it; a reader shall not
