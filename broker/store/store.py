@@ -13,7 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from broker.store import engines, layout, retention, tables
-from broker.store.engines import SQL_ERRORS, failure
+from broker.store.engines import failure, sql_errors
 from broker.store.lock import WriterLock
 from broker.store.memory import Memory
 from broker.store.options import StoreOptions
@@ -84,7 +84,7 @@ class Store:
             return
         try:
             self._write.connect().close()
-        except SQL_ERRORS as error:
+        except sql_errors() as error:
             if engines.is_already_written(error):
                 raise StoreLocked("the database is in use by another process") from error
 
@@ -169,7 +169,7 @@ class Store:
                 self._memory = None
                 if engines.is_already_written(error):
                     raise StoreLocked("the database is in use by another process") from error
-                if isinstance(error, SQL_ERRORS):
+                if isinstance(error, sql_errors()):
                     raise failure(error) from error
                 raise
             finally:
@@ -223,7 +223,9 @@ class Store:
                     cursor.execute(f"PRAGMA busy_timeout={engines.BUSY_MS}")
                 finally:
                     raw.close()
-        except (OSError, *SQL_ERRORS) as error:
+        except OSError as error:
+            raise failure(error) from error
+        except sql_errors() as error:
             raise failure(error) from error
 
     @property
