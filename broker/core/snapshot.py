@@ -8,7 +8,7 @@ busy one. There are two places for a state, so that the complete one stays as it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -29,11 +29,18 @@ class Snapshot:
     """
     What the stages were at *position*; ``head`` is what the pipeline itself remembers beside them.
 
-    ``complete`` once :meth:`write` has written everything: the transaction's commit puts it in force.
+    Stages named in *unchanged* are in this place already, as they are, and are not written again. ``complete`` once
+    :meth:`write` has written everything: the transaction's commit puts it in force.
     """
 
     def __init__(
-        self, place: str, position: Position, begun_ns: int, head: Mapping[str, Any], stages: Mapping[str, bytes]
+        self,
+        place: str,
+        position: Position,
+        begun_ns: int,
+        head: Mapping[str, Any],
+        stages: Mapping[str, bytes],
+        unchanged: Collection[str] = (),
     ) -> None:
         self.place = place
         self.position = position
@@ -41,7 +48,10 @@ class Snapshot:
         self._begun_ns = begun_ns
         parts = {name: list(_cut(state)) for name, state in stages.items()}
         self._rows = [
-            (f"{name}.{place}.{number}", part) for name, cut in parts.items() for number, part in enumerate(cut)
+            (f"{name}.{place}.{number}", part)
+            for name, cut in parts.items()
+            if name not in unchanged
+            for number, part in enumerate(cut)
         ]
         counts = {name: len(cut) for name, cut in parts.items()}
         self._head = msgspec.msgpack.encode({**head, "position": list(position), "place": place, "parts": counts})

@@ -81,6 +81,17 @@ def test_a_smaller_state_in_the_place_of_a_larger_one(store: Store) -> None:
         assert found[1]["detection"] == state
 
 
+def test_what_is_in_its_place_already_is_not_written_again(store: Store) -> None:
+    """It counts as a part of the state all the same; in the other place it has to be written."""
+    _write(store, _snapshot("a", 1, LARGE))
+    for place, expected in (("a", LARGE), ("b", b"")):
+        stages = {"normalizer": b"new", "detection": LARGE}
+        _write(store, Snapshot(place, Position(1, 2), 0, {"maps": []}, stages, unchanged={"detection"}))
+        found = saved(store)
+        assert found is not None
+        assert found[1] == {"normalizer": b"new", "detection": expected}
+
+
 def test_a_state_from_before_there_were_places(store: Store) -> None:
     with store.transaction() as tx:
         tx.save_stage(HEAD, msgspec.msgpack.encode({"position": [1, 3], "maps": []}))
