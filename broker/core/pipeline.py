@@ -26,6 +26,7 @@ from detectors.detection import Detection
 from llm.rules import annotate_by_rules
 from normalizers.clock import Skew
 from normalizers.normalizer import Normalizer
+from schemas.alarms import Event
 from schemas.anomaly import Anomaly
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Notice, Position, Tick
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
@@ -163,9 +164,11 @@ class Pipeline:
         self._rows = 0
         with self._store.transaction(later=True) as tx:
             self._steps(entries, tx)
-            became = tx.tally
+            became, told = tx.tally, tx.event_tally
             tx.set_position(self._read_to)
         self._invariants.rows(entries[-1], self._rows, became)
+        for outcome, count in told.items():
+            events.event_rows_became(outcome, count)
         if entries[-1].wall_ns - self._saved_ns >= SAVE_EVERY_NS or entries[-1].wall_ns < self._saved_ns:
             self._saved_ns = entries[-1].wall_ns
             # some MB: the records need not wait for them
@@ -287,6 +290,8 @@ class Pipeline:
                 tx.gap(body, entry.position)
             elif isinstance(body, Reject):
                 tx.reject(body, entry.position)
+            elif isinstance(body, Event):
+                tx.event(body, entry.position)
             elif isinstance(body, Notice):
                 tx.audit("acquire", body.action, "", {"text": body.text}, at_ns=entry.wall_ns)
 

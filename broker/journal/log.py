@@ -20,6 +20,7 @@ from broker.journal.mark import Mark
 from broker.journal.options import JournalOptions
 from broker.journal.recovery import DAMAGED, Opened, Recovery, Segment
 from broker.journal.reserve import Reserve
+from schemas.alarms import Event
 from schemas.entries import START, Body, Link, MapInForce, Position
 from schemas.errors import JournalError, JournalFull
 from schemas.samples import Gap, Reject, SampleBatch
@@ -40,14 +41,15 @@ class Item:
     payload: bytes
     wall_ns: int
     mono_ns: int
-    counted: bool  #: samples and rejects stop at `stop_ack`; gaps, links, maps and ticks may use the whole budget
+    #: samples, rejects and events stop at `stop_ack`; gaps, links, maps and ticks may use the whole budget
+    counted: bool
     heading: MapInForce | Gap | Link | None
 
     @classmethod
     def of(cls, body: Body, wall_ns: int, mono_ns: int) -> Item:
         """Encode a body. Raises ValueError."""
         kept = body if isinstance(body, MapInForce | Gap | Link) else None
-        return cls(codec.encode(body), wall_ns, mono_ns, isinstance(body, SampleBatch | Reject), kept)
+        return cls(codec.encode(body), wall_ns, mono_ns, isinstance(body, SampleBatch | Reject | Event), kept)
 
 
 class JournalLog:

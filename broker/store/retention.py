@@ -87,9 +87,17 @@ def trim(
         table = tables.outbox
         return _sweep(connection, memory, table.c.seq, table.c.time_ns, before_ns, clock_ns, SLICE, delete)
 
+    def told(before_ns: int) -> bool:
+        def delete(connection: sa.Connection, where: sa.ColumnElement[bool]) -> int:
+            return _delete(connection, where, tables.events)
+
+        table = tables.events
+        return _sweep(connection, memory, table.c.seq, table.c.received_ts, before_ns, clock_ns, SLICE, delete)
+
     parts: tuple[tuple[str, float, Callable[[int], bool]], ...] = (
         ("records", keep.records, records),
         ("quarantine", keep.quarantine, quarantine),
+        ("events", keep.events, told),
         ("documents", keep.documents, documents),
         ("episodes", keep.documents, lambda before_ns: _episodes(connection, before_ns)),
         ("gaps", keep.documents, lambda before_ns: _gaps(connection, before_ns)),

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from broker.store import episodes, people, registry, replays, revise, stream, tables
+from broker.store import alarms, episodes, people, registry, replays, revise, stream, tables
 from broker.store.intake import Intake
 from broker.store.memory import Memory, upsert
 from broker.store.reader import episodes as read_episodes
@@ -18,6 +18,7 @@ from broker.store.reader import operation, values
 from broker.store.reader.spans import Spans
 from broker.store.rows import GapRow, RecordRow, Window
 from broker.store.text import clean
+from schemas.alarms import Event
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
 from schemas.documents import Document
@@ -49,6 +50,9 @@ class Transaction:
         self._later = later
         self._intake = Intake(connection, memory, self._quarantine)
         self._rejects: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
+        #: what became of events: stored, redelivered, quarantined
+        self.event_tally: Counter[str] = Counter()
         self._spans: Spans | None = None
 
     @property
@@ -73,6 +77,7 @@ class Transaction:
         stream.put_source_rows(self._connection, self._intake.sources)
         for source in sorted(self._rejects):
             stream.put_source_rejects(self._connection, source, self._rejects[source])
+        stream.put_source_events(self._connection, self._events)
         self._memory.flush(self._connection)
 
     def insert(self) -> None:
@@ -183,6 +188,19 @@ class Transaction:
     def _reject(self, reject: Reject, position: Position) -> None:
         stream.put_reject(self._connection, self._memory, reject, position)
         self._rejects[reject.source] += 1
+
+    def event(self, event: Event, position: Position) -> None:
+        """Store an event that is not there yet; one that has no form in SQL becomes a quarantine row."""
+        try:
+            outcome: str = alarms.put_event(self._connection, self._memory, event)
+        except alarms.Unfit as unfit:
+            outcome = "quarantined"
+            raw = f"{event.event_id.hex()} {event.event_type} {event.message}"[:4096]
+            place = event.source_name or event.notifier
+            raw_bytes = raw.encode("utf-8", "backslashreplace")
+            self.reject(Reject(event.source, place, str(unfit), raw_bytes, event.received_ns), position)
+        self.event_tally[outcome] += 1
+        self._events[event.source] += outcome == "stored"
 
     def link(self, link: Link, wall_ns: int) -> None:
         """Remember whether a source is up, and since when."""
