@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
+from schemas.alarms import Event
 from schemas.entries import Entry
 from schemas.errors import EndOfInput, NotConnected
 from schemas.samples import Delivery, Gap, Reject, SampleBatch
@@ -68,10 +69,10 @@ class ScriptedAdapter:
             while True:
                 self.counters["keep_alive"] += 1
                 await asyncio.sleep(0.005)
-        assert isinstance(step, int | SampleBatch | Reject)
+        assert isinstance(step, int | SampleBatch | Reject | Event)
         return self._deliver(step)
 
-    def _deliver(self, step: int | SampleBatch | Reject) -> Delivery:
+    def _deliver(self, step: int | SampleBatch | Reject | Event) -> Delivery:
         now = self._plant.now_ns()
         number = step if isinstance(step, int) else -1
         empty = SampleBatch.build("plc", REVISION, now, tag=[], source_ns=[], value=[])
@@ -87,7 +88,8 @@ class ScriptedAdapter:
             if error is not None and self._plant.redeliver:
                 self._plant.steps.append(number)
 
-        return Delivery(batch, settle, (step,) if isinstance(step, Reject) else ())
+        rejects, events = (step,) if isinstance(step, Reject) else (), (step,) if isinstance(step, Event) else ()
+        return Delivery(batch, settle, rejects, events)
 
     async def close(self) -> None:
         self._plant.closed += 1
@@ -103,6 +105,8 @@ def story(entries: list[Entry]) -> list[str]:
                 words.append(f"batch {body.value[0]:g}")
             case Gap():
                 words.append(f"gap {body.cause.value} {'open' if body.to_ns is None else 'closed'}")
+            case Event():
+                words.append(f"event {body.message}")
             case Reject():
                 words.append(f"reject {body.reason}")
             case _:

@@ -13,6 +13,7 @@ import pytest
 
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
 from normalizers.normalizer import Normalizer
+from schemas.alarms import Event
 from schemas.entries import Link, MapInForce, Notice, Position, Tick
 from schemas.records import RecordBatch
 from schemas.samples import Exact, SampleBatch
@@ -215,6 +216,26 @@ def test_notices_of_acquire_are_in_the_audit_once(tmp_path: Path) -> None:
         fault = store.reader().verify_audit()
     assert [(row.actor, row.action, row.at_ns) for row in rows] == [("acquire", "clock_jumped", entry.wall_ns)]
     assert fault is None
+
+
+def test_events_are_rows_once(tmp_path: Path) -> None:
+    """However often a server told them, and however often the stages are restored."""
+    event = Event("plc", "i=2253", stream.P101, b"1", "i=2915", "", "", "P101", stream.T0, None, stream.T0, 500, "hot")
+    writer = JournalWriter(tmp_path / "journal", JournalOptions())
+    writer.open()
+    for body in (event, replace(event, event_id=b"2"), Tick(), event, Tick()):
+        writer.append(body).result(10)
+    writer.close()
+    with closing(stream.open_store(tmp_path / "s")) as store, closing(JournalFiles(tmp_path / "journal")) as files:
+        for sizes in ([1], [3], [512]):
+            pipeline = stream.make_pipeline(store, stream.Bundled(files, sizes))
+            pipeline.restore()
+            while pipeline.run_once():
+                pass
+        rows = store.reader().newest_events(limit=10)
+        with store.transaction() as tx:
+            assert tx.next_seq == 1, "no record"
+    assert [(row.seq, row.event_id, row.equipment) for row in rows] == [(1, "31", stream.P101), (2, "32", stream.P101)]
 
 
 def _many_sources(folder: Path, *, awkward: bool) -> int:
