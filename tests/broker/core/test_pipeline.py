@@ -153,8 +153,8 @@ def test_entry_that_cannot_be_processed_is_quarantined(journal_dir: Path, tmp_pa
                 failed = pipeline.at
                 assert failed is not None
                 pipeline = stream.make_pipeline(store, journal)
-                pipeline.restore()
                 pipeline.refuse(failed, repr(error))
+                pipeline.restore()
         again = stream.make_pipeline(store, journal)
         again.restore()
 
