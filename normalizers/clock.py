@@ -113,7 +113,7 @@ class SourceClock(msgspec.Struct):
         self.late_since_ns = batch.received_ns
 
     def bases(
-        self, batch: SampleBatch, source_ns: NDArray[np.int64], suspect: NDArray[np.bool_], position: Position
+        self, batch: SampleBatch, source_ns: NDArray[np.int64], suspect: NDArray[np.bool_] | None, position: Position
     ) -> NDArray[np.int64] | None:
         """
         What tells apart rows of equal times of arrival, int64[n]: 0 for rows with a time of the device; None for 0 all.
@@ -121,14 +121,17 @@ class SourceClock(msgspec.Struct):
         Times of arrival rise over a source, until our own clock is set back: then a time may come twice, and what came
         at it is no redelivery. The step's place in the journal names what follows. Call it for each batch, in order.
         """
-        arrived = np.flatnonzero(((batch.flags & np.uint32(Flag.ARRIVAL_TIME)) != 0) | suspect)
-        if not len(arrived):
+        marks = (batch.flags & np.uint32(Flag.ARRIVAL_TIME)) != 0
+        if suspect is not None:
+            marks |= suspect
+        if not marks.any():
             return None
-        times = source_ns[arrived]
-        steps = np.flatnonzero(times < np.concatenate(([self.arrived_ns], times[:-1])))
-        self.arrived_ns = int(times[-1])
-        if not len(steps) and not self.base:
+        times = source_ns if marks.all() else source_ns[marks]
+        before, self.arrived_ns = self.arrived_ns, int(times[-1])
+        if not self.base and int(times[0]) >= before and not (times[1:] < times[:-1]).any():
             return None
+        arrived = np.flatnonzero(marks)
+        steps = np.flatnonzero(times < np.concatenate(([before], times[:-1])))
         found = np.zeros(len(batch), np.int64)
         found[arrived] = self.base
         for step in steps.tolist():

@@ -170,7 +170,7 @@ class Normalizer:
         for batch, position in zip(batches, positions, strict=True):
             clock = self._clocks.setdefault(batch.source, SourceClock())
             clock.take_calm(batch)
-            bases.append(clock.bases(batch, batch.source_ns, np.zeros(len(batch), np.bool_), position))
+            bases.append(clock.bases(batch, batch.source_ns, None, position))
         self._time.last_ns[slot] = whole.source_ns
         none = np.zeros(len(tag), np.bool_)
         judged = Judged(slot, whole.source_ns, none, _live(whole), none, none, _joined(bases, batches))
