@@ -29,8 +29,8 @@ RECORDS_GONE: Final = "records_gone_ns"
 MINUTES_GONE: Final = "minutes_gone_ns"
 #: Records that one step reads, as far as the buckets know how many they count; never less than one tag's minute.
 MOST_ROWS: Final = 20_000
-#: Tags looked at in one step.
-TAGS: Final = 1_000
+#: Tags made anew in one step at most: with another deadband a minute may hold many more rows than it counted.
+TAGS: Final = 300
 #: Hours made anew in one step; each has up to 60 parts.
 HOURS: Final = 100
 #: A device time may be ahead of reception by so much; a minute that is younger than this in retention's eyes is whole.
