@@ -77,9 +77,9 @@ class OpcUaAdapter:
     did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
     ``silent_items`` items that are watched and sent no first value, so that the one read at connect stands for it;
-    ``state_unsaved`` failures to write the file; those of :class:`ReadLoop` where the server
-    cannot subscribe; ``history_…`` see :class:`adapters.opcua.history.Backfill`; of events see
-    :class:`adapters.opcua.notifiers.Notifiers`.
+    ``clock_steps`` times our own clock was set back; ``state_unsaved`` failures to write the file; those of
+    :class:`ReadLoop` where the server cannot subscribe; ``history_…`` see :class:`adapters.opcua.history.Backfill`;
+    of events see :class:`adapters.opcua.notifiers.Notifiers`.
     """
 
     def __init__(self, options: OpcUaOptions, context: AdapterContext) -> None:
@@ -94,7 +94,7 @@ class OpcUaAdapter:
         self._ledger = Ledger(
             context.state_dir / "subscriptions.json", self.counters, self._note_covered, STATE_EVERY_S
         )
-        self._times = Times()
+        self._times = Times(self.counters)
         self._limits = Limits()
         self._ticket: Ticket | None = None
         self._link: Link | None = None
