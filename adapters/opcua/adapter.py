@@ -71,7 +71,8 @@ class OpcUaAdapter:
     Counters: ``publish_responses`` answers of the server, keep-alives among them; ``overflow`` values before which the
     server's queue lost some; ``refused_items`` refusals of an item; ``sequence_gaps`` messages that could not be
     fetched again; ``republished`` messages fetched again; ``repeated`` messages sent twice; ``undecodable`` messages
-    that could not be read; ``general_decoder`` messages that needed the library's decoder, many times the work;
+    that could not be read, ``undecodable_values`` values in messages that could; ``general_decoder`` messages that
+    needed the library's decoder, many times the work;
     ``publish_refused`` publish requests that were too many for the server; ``unknown_acknowledgements`` of messages it
     did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
@@ -174,7 +175,7 @@ class OpcUaAdapter:
             return item
         if item.batch.exact:
             self._structures.name(item.batch.exact)
-        return Delivery(item.batch, item.settle)
+        return Delivery(item.batch, item.settle, item.rejects)
 
     async def close(self) -> None:
         """End the session; the server keeps the subscriptions for ``planned_outage``, for the next start."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ from asyncua import ua
 from numpy.typing import NDArray
 
 from adapters.opcua.wire import OneByOne, Rows
-from schemas.samples import Origin, SampleBatch
+from schemas.samples import Origin, Reject, SampleBatch
 from schemas.status import OVERFLOW_MASK, Flag
 
 _OVERFLOW: Final = np.uint32(OVERFLOW_MASK)
@@ -164,6 +164,13 @@ class Columns:
             server_ns=rows.server_ns,
             exact=rows.exact,
             origin=origin,
+        )
+
+    def rejects(self, source: str, places: Mapping[int, str]) -> tuple[Reject, ...]:
+        """What could not be decoded, for quarantine; *places* is the address of each tag."""
+        return tuple(
+            Reject(source, places.get(one.tag, ""), one.reason, one.raw, self.received_ns)
+            for one in self._joined().poison
         )
 
     def _joined(self) -> Rows:

@@ -33,7 +33,7 @@ from adapters.opcua.subscription import Watch
 from adapters.opcua.window import Window
 from adapters.opcua.wire import Rows
 from schemas.errors import NotConnected
-from schemas.samples import Gap, GapCause, SampleBatch
+from schemas.samples import Gap, GapCause, Reject, SampleBatch
 
 #: Messages asked for again when numbers are missing; a larger hole is a gap at once.
 _MOST_REPUBLISHED: Final = 1000
@@ -50,10 +50,11 @@ _MOST_UNSETTLED: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """A batch on its way to ``read``, and what settles it."""
+    """A batch on its way to ``read``, what settles it, and what could not be decoded beside it."""
 
     batch: SampleBatch
     settle: Callable[[Exception | None], Awaitable[None]]
+    rejects: tuple[Reject, ...] = ()
 
 
 class PublishLoop:
@@ -86,7 +87,8 @@ class PublishLoop:
         self._counters = counters
         self._chores = chores
         self.found = found
-        self._tags = frozenset(tag.number for tag in context.tags)
+        self._places = {tag.number: tag.address for tag in context.tags}
+        self._tags = frozenset(self._places)
         self._known = np.zeros(max(self._tags, default=0) + 1, np.bool_)
         self._known[list(self._tags)] = True
         self._lateness_ns = int(2 * options.subscription.publishing * _NS) + _NS
@@ -357,7 +359,10 @@ class PublishLoop:
             watch.reached = sequence
         if len(columns):
             settle = self._window.add(columns, noted)
-            await self.handover.put(Handed(columns.batch(self._context.name, self._context.map_revision), settle))
+            rejects = columns.rejects(self._context.name, self._places)
+            self._counters["undecodable_values"] += len(rejects)
+            batch = columns.batch(self._context.name, self._context.map_revision)
+            await self.handover.put(Handed(batch, settle, rejects))
         else:
             self._window.after(noted)
 

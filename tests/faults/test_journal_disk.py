@@ -24,6 +24,7 @@ from schemas.entries import START, Notice, Position
 from schemas.errors import JournalError, JournalFull
 from schemas.samples import Gap, GapCause, SampleBatch
 from tests.broker.journal.simulated_disk import SimulatedDisk
+from tests.waiting import until
 
 FOLDER = Path("/journal")
 REVISION = b"0123456789abcdef"
@@ -120,17 +121,17 @@ def run_full_disk(
     source = Source(writer)
     source.start()
     try:
-        wait(lambda: len(source.acked) > 50)
+        until(lambda: len(source.acked) > 50)
         ballast = fill(folder)
         full_at = time.monotonic()
-        wait(lambda: bool(source.refused))
+        until(lambda: bool(source.refused))
         hold(writer, source)
         last_ack = max(source.acked.values())
         given_at = time.monotonic()
         ballast.unlink()
-        wait(lambda: max(source.acked.values()) > given_at, 60)
+        until(lambda: max(source.acked.values()) > given_at, 60)
         resumed = min(at for at in source.acked.values() if at > given_at) - given_at
-        wait(lambda: "reserve" not in writer.status().steps, 60)
+        until(lambda: "reserve" not in writer.status().steps, 60)
     finally:
         source.end()
         writer.close()
@@ -149,13 +150,6 @@ def run_full_disk(
     return source, numbers, notices, gaps, last_ack - full_at, resumed
 
 
-def wait(condition: Callable[[], bool], within_s: float = 30.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "did not hold in time"
-        time.sleep(0.005)
-
-
 def test_a_full_disk(small_disk: Path, scale: Callable[[float, float], float], figures: FigureNote) -> None:
     """Acknowledgements stop, gaps and the audit go on from the reserve, and everything resumes by itself."""
     held = scale(2.0, 300.0)
@@ -163,12 +157,11 @@ def test_a_full_disk(small_disk: Path, scale: Callable[[float, float], float], f
 
     def hold(writer: JournalWriter, source: Source) -> None:
         end = time.monotonic() + held
-        while time.monotonic() < end or len(written) < 40:
-            number = len(written)
+        for number in range(60):
             gap = Gap("plc", (number,), number, number + 1, GapCause.DISK_BUDGET, detail="x" * 2_000)
             written.append(writer.append(gap).result(30))
-            if len(written) >= 40:
-                time.sleep(min(1.0, held / 20))
+            if number >= 40:  # the rest over the time that the disk stays full
+                until(lambda until_s=end - held * (59 - number) / 20: time.monotonic() >= until_s, held + 30)
 
     source, numbers, notices, gaps, stopped, resumed = run_full_disk(small_disk, "1MiB", hold)
 
@@ -246,7 +239,7 @@ def test_every_failing_sync(scale: Callable[[int, int], int], figures: FigureNot
 
 class SlowFile(RealFile):
     def sync(self) -> None:
-        time.sleep(0.05)
+        time.sleep(0.05)  # the fault: a disk that takes its time
         super().sync()
 
 

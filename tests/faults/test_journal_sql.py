@@ -226,7 +226,7 @@ def test_sql_is_slow(
 
     def slowly(self: Transaction) -> None:
         real(self)
-        time.sleep(pause)
+        time.sleep(pause)  # the fault: a database that takes its time
 
     monkeypatch.setattr(Transaction, "finish", slowly)
     process = psutil.Process(os.getpid())

@@ -28,6 +28,7 @@ from simulators.opcua_server import NodeSpec, OpcUaServer
 from tests import node_opcua
 from tests.node_opcua import NodeOpcUa
 from tests.tcp_proxy import TcpProxy
+from tests.waiting import until_async
 
 #: asyncua and node-opcua take seconds to start: one of each serves all scenarios.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -48,6 +49,7 @@ class Source:
         self.rows: list[tuple[int, int]] = []
         self.gaps: list[Gap] = []
         self.losses: list[tuple[float, str]] = []
+        self.lost = asyncio.Event()
         self.items: set[str] = set()
         self.overflows = 0
         self.silence_s = 0.0
@@ -76,7 +78,8 @@ class Source:
                     await self._take()
             except NotConnected as error:
                 self.losses.append((time.monotonic(), str(error)))
-                await asyncio.sleep(_BACKOFF_S)
+                self.lost.set()
+                await asyncio.sleep(_BACKOFF_S)  # as the runner does
 
     async def _take(self) -> None:
         item = await self.adapter.read()
@@ -114,9 +117,7 @@ class Source:
     async def more(self, rows: int = 20, within_s: float = 60.0) -> None:
         """Wait until so many more rows came."""
         wanted = len(self.rows) + rows
-        async with asyncio.timeout(within_s):
-            while len(self.rows) < wanted:
-                await asyncio.sleep(0.01)
+        await until_async(lambda: len(self.rows) >= wanted, within_s, f"{wanted} rows")
 
 
 def _forget(adapter: OpcUaAdapter) -> None:
@@ -187,7 +188,7 @@ async def test_f12_a_restart_of_the_server_is_one_gap(server, make, scale, figur
         await server.stop()
         for _ in range(int(down_s / 0.02)):
             server._signals()  # the plant goes on while nobody writes down what it does
-        await asyncio.sleep(down_s)
+        await asyncio.sleep(down_s)  # the fault: nobody serves
         await server.start()
         up = time.monotonic()
         await source.more()
@@ -207,7 +208,7 @@ async def test_f12_a_restart_of_the_server_is_one_gap(server, make, scale, figur
 async def _cut(proxy: TcpProxy, seconds: float) -> None:
     proxy.refusing = True
     proxy.cut()
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(seconds)  # the fault: no way to the server
     proxy.refusing = False
 
 
@@ -245,7 +246,7 @@ async def test_f14_flapping_makes_no_zombie(server, make, scale, figures, guarde
         await source.more()
         for _ in range(cuts):
             proxy.cut()
-            await asyncio.sleep(chance.uniform(0.02, longest_s))
+            await asyncio.sleep(chance.uniform(0.02, longest_s))  # the fault: at moments of no one's choosing
         await source.more()
     lost = source.missing()
     figures(
@@ -261,11 +262,10 @@ async def test_f14_flapping_makes_no_zombie(server, make, scale, figures, guarde
 
 
 async def _loss(source: Source, within_s: float) -> float:
-    """Wait for the next loss; gives how long it took."""
-    began, before = time.monotonic(), len(source.losses)
+    """Wait for the next loss; gives how long it took. Raises TimeoutError where none came in time."""
+    began = time.monotonic()
     async with asyncio.timeout(within_s):
-        while len(source.losses) == before:
-            await asyncio.sleep(0.02)
+        await source.lost.wait()
     return time.monotonic() - began
 
 
@@ -310,16 +310,14 @@ async def test_f16_a_blocked_loop_of_ours_is_not_taken_for_a_lost_server(node, m
         TcpProxy(_port(node)) as proxy,
     ):
         await source.more(3)
-        time.sleep(3)
+        time.sleep(3)  # the fault: our loop has no turn
         await source.more(3)
         # its watchdog, at the default of a second, does not bear an answer that comes late by as much
         library = Client(f"opc.tcp://127.0.0.1:{proxy.port}/UA/Line1", watchdog_intervall=1.0)
         library.connection_lost_callback = lost
         await library.connect()
         proxy.open_ways.clear()
-        async with asyncio.timeout(30):
-            while not given_up:
-                await asyncio.sleep(0.02)
+        await until_async(lambda: given_up, 30, "the library's watchdog")
         proxy.open_ways.set()
         with suppress(OSError, TimeoutError, ua.UaError):
             await library.disconnect()
@@ -342,7 +340,8 @@ async def test_f18_every_overflow_is_told(node, make, scale, figures) -> None:
         await source.more(3)
         for _ in range(times):
             proxy.open_ways.clear()
-            await asyncio.sleep(3.6)  # seven ticks; asking for the server's clock has not given up by then
+            # the fault: nothing gets through for seven ticks; asking for the server's clock has not given up by then
+            await asyncio.sleep(3.6)
             proxy.open_ways.set()
             await source.more(4)
     ticks = sorted(set(source.ticks))
