@@ -32,7 +32,7 @@ class Plant:
     """Writes a journal of 100 tags, ten batches a second of journal time."""
 
     def __init__(self, folder: Path) -> None:
-        self.now_ns, self.batches = T0, 0
+        self.folder, self.now_ns, self.batches = folder, T0, 0
         self.writer = JournalWriter(folder, JournalOptions(), now_ns=lambda: self.now_ns, mono_ns=lambda: self.now_ns)
         self.writer.open()
         self.writer.append(MapInForce(MAP.revision, MAP.body)).result(60)
