@@ -372,8 +372,10 @@ def _object(body: bytes, offset: int) -> tuple[ua.DataValue, int, str]:
     mask, variant, reason = body[offset], None, ""
     offset += 1
     if mask & _VALUE:
-        end = extent.variant(body, offset)
+        end, sound = extent.variant(body, offset)
         try:
+            if not sound:
+                raise UaStructParsingError("an array of other dimensions than elements")
             variant, read_to = _variant(body, offset)
             if read_to != end:  # a negative length takes the library back to bytes it has read
                 raise UaStructParsingError(f"it is {end - offset} bytes and was read as {read_to - offset}")

@@ -79,7 +79,7 @@ async def test_mqtt_kill_loop(
     broker = make_site(timed=timed)
     broker.start("acquire", "core")
     publisher = Publisher(mosquitto)
-    await eventually(lambda: _published(broker, publisher), 30)
+    await eventually(lambda: _published(broker, publisher), 60)
     first = int(broker.rows("SELECT min(value) FROM records")[0][0])
     slowest = 0.0
     for turn in range(kills):
@@ -147,11 +147,11 @@ async def test_modbus_kill_leaves_gaps_and_no_wrong_value(
             broker.start("acquire", "core")
             for _ in range(3):
                 before = broker.count()
-                await eventually(lambda before=before: broker.count() > before + 10, 30)
+                await eventually(lambda before=before: broker.count() > before + 10, 60)
                 broker.kill("acquire")
                 broker.start("acquire")
             before = broker.count()
-            await eventually(lambda: broker.count() > before + 10, 30)
+            await eventually(lambda: broker.count() > before + 10, 60)
             gaps = broker.rows("SELECT from_ns, to_ns FROM gaps WHERE cause = 'not_running' ORDER BY from_ns")
             rows = broker.rows("SELECT source_ts, value FROM records ORDER BY seq")
         finally:

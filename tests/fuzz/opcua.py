@@ -83,7 +83,7 @@ def items(data: bytes) -> None:
 def variant(data: bytes) -> None:
     """A Variant: it ends within the message, and what stands behind it is read from there."""
     with contextlib.suppress(UaStructParsingError):
-        end = extent.variant(data, 0)
+        end, _ = extent.variant(data, 0)
         assert end <= len(data)
         rows, offset = wire.values(b"\1" + data[:end] + b"\1\6\7\0\0\0", 0, 2, handles=False)
         assert offset == end + 7
@@ -105,7 +105,7 @@ def structure(data: bytes) -> None:
     known._by_encoding[name] = definition
     exact: dict[int, object] = {0: {"type": name, "body": data[1:]}}
     known.name(exact)  # type: ignore[arg-type]
-    assert exact[0]
+    assert exact[0] is not None
 
 
 def _response(type_id: int, body: bytes) -> bytes:
@@ -139,6 +139,11 @@ GOOD: dict[str, list[bytes]] = {
         )
     ],
     "opcua_items": [b"\x04" + _ITEMS, bytes([64]) + b"".join(struct.pack("<I", n) + _NUMBER for n in range(64))],
-    "opcua_variant": [_TEXT[1:], _POISON[1:], b"\xc6\2\0\0\0" + bytes(8) + b"\2\0\0\0\1\0\0\0\2\0\0\0"],
+    "opcua_variant": [
+        b"\xc6\0\0\0\0\2\0\0\0\xff\xff\xff\7\0\0\0\0",
+        _TEXT[1:],
+        _POISON[1:],
+        b"\xc6\2\0\0\0" + bytes(8) + b"\2\0\0\0\1\0\0\0\2\0\0\0",
+    ],
     "opcua_structure": [b"\0\1\2\0\0\0ab\1\0\0\0" + bytes(8)],
 }
