@@ -369,18 +369,14 @@ def objects(body: bytes, offset: int, count: int) -> tuple[list[ua.DataValue], i
 
 def _object(body: bytes, offset: int) -> tuple[ua.DataValue, int, str]:
     """A DataValue, the offset behind it, and why its value could not be decoded where it could not."""
-    mask, variant, reason = body[offset], None, ""
+    mask, value, reason = body[offset], None, ""
     offset += 1
     if mask & _VALUE:
         end, sound = extent.variant(body, offset)
         try:
-            if not sound:
-                raise UaStructParsingError("an array of other dimensions than elements")
-            variant, read_to = _variant(body, offset)
-            if read_to != end:  # a negative length takes the library back to bytes it has read
-                raise UaStructParsingError(f"it is {end - offset} bytes and was read as {read_to - offset}")
+            value = _decoded(body, offset, end, sound=sound)
         except DECODE_ERRORS as error:
-            variant, reason = None, f"the value cannot be decoded: {describe(error)}"
+            reason = f"the value cannot be decoded: {describe(error)}"
         offset = end
     parts: dict[int, int] = {}
     for bit, form, size in _FIELDS:
@@ -389,7 +385,7 @@ def _object(body: bytes, offset: int) -> tuple[ua.DataValue, int, str]:
             offset += size
     status = parts.get(_STATUS, 0)
     data = ua.DataValue(
-        variant,
+        value,
         StatusCode=ua.StatusCode(BAD_DECODING_ERROR if reason and not status >> 31 else status),
         SourceTimestamp=Stamp.of(parts[_SOURCE]) if mask & _SOURCE else None,
         ServerTimestamp=Stamp.of(parts[_SERVER]) if mask & _SERVER else None,
@@ -399,9 +395,25 @@ def _object(body: bytes, offset: int) -> tuple[ua.DataValue, int, str]:
     return data, offset, reason
 
 
-def _variant(body: bytes, offset: int) -> tuple[ua.Variant, int]:
+def variant(body: bytes, offset: int) -> tuple[ua.Variant, int]:
+    """
+    One Variant as the library's object, with a time that keeps its 100 ns, and the offset behind it.
+
+    Raises as :func:`values`.
+    """
+    end, sound = extent.variant(body, offset)
+    return _decoded(body, offset, end, sound=sound), end
+
+
+def _decoded(body: bytes, offset: int, end: int, *, sound: bool) -> ua.Variant:
+    """The Variant from *offset* to *end*, as :mod:`adapters.opcua.extent` measured it."""
+    if not sound:
+        raise UaStructParsingError("an array of other dimensions than elements")
     if body[offset] == _DATE_TIME:
         [ticks] = struct.unpack_from("<q", body, offset + 1)
-        return ua.Variant(Stamp.of(ticks), ua.VariantType.DateTime), offset + 9
+        return ua.Variant(Stamp.of(ticks), ua.VariantType.DateTime)
     buffer = Buffer(body, offset)
-    return variant_from_binary(buffer), buffer.cur_pos
+    found: ua.Variant = variant_from_binary(buffer)
+    if buffer.cur_pos != end:  # a negative length takes the library back to bytes it has read
+        raise UaStructParsingError(f"it is {end - offset} bytes and was read as {buffer.cur_pos - offset}")
+    return found

@@ -86,15 +86,15 @@ async def test_mqtt_kill_loop(
         victim = "acquire" if turn % 2 == 0 else "core"
         publishing = asyncio.create_task(asyncio.to_thread(publisher.publish, 150))
         before = broker.count()
-        await eventually(lambda before=before, task=publishing: broker.count() > before or task.done(), 60)
+        await eventually(lambda before=before, task=publishing: broker.count() > before or task.done(), 120)
         broker.kill(victim)
         before, begun = broker.count(), time.monotonic()
         broker.start(victim)
         await publishing
-        await eventually(lambda before=before: broker.count() > before, 60)
+        await eventually(lambda before=before: broker.count() > before, 120)
         slowest = max(slowest, time.monotonic() - begun)
     total = publisher.sent
-    await eventually(lambda: broker.count("SELECT count(DISTINCT value) FROM records") >= total - first, 60)
+    await eventually(lambda: broker.count("SELECT count(DISTINCT value) FROM records") >= total - first, 120)
     publisher.close()
 
     found = broker.rows("SELECT value, flags FROM records ORDER BY seq")

@@ -172,14 +172,14 @@ TICKS = "SELECT count(*) FROM v_records WHERE path LIKE '%/UInt32'"
 async def killed(broker: Broker, kills: int, eventually: Eventually) -> float:
     """Kill acquire so often, ten ticks apart, and end both processes. The longest time until the next row, seconds."""
     slowest = 0.0
-    await eventually(lambda: broker.count(TICKS) >= 10, 60)
+    await eventually(lambda: broker.count(TICKS) >= 10, 120)
     for _ in range(kills):
         broker.kill("acquire")
         before, begun = broker.count(TICKS), time.monotonic()
         broker.start("acquire")
-        await eventually(lambda before=before: broker.count(TICKS) > before, 60)
+        await eventually(lambda before=before: broker.count(TICKS) > before, 120)
         slowest = max(slowest, time.monotonic() - begun)
-        await eventually(lambda before=before: broker.count(TICKS) >= before + 20, 60)
+        await eventually(lambda before=before: broker.count(TICKS) >= before + 20, 120)
     assert broker.end("acquire") == 0
     assert broker.end("core") == 0
     return slowest

@@ -100,7 +100,7 @@ async def test_f3_kill_during_polling(
             for n in range(kills + 1):
                 before = (broker.rows(count) or [(0,)])[0][0]
                 begun = time.monotonic()
-                await eventually(lambda before=before: (broker.rows(count) or [(0,)])[0][0] > before + 10, 60)
+                await eventually(lambda before=before: (broker.rows(count) or [(0,)])[0][0] > before + 10, 120)
                 if n:
                     recovery = max(recovery, time.monotonic() - begun)
                 if n < kills:

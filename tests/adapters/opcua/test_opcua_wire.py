@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from adapters.opcua import responses, wire
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.decode import Stamp, time_ns
+from adapters.opcua.event_wire import EventList
 from schemas.samples import SampleBatch
 from schemas.status import Flag
 
@@ -263,7 +264,7 @@ def test_what_is_odd_goes_through_the_library() -> None:
         (_by_library([]), []),
         (_by_library([change]), [wire.Rows]),
         (_by_library([change], StringTable=["a", "b"]), [wire.Rows]),
-        (_by_library([change, events, change]), [wire.Rows, ua.EventNotificationList, wire.Rows]),
+        (_by_library([change, events, change]), [wire.Rows, EventList, wire.Rows]),
         (_by_library([ended]), [ua.StatusChangeNotification]),
     ):
         reply = responses.published(Buffer(body))
