@@ -32,9 +32,11 @@ scenario.
 """
 
 
-def _place(row: dict[str, Any]) -> tuple[int, str, str]:
-    """F2 before F10, and rows of one scenario beside each other."""
-    return int("0" + "".join(filter(str.isdigit, row["scenario"].split()[0]))), row["scenario"], row["load"]
+def _place(row: dict[str, Any]) -> tuple[str, int, bool, str, str]:
+    """F2 before F10, rows of one scenario beside each other, its control behind them."""
+    scenario = str(row["scenario"])
+    number = int("0" + "".join(filter(str.isdigit, scenario.split()[0])))
+    return scenario[0], number, "control" in scenario, scenario, str(row["load"])
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
