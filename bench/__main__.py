@@ -15,6 +15,9 @@ BENCHES: Final = {
     "modbus-gateway": "bench.modbus_gateway",
     "opcua": "bench.opcua_decode",
     "mqtt": "bench.mqtt",
+    "detect": "bench.detect",
+    "detect-plant": "bench.detect_plant",
+    "detect-speed": "bench.detect_speed",
 }
 
 

@@ -77,6 +77,7 @@ class Pipeline:
         self.bundle_end = Position(0, 0)
         self._read_to = Position(0, 0)
         self._saved_ns = 0
+        self._saved_models = b""  # as the store has them; the detection gives the same object until they change
         self._ahead: list[Entry] = []
 
     @property
@@ -117,8 +118,8 @@ class Pipeline:
             }
             for body in state["maps"]:
                 self._use_map(body, None)
-            self._restore_stage("normalizer", self._normalizer)
-            self._restore_stage("detection", self._detection)
+            self._restore_stage("normalizer", self._normalizer.restore)
+            self._restore_detection()
         # said at once: acquire must not take the position of another store, or of an older copy, for ours
         self._publish()
         while self._read_to < committed:
@@ -129,15 +130,20 @@ class Pipeline:
                 break
             self._steps(entries, None)
 
-    def _restore_stage(self, name: str, stage: Normalizer | Detection) -> None:
+    def _restore_stage(self, name: str, restore: Callable[[bytes], None]) -> None:
         state = self._store.stage(name)
         if state is None:
             return
         try:
-            stage.restore(state)
+            restore(state)
         except (normalizers.base.BadState, detectors.base.BadState) as error:
             # an older or damaged state: the stage learns anew, the records go on
             events.stage_began_anew(name, str(error))
+
+    def _restore_detection(self) -> None:
+        models = self._store.stage("detection.models") or b""
+        self._restore_stage("detection", lambda state: self._detection.restore(state, models))
+        self._saved_models = self._detection.models()
 
     def refuse(self, entry: Entry, reason: str) -> None:
         """
@@ -221,7 +227,11 @@ class Pipeline:
         }
         tx.save_stage("pipeline", msgspec.msgpack.encode(state))
         tx.save_stage("normalizer", self._normalizer.state())
-        tx.save_stage("detection", self._detection.state())
+        tx.save_stage("detection", self._detection.state(models=False))
+        models = self._detection.models()
+        if models is not self._saved_models:
+            tx.save_stage("detection.models", models)
+            self._saved_models = models
 
     def _use_map(self, body: bytes, tx: Transaction | None) -> None:
         tag_map = TagMap.from_body(body)
