@@ -8,6 +8,7 @@ check: lint types test
 lint: .venv/ready ; .venv/bin/ruff check . && .venv/bin/ruff format --check .
 types: .venv/ready ; .venv/bin/mypy
 bench: .venv/ready ; $(PY) -m bench
+bench-detect: .venv/ready ; .venv/bin/pip install -q -c requirements.lock -e '.[bench]' && $(PY) -m bench detect
 faults: .venv/ready ; $(PY) -m tests.faults
 fuzz: .venv/ready ; .venv/bin/pip install -q -c requirements.lock -e '.[fuzz]' && $(PY) -m tests.fuzz
 docs: .venv/ready ; $(PY) -m broker config reference > docs/configuration.md
@@ -16,4 +17,4 @@ lock: .venv/ready ; .venv/bin/pip freeze --exclude-editable > requirements.lock
 # llama-cpp-python is compiled here once (about six minutes on two cores); pip keeps its wheel for the next time
 .venv/ready: pyproject.toml requirements.lock ; python3 -m venv .venv && .venv/bin/pip install -q -c requirements.lock -e '.[llm,demo,dev]' && touch $@
 
-.PHONY: demo test check lint types bench faults fuzz docs lock
+.PHONY: demo test check lint types bench bench-detect faults fuzz docs lock

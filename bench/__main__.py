@@ -18,6 +18,7 @@ BENCHES: Final = {
     "detect": "bench.detect",
     "detect-plant": "bench.detect_plant",
     "detect-speed": "bench.detect_speed",
+    "multivariate-pictures": "bench.multivariate_pictures",
 }
 
 

@@ -1,5 +1,5 @@
 """
-The labelled sets: files of ``shared/data`` as rows, one fixed configuration per set, predictions as the scorers read them.
+The labelled sets: files of ``shared/data`` as rows, one fixed configuration per set, predictions for the scorers.
 
 The configuration of a set stands here and nowhere else. It differs from the defaults only where the protocol of the
 set says so: how much may be learned from, and whether a row counts as faulty as long as the fault is there (SKAB: until
@@ -26,7 +26,9 @@ SKAB_ROWS: Final = 400
 SKAB: Final = DetectionOptions(clean_window="400s", multivariate=MultivariateOptions(returned=0.5))
 TEP_ROW_S: Final = 180
 TEP: Final = DetectionOptions(
-    clean_window=f"{500 * TEP_ROW_S}s", relearn_after="1000h", multivariate=MultivariateOptions(returned=0.0)
+    clean_window=f"{500 * TEP_ROW_S}s",
+    relearn_after="1000h",
+    multivariate=MultivariateOptions(false_alarms="3 per equipment per day", returned=0.0),
 )
 _TEP_START: Final = 1_700_000_000 * SECOND
 #: The test run of a fault is another run than the one that is learned: a hole lies between them.
@@ -47,7 +49,7 @@ class Series:
 def budget(options: DetectionOptions, false_alarms: str) -> DetectionOptions:
     """The same configuration with another false-alarm budget of the multivariate detector."""
     own = options.multivariate.model_copy(update={"false_alarms": false_alarms})
-    return options.model_copy(update={"multivariate": MultivariateOptions.model_validate(own.model_dump())})
+    return options.model_copy(update={"multivariate": own})
 
 
 def skab_files(folder: Path) -> Iterator[Series]:
@@ -65,14 +67,18 @@ def skab_files(folder: Path) -> Iterator[Series]:
 
 
 def skab(folder: Path, options: DetectionOptions, detector: str = "pca") -> Iterator[tuple[str, str, int, int]]:
-    """Rows of the scorer: file, datetime, anomaly, changepoint; *detector* "" for any."""
+    """
+    Rows of the scorer: file, datetime, anomaly, changepoint; *detector* "" for any.
+
+    Anomalous is a row at which a finding is active, and a change point one at which a finding began or was over.
+    """
     for series in skab_files(folder):
         stream = Stream(series.columns, 1000, options)
-        before = False
+        before: set[tuple[str, int, str]] = set()
         for i, time_ns in enumerate(series.time_ns.tolist()):
             found = stream.row(time_ns, series.values[i])
-            now = any(detector in ("", finding.detector) for finding in found)
-            yield series.name, series.texts[i], int(now), int(now and not before)
+            now = {(f.detector, f.tag, f.direction) for f in found if detector in ("", f.detector)}
+            yield series.name, series.texts[i], int(bool(now)), int(now != before)
             before = now
 
 

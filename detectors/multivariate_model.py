@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.baseline import correlation, winsorised
+from detectors.baseline import correlation, student, winsorised
 
 Matrix = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -252,7 +252,10 @@ def _limit(regressors: Matrix, target: Matrix, alarm_probability: float) -> floa
     size = np.concatenate(sizes)[round(1 / LAMBDA) :]
     # the cube root of a scaled chi-square is nearly normal
     root = np.cbrt(size * size)
-    far = NormalDist().inv_cdf(1 - alarm_probability)
+    # a prediction limit: the chart remembers, so a window holds few points that say something of their own
+    independent = max(len(size) * LAMBDA / (2 - LAMBDA), 4.0)
+    quantile = np.array([NormalDist().inv_cdf(1 - alarm_probability)])
+    far = float(student(quantile, np.array([independent - 1]))[0]) * float(np.sqrt(1 + 1 / independent))
     return float(np.sqrt((root.mean() + far * root.std(ddof=1)) ** 3))
 
 
