@@ -18,10 +18,11 @@ import numpy as np
 from bench.detect_stream import SECOND, Stream
 from detectors.detection import DetectionOptions
 
-#: Most series have a row each five minutes; the tick clock counts them as the files say.
-_SCAN_MS: Final = 300_000
-#: Two days are learned from: the benchmark does not score the first 15 % of a series, at most 750 rows.
-NAB: Final = DetectionOptions(clean_window="48h", relearn_after="168h", hold_off="0s")
+#: Most series have a row each five minutes. Time runs thirty times faster here: a tick stands for ten seconds at most.
+_FASTER: Final = 30
+_SCAN_MS: Final = 10_000
+#: Two days of the series are learned from: the first 15 % of it, at most 750 rows, are not scored.
+NAB: Final = DetectionOptions(clean_window=f"{48 * 3600 // _FASTER}s", relearn_after=f"{168 * 3600 // _FASTER}s")
 
 
 def write(data: Path, folder: Path, options: DetectionOptions) -> None:
@@ -39,7 +40,7 @@ def write(data: Path, folder: Path, options: DetectionOptions) -> None:
             out = csv.writer(file)
             out.writerow(("timestamp", "anomaly_score"))
             for text, value in rows:
-                time_ns = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * SECOND
+                time_ns = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * SECOND // _FASTER
                 found = stream.row(time_ns, np.array([float(value)]))
                 begun = [f.score for f in found if (f.detector, f.onset_ns) not in going]
                 going = {(f.detector, f.onset_ns) for f in found}

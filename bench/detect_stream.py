@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ class Stream:
             )
             for i, name in enumerate(names)
         )
+        self._options = options
         self._map = TagMap(site="Bench/Site", tags=tags)
         self._normalizer, self.detection = Normalizer(NormalizerOptions()), Detection(options)
         self._normalizer.use_map(self._map.revision, self._map)
@@ -63,3 +65,13 @@ class Stream:
         self.detection.records(self._normalizer.step(batch, Position(1, self._rows)))
         self.detection.tick(time_ns)
         return self.detection.active()
+
+    def again(self) -> Self:
+        """Another stream that goes on from here."""
+        other = copy.copy(self)
+        other._normalizer, other.detection = Normalizer(NormalizerOptions()), Detection(self._options)
+        other._normalizer.use_map(self._map.revision, self._map)
+        other.detection.use_map(self._map.revision, self._map)
+        other._normalizer.restore(self._normalizer.state())
+        other.detection.restore(self.detection.state())
+        return other
