@@ -16,6 +16,10 @@ BENCHES: Final = {
     "modbus-gateway": "bench.modbus_gateway",
     "opcua": "bench.opcua_decode",
     "mqtt": "bench.mqtt",
+    "detect": "bench.detect",
+    "detect-plant": "bench.detect_plant",
+    "detect-speed": "bench.detect_speed",
+    "multivariate-pictures": "bench.multivariate_pictures",
 }
 
 #: What ``make bench`` prints: rates offered, then ratios, medians of three; half an hour on two cores.

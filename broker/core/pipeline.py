@@ -36,6 +36,8 @@ from schemas.tagmap import TagMap
 
 #: The next state of the stages is taken when so much journal time has passed; written, it is at most ten seconds old.
 SAVE_EVERY_NS: Final = 8_000_000_000
+#: What the detection has learned of equipment, saved where it changed.
+MODELS: Final = "detection.models"
 #: Refused entries that are remembered; their journal segments are gone long before there are so many.
 MAX_REFUSED: Final = 1000
 #: Maps that stages keep, so that the saved state can be read again.
@@ -85,6 +87,9 @@ class Pipeline:
         self._saved_ns = 0
         self._place: str | None = None
         self._saving: Snapshot | None = None
+        #: what the detection has learned, as each place has it; it gives the same object until that changes
+        self._models_at: dict[str, bytes] = {}
+        self._saving_models = b""
         self._ahead: list[Entry] = []
 
     @property
@@ -124,8 +129,8 @@ class Pipeline:
             }
             for body in state["maps"]:
                 self._use_map(body, None)
-            self._restore_stage("normalizer", self._normalizer, stages)
-            self._restore_stage("detection", self._detection, stages)
+            self._restore_stage("normalizer", self._normalizer.restore, stages)
+            self._restore_detection(stages)
             self._on_maps()
         # said at once: acquire must not take the position of another store, or of an older copy, for ours
         self._publish()
@@ -142,14 +147,22 @@ class Pipeline:
         if refused is not None:
             self._refused = {Position(epoch, seq): why for epoch, seq, why in msgspec.msgpack.decode(refused)}
 
-    def _restore_stage(self, name: str, stage: Normalizer | Detection, saved: Mapping[str, bytes]) -> None:
+    def _restore_stage(self, name: str, restore: Callable[[bytes], None], saved: Mapping[str, bytes]) -> None:
         if name not in saved:
             return
         try:
-            stage.restore(saved[name])
+            restore(saved[name])
         except (normalizers.base.BadState, detectors.base.BadState) as error:
             # an older or damaged state: the stage learns anew, the records go on
             events.stage_began_anew(name, str(error))
+
+    def _restore_detection(self, saved: Mapping[str, bytes]) -> None:
+        models = saved.get(MODELS, b"")
+        self._restore_stage("detection", lambda state: self._detection.restore(state, models), saved)
+        # what could not be restored is not what the place has
+        found = self._detection.models()
+        if self._place is not None and found == models:
+            self._models_at[self._place] = found
 
     def refuse(self, entry: Entry, reason: str) -> None:
         """
@@ -231,6 +244,7 @@ class Pipeline:
         """Once the transaction with the last part of a state has committed, a restart begins there."""
         if self._saving is not None and self._saving.complete:
             self._place, self._saved_to = self._saving.place, self._saving.position
+            self._models_at[self._place] = self._saving_models
             self._saving = None
             self._publish()
 
@@ -255,8 +269,17 @@ class Pipeline:
             "unmapped": [[gap.source, gap.from_ns, gap.detail] for gap in self._unmapped.values()],
             "maps": [tag_map.body for tag_map in self._maps if tag_map.tags],
         }
-        stages = {"normalizer": self._normalizer.state(), "detection": self._detection.state()}
-        return Snapshot(snapshot.other(self._place), self._read_to, now_ns, head, stages)
+        models = self._detection.models()
+        stages = {
+            "normalizer": self._normalizer.state(),
+            "detection": self._detection.state(models=False),
+            MODELS: models,
+        }
+        place = snapshot.other(self._place)
+        # half written, a place has neither the old models nor the new
+        unchanged = (MODELS,) if self._models_at.pop(place, None) is models else ()
+        self._saving_models = models
+        return Snapshot(place, self._read_to, now_ns, head, stages, unchanged)
 
     def _use_map(self, body: bytes, tx: Transaction | None) -> None:
         tag_map = TagMap.from_body(body)
