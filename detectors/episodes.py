@@ -69,6 +69,7 @@ class _Member(msgspec.Struct):
     low: float | None
     high: float | None
     score: float
+    reason: str = ""
 
     def take(self, seen: Seen) -> bool:
         """
@@ -90,7 +91,7 @@ class _Member(msgspec.Struct):
         if anew or (moves and further > 1) or (worse and not moves) or self.peak is None:
             self.peak = seen.peak
         if anew or worse:
-            self.score, self.low, self.high = finding.score, finding.low, finding.high
+            self.score, self.low, self.high, self.reason = finding.score, finding.low, finding.high, finding.reason
         return told
 
     def end(self, at_ns: int) -> None:
@@ -270,4 +271,5 @@ def _new_member(seen: Seen, tag: Tag) -> _Member:
         low=finding.low,
         high=finding.high,
         score=finding.score,
+        reason=finding.reason,
     )

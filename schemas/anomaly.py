@@ -22,6 +22,21 @@ class Kind(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     RATE = "rate"
     MEAN_SHIFT = "mean_shift"
+    LATE = "late"
+    STALE = "stale"
+    CLOCK = "clock"
+    SPIKE = "spike"
+    SATURATION = "saturation"
+    QUANTIZATION = "quantization"
+    RUN = "run"  #: a run rule (Nelson)
+    LEVEL_SHIFT = "level_shift"
+    TREND = "trend"
+    VARIANCE = "variance"
+    OSCILLATION = "oscillation"
+    DEVIATION = "deviation"  #: process value away from its set point
+    WINDUP = "windup"  #: output at its limit, the deviation stays
+    STICTION = "stiction"
+    SLOW_TREND = "slow_trend"  #: over weeks
 
 
 class Severity(IntEnum):
@@ -44,7 +59,7 @@ class Finding:
     One detector on one tag: the condition began, goes on, or is over.
 
     Attributes:
-        detector: name of the detector (``range``, ``rate``, ``flatline``, ``missing``, ``ewma``).
+        detector: name of the detector (docs/detectors.md has them all).
         kind: what it saw.
         tag: tag number in the map revision in force.
         onset_ns: when the condition began, device time (tick time for ``missing``).
@@ -55,6 +70,7 @@ class Finding:
         score: how far outside, in sigmas or in multiples of the limit; 1 is the limit itself.
         direction: which way the value went.
         samples: number of samples behind the statement.
+        reason: the statement for a person, with its numbers in the tag's unit; "" where there is none.
     """
 
     detector: str
@@ -69,6 +85,7 @@ class Finding:
     score: float
     direction: Direction
     samples: int = 1
+    reason: str = ""
 
 
 class _Frozen(BaseModel):
@@ -92,6 +109,7 @@ class Member(_Frozen):
     low: float | None
     high: float | None
     score: float
+    reason: str = ""
 
 
 class Anomaly(_Frozen):
