@@ -15,6 +15,8 @@ BENCHES: Final = {
     "modbus-gateway": "bench.modbus_gateway",
     "opcua": "bench.opcua_decode",
     "mqtt": "bench.mqtt",
+    "detect-false-alarms": "bench.detect_false_alarms",
+    "detect-speed": "bench.detect_speed",
 }
 
 

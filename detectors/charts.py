@@ -2,10 +2,10 @@
 Control charts: subgroup means of each tag, and what is normal for them, learned on the first clean, steady window.
 
 While it learns, a tag keeps at most 128 subgroup means: when they are full, pairs are merged and the subgroup
-doubles; beyond 16 samples a subgroup, every second point is dropped instead. A window that gives no usable baseline
-(constant, drifting, too slow) is continued from its newer half. The chart then runs on subgroups of the same size and
-spacing, so that its points are what the limits were learned on. What is done with the points is the matter of the
-detectors that are fed with them.
+doubles; beyond 16 samples a subgroup, every second point is dropped instead. A window that shows nothing (a constant
+signal) is continued from its newer half; one that is too short for how slowly the signal wanders grows. The chart then
+runs on subgroups of the same size and spacing, so that its points are what the limits were learned on. What is done
+with the points is the matter of the detectors that are fed with them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from detectors.parameters import Parameters
 from schemas.columns import Columns, Index, column
 
 _POINTS: Final = 128
-_FEWEST_POINTS: Final = 32
+#: Numbers of points at which a baseline is tried: few, because each look is a chance to be fooled by a calm spell.
+_LOOKS: Final = (32, 48, 64, 80, 96, 128)
+#: A window thinned so far that gives no baseline is continued from its newer half.
+_LARGEST_STRIDE: Final = 16
 _LARGEST_SUBGROUP: Final = 16
 #: Values beyond this are no measurements and would overflow a square; they are not learned from.
 _HUGE: Final = 1e30
@@ -237,7 +240,7 @@ class Charts:
         chart.skipped[kept] = 0
         self._points[chart.row[kept], chart.filled[kept]] = mean[keep]
         chart.filled[kept] += 1
-        ready = (chart.window_ns[kept] >= self._window_ns) & (chart.filled[kept] >= _FEWEST_POINTS)
+        ready = (chart.window_ns[kept] >= self._window_ns) & np.isin(chart.filled[kept], _LOOKS)
         for filled in np.unique(chart.filled[kept[ready]]).tolist():
             self._conclude(kept[ready & (chart.filled[kept] == filled)], filled)
         crowded = kept[(chart.row[kept] >= 0) & (chart.filled[kept] >= _POINTS)]
@@ -262,7 +265,8 @@ class Charts:
         interval_s = chart.window_ns[slot] / chart.samples[slot] * chart.group[slot] / 1e9
         probability = np.clip(self._alarms_per_s * interval_s, 1e-12, 0.01)
         found = learn(points, chart.stride[slot], chart.phi[slot], probability)
-        good, other = slot[found.usable], slot[~found.usable]
+        good = slot[found.usable]
+        other = slot[~found.usable & ((chart.stride[slot] >= _LARGEST_STRIDE) | ~found.varies)]
         if len(good):
             scan_ns = chart.window_ns[good] // chart.samples[good]
             chart.center[good] = chart.reference[good] + found.center[found.usable]

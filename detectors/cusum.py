@@ -3,7 +3,7 @@ CUSUM, two-sided: small shifts that last, by the sums of what points lie beyond 
 
 The sums run over the residuals of the learned AR(1) process: points that follow each other would make any sum grow.
 The slack is half a sigma and twice the error that the learned centre may have; the decision interval comes from the
-budget by Siegmund's approximation of the run length, widened for the error of the learned sigma.
+budget by Siegmund's approximation of the run length. Sigma is the upper end of what it may be.
 
 Source: Page (1954); Siegmund (1985), *Sequential Analysis*; Montgomery 9.1; Lu and Reynolds (1999) on residuals.
 """
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import FELL, NO_ROWS, ROSE, Conditions, Fed, Judgement
-from detectors.baseline import student, two_sided
 from detectors.charts import Charts, Points
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -28,6 +27,8 @@ _FULL: Final = 1.5
 _BACK: Final = 0.5
 #: Siegmund's correction for the overshoot.
 _OVERSHOOT: Final = 1.166
+#: Standard errors by which the spread may be larger than it looks.
+_DOUBT: Final = 2.0
 
 
 class _State(Columns):
@@ -40,6 +41,7 @@ class _State(Columns):
     points: NDArray[np.int64] = column(np.int64)
     interval: NDArray[np.float64] = column(np.float64, np.nan)
     slack: NDArray[np.float64] = column(np.float64)
+    sigma: NDArray[np.float64] = column(np.float64, 1.0)  #: of the residuals, upper end
 
 
 class Cusum:
@@ -65,7 +67,7 @@ class Cusum:
         if fresh.any():
             self._draw(slot[fresh], charts)
         phi = chart.phi[slot]
-        sigma = chart.sigma[slot] * np.sqrt(1 - phi * phi)
+        sigma = state.sigma[slot]
         before = np.where(points.broken, np.nan, state.before[slot])
         state.before[slot] = points.mean
         known = ~np.isnan(before)
@@ -113,6 +115,7 @@ class Cusum:
         reach = np.full(len(slot), 10.0)
         for _ in range(20):
             reach = np.log1p(2 * _SLACK * _SLACK * run + 2 * _SLACK * reach) / (2 * _SLACK)
-        normal = two_sided(alarm)
-        wider = student(normal, np.maximum(chart.freedom[slot], 4.0)) / normal
-        state.slack[slot], state.interval[slot] = slack, (reach - _OVERSHOOT) * wider
+        # the spread may be so much larger than it looked in the clean window
+        doubt = 1 + _DOUBT / np.sqrt(2 * np.maximum(chart.freedom[slot], 1.0))
+        state.sigma[slot] = chart.sigma[slot] * np.sqrt(1 - phi * phi) * doubt
+        state.slack[slot], state.interval[slot] = slack, reach - _OVERSHOOT

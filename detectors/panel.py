@@ -108,7 +108,7 @@ class Panel:
         self._all: dict[str, _Detector] = {detector.name: detector for detector in everything}
         self._signal: list[_Detector] = [self.missing, *stale, *self.timings, *self._rows, *self._blocks]
         self._meaningless = [item.conditions for item in self._rows if item.invalidates]
-        self._meaningless += [item.conditions for item in (*self._blocks, *stale)]
+        self._meaningless += [item.conditions for item in self._blocks] + [item.conditions for item in stale]
 
     def memory(self) -> dict[str, Columns]:
         """Every state column group by a name that stays the same over versions."""

@@ -163,7 +163,7 @@ def test_points_of_learning_tags_are_bounded(tag, records):
         detection.records(records(tag_map.revision, [*range(tags)] * 100, times, rng.normal(size=100 * tags)))
         detection.tick(times[-1])
         sizes.append(len(detection.state()))
-    assert max(sizes[5:]) - min(sizes[5:]) < 64
+    assert max(sizes[5:]) - min(sizes[5:]) < 1024
     assert max(sizes) < tags * 2048
 
 
@@ -196,7 +196,7 @@ def test_baseline_is_robust_against_outliers():
     one, zero, p = np.ones(1, np.int32), np.zeros(1), np.full(1, 1e-5)
     a, b = learn(clean, one, zero, p), learn(dirty, one, zero, p)
     assert abs(a.center[0] - b.center[0]) < 0.3
-    assert b.limit[0] < 1.5 * a.limit[0]
+    assert b.limit[0] < 1.75 * a.limit[0]
     assert a.usable[0]
     assert b.usable[0]
 
