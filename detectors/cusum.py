@@ -29,6 +29,8 @@ _BACK: Final = 0.5
 _OVERSHOOT: Final = 1.166
 #: Standard errors by which the spread may be larger than it looks.
 _DOUBT: Final = 2.0
+#: Fewer differences than this say nothing.
+_FEWEST: Final = 24
 
 
 class _State(Columns):
@@ -117,5 +119,9 @@ class Cusum:
             reach = np.log1p(2 * _SLACK * _SLACK * run + 2 * _SLACK * reach) / (2 * _SLACK)
         # the spread may be so much larger than it looked in the clean window
         doubt = 1 + _DOUBT / np.sqrt(2 * np.maximum(chart.freedom[slot], 1.0))
+        # phi is the upper end of what it may be; residuals are as wide as the differences from point to point say
+        square = np.maximum(chart.sigma[slot] ** 2, np.finfo(np.float64).tiny)
+        seen_phi = np.clip(1 - chart.rough[slot] / (2 * square), 0.0, phi)
+        phi = np.where(chart.differences[slot] >= _FEWEST, seen_phi, phi)
         state.sigma[slot] = chart.sigma[slot] * np.sqrt(1 - phi * phi) * doubt
         state.slack[slot], state.interval[slot] = slack, reach - _OVERSHOOT

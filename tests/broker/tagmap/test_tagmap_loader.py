@@ -141,9 +141,10 @@ def test_running_states_may_be_written_as_texts(load_tags: Load) -> None:
 def test_a_loop_is_named_on_its_tags(load_tags: Load) -> None:
     """Two loops of one piece of equipment are told apart by their names."""
     rows = [("P1", "pv", "a"), ("S1", "sp", "a"), ("V1", "out", "a"), ("P2", "pv", "b"), ("S2", "sp", "b")]
+    plain = "type: uint16, unit: '1'"
     found = load_tags(
         "".join(
-            f"  - {{path: Acme/Lyon/A/{name}, address: '4000{i}', type: uint16, unit: '1', role: {role}, loop: {loop}}}\n"
+            f"  - {{path: Acme/Lyon/A/{name}, address: '4000{i}', {plain}, role: {role}, loop: {loop}}}\n"
             for i, (name, role, loop) in enumerate(rows, 1)
         )
     )
