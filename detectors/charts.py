@@ -270,11 +270,12 @@ class Charts:
         if len(good):
             scan_ns = chart.window_ns[good] // chart.samples[good]
             chart.center[good] = chart.reference[good] + found.center[found.usable]
-            # A mean closer than half a step of the signal's own resolution is no other mean.
-            finest = np.where(np.isfinite(chart.resolution[good]), chart.resolution[good] / 2, 0.0)
+            # A mean closer than three quarters of a step of the signal's own resolution is no other mean: some equal
+            # samples running are nothing strange on a signal of few values.
+            finest = np.where(np.isfinite(chart.resolution[good]), 0.75 * chart.resolution[good], 0.0)
             chart.limit[good] = np.maximum(found.limit[found.usable], finest)
             chart.wide[good] = np.maximum(found.wide[found.usable], 2 * finest)
-            chart.sigma[good] = np.maximum(found.sigma[found.usable], finest / 2)
+            chart.sigma[good] = np.maximum(found.sigma[found.usable], finest / 3)
             chart.phi[good], chart.independent[good] = found.phi[found.usable], found.independent[found.usable]
             chart.freedom[good], chart.alarm[good] = found.freedom[found.usable], probability[found.usable]
             chart.span_ns[good] = (scan_ns * (2 * chart.group[good] - 1)) // 2

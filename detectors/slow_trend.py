@@ -24,7 +24,7 @@ _HOUR_NS: Final = 3_600_000_000_000
 _HOURS: Final = 24
 DAYS: Final = 42
 #: An hour needs so many samples, a day so many hours, a line so many days.
-_SAMPLES: Final = 30
+_SAMPLES: Final = 6
 _FEWEST_HOURS: Final = 6
 _FEWEST_DAYS: Final = 10
 #: A line is looked at once a day, and reported below this chance at most.
