@@ -17,6 +17,7 @@ BENCHES: Final = {
     "mqtt": "bench.mqtt",
     "detect-false-alarms": "bench.detect_false_alarms",
     "detect-speed": "bench.detect_speed",
+    "detector-pictures": "bench.detector_pictures",
 }
 
 

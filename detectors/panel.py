@@ -128,7 +128,13 @@ class Panel:
             columns.reset(slots)
 
     def relearn(self, slots: Index) -> None:
-        """What was learned of these tags' level and spread holds no longer; their conditions stay."""
+        """The process of these tags runs elsewhere now: what was learned of them holds no longer."""
+        self._relearn(slots)
+        if self.slow_trend is not None:
+            self.slow_trend.memory[1].reset(slots)
+
+    def _relearn(self, slots: Index) -> None:
+        """Level and spread are learned anew; conditions stay, and what is known of the last weeks."""
         if self.charts is not None:
             self.charts.relearn(slots)
         self._settling.forget(slots)
@@ -136,8 +142,6 @@ class Panel:
         for detector in self._charted():
             for columns in detector.memory[1:]:
                 columns.reset(slots)
-        if self.slow_trend is not None:
-            self.slow_trend.memory[1].reset(slots)
 
     def feed(self, piece: Rows, numbers: Index, said: list[Said]) -> None:
         """Take a round of rows; *numbers* are their row numbers in the batch. What begins or ends goes to *said*."""
@@ -208,7 +212,7 @@ class Panel:
                 time_ns = points.time_ns[np.searchsorted(points.slot, ended, sorter=np.argsort(points.slot))]
                 detector.conditions.last_ns[ended] = np.maximum(detector.conditions.last_ns[ended], time_ns.min())
                 changed.append((detector.name, ended))
-        self.relearn(slots)
+        self._relearn(slots)
 
     def close_gate(self, slots: Index, stopped: bool, row: int, time_ns: int) -> list[Said]:
         """The equipment of these tags stopped, or was changed: what was found behind the gate is over."""

@@ -63,5 +63,5 @@ def _outlook(soonest: float, latest: float) -> str:
     """When the end of the range is reached."""
     if not math.isfinite(soonest):
         return ""
-    until = f"to {latest:.0f} days" if math.isfinite(latest) else "days or more"
-    return f"; at this rate the end of its range is {soonest:.0f} {until} away"
+    until = f"to {latest:.3g} days" if math.isfinite(latest) else "days or more"
+    return f"; at this rate the end of its range is {soonest:.3g} {until} away"

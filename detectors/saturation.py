@@ -31,6 +31,7 @@ _LONGEST_SCANS: Final = 3
 _EQUAL: Final = 5
 _REST: Final = 4
 _IN_A_ROW: Final = 2
+_MOST: Final = 4
 #: Blocks before a ceiling is no habit.
 _KNOWN: Final = 32
 _HIGH, _LOW = 1, -1
@@ -125,9 +126,11 @@ class Saturation:
         value = np.where(top, ordered[:, -1], ordered[:, 0])
         again = cut & (value == ceiling.value[slot])
         ceiling.since_ns[slot[cut & ~again]] = blocks.time_ns[cut & ~again]
-        ceiling.cut[slot] = np.where(again, np.minimum(ceiling.cut[slot] + 1, _IN_A_ROW), cut)
+        count = ceiling.cut[slot]
+        # by chance a block has fewer equal samples: that alone does not end it
+        ceiling.cut[slot] = np.where(again, np.minimum(count + 1, _MOST), np.where(cut, 1, np.maximum(count - 1, 0)))
         ceiling.value[slot] = np.where(cut, value, ceiling.value[slot])
-        reached = ceiling.cut[slot] >= _IN_A_ROW
+        reached = cut & (ceiling.cut[slot] >= _IN_A_ROW)
         early = reached & (ceiling.blocks[slot] <= _KNOWN)
         ceiling.habit[slot[early]] = True
         none = np.full(len(slot), np.nan)

@@ -43,6 +43,7 @@ class _State(Columns):
     crossed_ns: NDArray[np.int64] = column(np.int64)
     first_ns: NDArray[np.int64] = column(np.int64)
     halves: NDArray[np.int32] = column(np.int32)
+    shapes: NDArray[np.int32] = column(np.int32)  #: half cycles of the output whose shape was measured
     # of the half cycle that is passing
     samples: NDArray[np.int32] = column(np.int32)
     error_sum: NDArray[np.float64] = column(np.float64)
@@ -102,7 +103,7 @@ class Stiction:
         regular = state.uneven_ns[slot] < _REGULAR * state.length_ns[slot]
         shape = state.out_shape[slot]
         sticks = (state.error_shape[slot] - shape > _TRIANGLE) | (shape > _SQUARE)
-        known = np.isfinite(loops.band) & (state.halves[slot] >= _HALVES) & (shape > 0)
+        known = np.isfinite(loops.band) & (state.shapes[slot] >= _HALVES)
         said = Judgement(
             outside=known & regular & sticks & (swing > limit) & ~quiet,
             inside=quiet | (swing < limit / 2) | ~regular,
@@ -137,14 +138,16 @@ class Stiction:
         shape = state.error_sum[whole] / state.samples[whole] / top
         state.error_shape[whole] += weight * (shape - state.error_shape[whole])
         seen = np.isfinite(state.out_low[whole]) & (state.out_high[whole] > state.out_low[whole])
-        out, weight = whole[seen], weight[seen]
+        out = whole[seen]
         middle = state.out_low[out] / 2 + state.out_high[out] / 2
         had = np.isfinite(state.middle[out])
         reach = np.maximum(state.out_high[out] - state.middle[out], state.middle[out] - state.out_low[out])
         mean = state.out_sum[out] / state.samples[out]
         shape = np.where(had & (reach > 0), mean / np.where(reach > 0, reach, 1.0), state.out_shape[out])
+        state.shapes[out] = np.minimum(state.shapes[out] + had, 2**30)
+        weight = np.maximum(1 / np.maximum(state.shapes[out], 1), _SMOOTH)
         state.out_shape[out] += np.where(had, weight * (shape - state.out_shape[out]), 0.0)
-        state.middle[out] = np.where(had, state.middle[out] + weight * (middle - state.middle[out]), middle)
+        state.middle[out] = np.where(had, (state.middle[out] + middle) / 2, middle)
         state.halves[whole] = np.minimum(count, 2**30)
         state.crossed_ns[slot] = time_ns
         state.samples[slot], state.error_sum[slot], state.error_top[slot], state.out_sum[slot] = 0, 0.0, 0.0, 0.0
