@@ -40,6 +40,27 @@ class NodeAddress:
         return ua.NodeId(self.identifier, index)
 
 
+def address_text(node: ua.NodeId, namespaces: Sequence[str]) -> str:
+    """
+    A node id of a server with this namespace array, as an address that outlives a new order of its namespaces.
+
+    Empty for the null node; an index that the array does not have stays an index.
+    """
+    if node.is_null():
+        return ""
+    index, identifier = node.NamespaceIndex, node.Identifier
+    if isinstance(identifier, bytes):
+        name = f"b={base64.b64encode(identifier).decode()}"
+    elif isinstance(identifier, uuid.UUID):
+        name = f"g={identifier}"
+    else:
+        name = f"{'i' if isinstance(identifier, int) else 's'}={identifier}"
+    uri = getattr(node, "NamespaceUri", None) or (namespaces[index] if 0 < index < len(namespaces) else None)
+    if uri is not None:
+        return f"nsu={uri.replace('%', '%25').replace(';', '%3B')};{name}"
+    return f"ns={index};{name}" if index else name
+
+
 def parse_address(text: str) -> NodeAddress:
     """Read one address. Raises ValueError with a text that says what is wrong."""
     match = _ADDRESS.match(text)

@@ -149,9 +149,11 @@ async def acquire(
     opened = await asyncio.to_thread(journal.open)
     started_ns = now_ns()
     try:
+        downtime: dict[str, Gap] = {}
         for body in _first_entries(opened, sources, tag_map, started_ns):
             if isinstance(body, Gap) and body.cause is GapCause.NOT_RUNNING:
                 events.gap_opened(body.source, body.cause.value)
+                downtime[body.source] = body
             await journal.append_async(body)
         disabled = {gap.source: gap for gap in opened.open_gaps if gap.cause is GapCause.DISABLED}
         runners = {
@@ -163,6 +165,7 @@ async def acquire(
                 map_revision=tag_map.revision,
                 now_ns=now_ns,
                 disabled_gap=disabled.get(name),
+                downtime=downtime.get(name),
             )
             for name, source in sources.items()
         }

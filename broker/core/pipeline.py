@@ -26,6 +26,7 @@ from detectors.detection import Detection
 from llm.rules import annotate_by_rules
 from normalizers.clock import Skew
 from normalizers.normalizer import Normalizer
+from schemas.alarms import Event
 from schemas.anomaly import Anomaly
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Notice, Position, Tick
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
@@ -101,9 +102,7 @@ class Pipeline:
             StoreError: the store cannot be read.
         """
         committed = self._store.position()
-        refused = self._store.stage("refused")
-        if refused is not None:
-            self._refused = {Position(epoch, seq): why for epoch, seq, why in msgspec.msgpack.decode(refused)}
+        self._load_refused()
         saved = self._store.stage("pipeline")
         if saved is not None:
             state = msgspec.msgpack.decode(saved)
@@ -129,6 +128,11 @@ class Pipeline:
                 break
             self._steps(entries, None)
 
+    def _load_refused(self) -> None:
+        refused = self._store.stage("refused")
+        if refused is not None:
+            self._refused = {Position(epoch, seq): why for epoch, seq, why in msgspec.msgpack.decode(refused)}
+
     def _restore_stage(self, name: str, stage: Normalizer | Detection) -> None:
         state = self._store.stage(name)
         if state is None:
@@ -143,12 +147,21 @@ class Pipeline:
         """
         Never process this entry: it becomes a quarantine row, and everything behind it goes on.
 
-        For an entry at which a stage failed and that was taken alone; call on a fresh, restored pipeline.
+        For an entry at which a stage failed and that was taken alone; call on a fresh pipeline, before :meth:`restore`.
+        Where the entry was in SQL before the restart, what became of it stays, and the quarantine row says so.
+
+        Raises:
+            StoreError: nothing was written.
         """
+        self._load_refused()
+        known = entry.position in self._refused
         self._refused[entry.position] = reason
         with self._store.transaction() as tx:
             kept = sorted(self._refused.items())[-MAX_REFUSED:]
             tx.save_stage("refused", msgspec.msgpack.encode([[*place, why] for place, why in kept]))
+            if entry.position <= self._store.position() and not known:
+                why = f"{reason}, when read again after a restart; what became of it before stays"
+                tx.reject(_reject(entry, why), entry.position)
 
     def run_once(self) -> int:
         """
@@ -163,9 +176,11 @@ class Pipeline:
         self._rows = 0
         with self._store.transaction(later=True) as tx:
             self._steps(entries, tx)
-            became = tx.tally
+            became, told = tx.tally, tx.event_tally
             tx.set_position(self._read_to)
         self._invariants.rows(entries[-1], self._rows, became)
+        for outcome, count in told.items():
+            events.event_rows_became(outcome, count)
         if entries[-1].wall_ns - self._saved_ns >= SAVE_EVERY_NS or entries[-1].wall_ns < self._saved_ns:
             self._saved_ns = entries[-1].wall_ns
             # some MB: the records need not wait for them
@@ -265,10 +280,7 @@ class Pipeline:
         self.at = entry
         if entry.position in self._refused:
             if tx is not None:
-                source = getattr(body, "source", "")
-                place = f"journal entry {entry.epoch}/{entry.seq}"
-                reject = Reject(source, place, self._refused[entry.position], repr(body)[:4096].encode(), entry.wall_ns)
-                tx.reject(reject, entry.position)
+                tx.reject(_reject(entry, self._refused[entry.position]), entry.position)
         elif isinstance(body, SampleBatch):
             self._samples(entry, body, tx)
         elif isinstance(body, Tick):
@@ -287,6 +299,8 @@ class Pipeline:
                 tx.gap(body, entry.position)
             elif isinstance(body, Reject):
                 tx.reject(body, entry.position)
+            elif isinstance(body, Event):
+                tx.event(body, entry.position)
             elif isinstance(body, Notice):
                 tx.audit("acquire", body.action, "", {"text": body.text}, at_ns=entry.wall_ns)
 
@@ -332,3 +346,9 @@ class Pipeline:
         evidence = build_evidence(tx, self._maps[-1], anomaly, upto, others)
         tx.evidence(evidence)
         tx.annotation(annotate_by_rules(evidence, detector_score=anomaly.detector_score, created_ns=entry.wall_ns))
+
+
+def _reject(entry: Entry, reason: str) -> Reject:
+    """The quarantine row of an entry that is never processed."""
+    place = f"journal entry {entry.epoch}/{entry.seq}"
+    return Reject(getattr(entry.body, "source", ""), place, reason, repr(entry.body)[:4096].encode(), entry.wall_ns)

@@ -119,8 +119,7 @@ def insert_rows(connection: sa.Connection, memory: Memory, columns: Columns, rev
     columns = columns.take(stored)
     if len(columns):
         memory.set("record_seq", first + len(columns) - 1)
-        if not revision:
-            np.maximum.at(memory.newest_ns, columns.tag_id, columns.source_ns)
+        np.maximum.at(memory.newest_ns, columns.tag_id, columns.source_ns)
     return Outcome(columns, first, refused)
 
 

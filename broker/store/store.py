@@ -18,6 +18,7 @@ from broker.store.lock import WriterLock
 from broker.store.memory import Memory
 from broker.store.options import StoreOptions
 from broker.store.reader import Reader
+from broker.store.rebuild import NOTED
 from broker.store.transaction import Transaction
 from schemas.entries import START, Position
 from schemas.errors import StoreError, StoreLocked
@@ -145,6 +146,11 @@ class Store:
             transaction = Transaction(connection, self._remembered(connection), self._now_ns, later=later)
             yield transaction
             transaction.finish()
+
+    @property
+    def has_stale_rollups(self) -> bool:
+        """Whether ``Transaction.rebuild`` has work to do; not known before the first transaction."""
+        return self._memory is not None and bool(self._memory.last(NOTED))
 
     def _remembered(self, connection: sa.Connection) -> Memory:
         if self._memory is None:
