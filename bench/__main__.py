@@ -18,7 +18,9 @@ BENCHES: Final = {
     "mqtt": "bench.mqtt",
     "detect": "bench.detect",
     "detect-plant": "bench.detect_plant",
+    "detect-false-alarms": "bench.detect_false_alarms",
     "detect-speed": "bench.detect_speed",
+    "detector-pictures": "bench.detector_pictures",
     "multivariate-pictures": "bench.multivariate_pictures",
 }
 

@@ -70,6 +70,7 @@ class _Member(msgspec.Struct):
     high: float | None
     score: float
     contribution: float | None = None
+    reason: str = ""
 
     def take(self, seen: Seen) -> bool:
         """
@@ -91,7 +92,7 @@ class _Member(msgspec.Struct):
         if anew or (moves and further > 1) or (worse and not moves) or self.peak is None:
             self.peak = seen.peak
         if anew or worse:
-            self.score, self.low, self.high = finding.score, finding.low, finding.high
+            self.score, self.low, self.high, self.reason = finding.score, finding.low, finding.high, finding.reason
             self.contribution = finding.contribution
         return told
 
@@ -273,4 +274,5 @@ def _new_member(seen: Seen, tag: Tag) -> _Member:
         high=finding.high,
         score=finding.score,
         contribution=finding.contribution,
+        reason=finding.reason,
     )

@@ -58,6 +58,7 @@ class Tag(_Frozen):
     rate_limit: float | None = Field(None, description="Largest believable change in `unit` per second.")
     flatline_after_ms: int | None = Field(None, description="A live signal that does not move for so long is stuck.")
     role: Role | None = None
+    loop: str = Field("", description="Control loop within the equipment; its sp, pv and out belong together.")
     enum: dict[int, str] | None = None
     byte_order: str | None = Field(None, description="ABCD, CDAB, BADC, DCBA and the 64-bit forms; Modbus only.")
     encoding: str = "ascii"

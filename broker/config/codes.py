@@ -34,6 +34,7 @@ CODES: Final[dict[str, str]] = {
     "range_order": "The low end of a range is not below the high end.",
     "enum_outside_type": "A key of an enum does not fit into the tag's type.",
     "unknown_enum": "No file defines the enum, or a state is not in it.",
+    "bad_loop": "A named loop has no set point or process value, or two of a kind, or a tag without such a role.",
     "deadband_over_range": "The deadband is wider than the whole range.",
     "bad_template_parameter": "A parameter is missing, unknown, or cannot be calculated with.",
     "formula_cell": "Warning: a spreadsheet would run the cell as a formula; it is kept as text.",

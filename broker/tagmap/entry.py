@@ -145,6 +145,14 @@ class TagEntry(_Entry):
         Duration | None, Field(gt=0, description="A live signal that stands still so long is stuck.")
     ] = None
     role: Annotated[Role | None, Field(description="Meaning on its equipment.")] = None
+    loop: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9_.-]{0,32}$",
+            description="Name of the control loop on its equipment, for tags of role pv, sp and out; "
+            "needed where the equipment has more than one loop.",
+        ),
+    ] = ""
     enum: Annotated[EnumMap | None, Field(description="Name of an enum of any map file, or numbers and texts.")] = None
     byte_order: Annotated[
         str | None, Field(description="ABCD, CDAB, BADC, DCBA, ABCDEFGH …; default: the source's.")

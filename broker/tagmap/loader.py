@@ -48,6 +48,9 @@ def load_with_problems(config: Config, broken: frozenset[str] = frozenset()) -> 
     if any(not problem.warning for problem in problems):
         return None, _condensed(problems)
     known = [item.path for item in equipment]
+    _loops([(_owned(tag, known), node) for tag, node in placed], problems)
+    if any(not problem.warning for problem in problems):
+        return None, _condensed(problems)
     tags = [_owned(tag, known) for tag, _ in sorted(placed, key=lambda pair: pair[0].path)]
     problems += _unused(config, tags)
     numbered = tuple(tag.model_copy(update={"number": number}) for number, tag in enumerate(tags))
@@ -124,6 +127,29 @@ def _running(entry: EquipmentEntry, node: Node, state: Tag | None, problems: lis
             message = f"{item!r} is not in the enum of {state.path}"
             problems.append(where.problem(f"{entry.path}: running", "unknown_enum", message, nearest(item, texts)))
     return tuple(numbers)
+
+
+def _loops(placed: Iterable[Placed], problems: list[Problem]) -> None:
+    """A named loop is one process value, one set point and at most one output of one piece of equipment."""
+    loops: dict[tuple[str, str], dict[str, Placed]] = {}
+    for tag, node in placed:
+        if not tag.loop:
+            continue
+        where = node.at(("loop",))
+        if tag.role not in ("pv", "sp", "out"):
+            message = f"a tag of the loop {tag.loop} needs the role pv, sp or out"
+            problems.append(where.problem(f"{tag.path}: loop", "bad_loop", message))
+            continue
+        first, _ = loops.setdefault((tag.equipment, tag.loop), {}).setdefault(tag.role, (tag, node))
+        if first is not tag:
+            message = f"{first.path} is the {tag.role} of the loop {tag.loop} already"
+            problems.append(where.problem(f"{tag.path}: loop", "bad_loop", message))
+    for (_, loop), roles in loops.items():
+        missing = [role for role in ("pv", "sp") if role not in roles]
+        if missing:
+            tag, node = next(iter(roles.values()))
+            message = f"the loop {loop} has no tag of role {' and none of role '.join(missing)}"
+            problems.append(node.at(("loop",)).problem(f"{tag.path}: loop", "bad_loop", message))
 
 
 def _owned(tag: Tag, equipment: list[str]) -> Tag:

@@ -101,9 +101,9 @@ class Script:
 
     def learned(self) -> frozenset[str]:
         """Ids of the tags that have a control chart."""
-        ewma = self.detection._panel.ewma
-        assert ewma is not None
-        return frozenset(self.detection._slots.ids[place] for place in np.flatnonzero(ewma._chart.learned))
+        charts = self.detection._panel.charts
+        assert charts is not None
+        return frozenset(self.detection._slots.ids[place] for place in np.flatnonzero(charts.chart.learned))
 
     def latest(self) -> dict[str, Anomaly]:
         """Last revision of each anomaly, in the order of their beginning."""
