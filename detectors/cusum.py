@@ -23,7 +23,7 @@ from schemas.columns import Columns, column
 _SLACK: Final = 0.5
 #: A residual counts for at most so many sigmas, and a sum for at most so many intervals.
 _CUT: Final = 4.0
-_FULL: Final = 1.5
+_FULL: Final = 1.2
 _BACK: Final = 0.5
 #: Siegmund's correction for the overshoot.
 _OVERSHOOT: Final = 1.166
