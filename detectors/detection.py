@@ -23,6 +23,7 @@ from detectors.missing import SourceLink
 from detectors.options import DetectionOptions
 from detectors.panel import Panel, Said
 from detectors.parameters import MapView, Parameters, equipment_of
+from detectors.suppression import Suppressor
 from schemas.anomaly import Anomaly
 from schemas.columns import Columns, Index, Slots, column, rounds
 from schemas.entries import Link
@@ -77,11 +78,13 @@ class Detection:
     All detectors and the episodes made of their findings; state per tag follows the stable ``Tag.id``.
 
     The maps are not part of the state: :meth:`use_map` is called for the one in force, before or after
-    :meth:`restore`.
+    :meth:`restore`. ``suppressor`` keeps its own state, which outlives one of detection that cannot be read.
     """
 
     def __init__(self, options: DetectionOptions) -> None:
         self._options = options
+        self.suppressor = Suppressor()
+        self._suppressed = 0  # version of the suppressor's decisions that episodes follow
         self._maps: dict[bytes, MapView] = {}
         self._pending: _Saved | None = None
         self._begin()
@@ -96,6 +99,7 @@ class Detection:
         self._context = Context(self._options.hold_off)
         self._episodes = Episodes(self._options.group_window, self._options.close_after)
         self._gates: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+        self._conditional: dict[int, str] = {}  # slots of the tags that rules of suppression look at
 
     def use_map(self, revision: bytes, tag_map: TagMap) -> None:
         """
@@ -149,6 +153,8 @@ class Detection:
         status = batch.status & np.uint32(0xFFFF0000)
         usable = ((status >> np.uint32(30)) == 0) | (status == np.uint32(UNCERTAIN_EU_EXCEEDED))
         usable &= ((batch.flags & _NOT_FED) == 0) & ~np.isnan(batch.value)
+        if self._conditional:
+            self._note(batch, slot, usable & same)
         watched = np.flatnonzero(usable & same & self._context.watched[slot])
         changes = watched[self._context.changes(slot[watched], batch.value[watched])].tolist()
         rows = np.flatnonzero(usable & known)
@@ -163,8 +169,19 @@ class Detection:
         self._take(said)
         return []
 
+    def _note(self, batch: RecordBatch, slot: Index, usable: NDArray[np.bool_]) -> None:
+        """Tell the suppressor the latest value of each tag that its rules look at."""
+        places = np.fromiter(self._conditional, np.intp, len(self._conditional))
+        rows = np.flatnonzero(usable & np.isin(slot, places))
+        for place, row in dict(zip(slot[rows].tolist(), rows.tolist(), strict=True)).items():
+            self.suppressor.note(self._conditional[place], float(batch.value[row]))
+
     def tick(self, wall_ns: int) -> list[Anomaly]:
-        """Let time pass up to *wall_ns* (UTC); the revisions that are due now."""
+        """
+        Let time pass up to *wall_ns* (UTC); the revisions that are due now.
+
+        The suppressor's own tick comes before, with the same time.
+        """
         if not self._options.enabled:
             return []
         self._ready()
@@ -172,8 +189,25 @@ class Detection:
             self._now_ns += min(max(wall_ns - self._wall_ns, 0), _LONGEST_TICK_NS)
         self._wall_ns = wall_ns
         self._gates = None
-        self._take(self._panel.tick(self._now_ns, wall_ns, self._common.joined_ns, self._common.fed_ns))
+        decided, self._suppressed = self._suppressed != self.suppressor.version, self.suppressor.version
+        said = self._shut(wall_ns) if decided else []
+        said += self._panel.tick(self._now_ns, wall_ns, self._common.joined_ns, self._common.fed_ns)
+        self._take(said)
+        if decided:
+            self._episodes.reroute(self.suppressor.cause, self._now_ns, wall_ns)
         return self._episodes.tick(self._now_ns, self._observe)
+
+    def _shut(self, wall_ns: int) -> list[Said]:
+        """Close or open the gate of equipment that the calendar or people took out of service, or gave back."""
+        said: list[Said] = []
+        for path in self._context.hold(self.suppressor.off, self.suppressor.maintained, self._now_ns):
+            if path in self._panel.parameters.equipments:
+                said += self._panel.close_gate(self._slots_of(path), not self._context.runs(path), 0, wall_ns)
+        return said
+
+    def _slots_of(self, path: str) -> Index:
+        parameters = self._panel.parameters
+        return np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
 
     def link(self, link: Link, wall_ns: int) -> list[Anomaly]:
         """
@@ -271,6 +305,9 @@ class Detection:
         view = self._maps[revision]
         self._panel.parameters = Parameters(view, self._slots)
         self._context.bind(view.tag_map, self._slots)
+        self.suppressor.use_map(view.tag_map, self._panel.parameters.equipments)
+        places = ((self._slots.find(tag.id), tag.path) for tag in view.tag_map.tags)
+        self._conditional = {at: path for at, path in places if at is not None and path in self.suppressor.watched}
         self._gates = None
 
     def _forget(self, revision: bytes) -> None:
@@ -337,7 +374,7 @@ class Detection:
         for path in touched:
             if path not in parameters.equipments:
                 continue
-            slots = np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
+            slots = self._slots_of(path)
             said += self._panel.close_gate(slots, not self._context.runs(path), row, time_ns)
             if path in moved and self._panel.ewma is not None:
                 # What was learned holds for the old set point.
@@ -348,7 +385,9 @@ class Detection:
             number = item.seen.finding.tag
             if number >= 0:
                 tag = self._panel.parameters.tags[number]
-                self._episodes.take(item.seen, tag, equipment_of(tag), self._now_ns)
+                equipment, finding = equipment_of(tag), item.seen.finding
+                cause = self.suppressor.cause(tag.path, equipment, finding.kind, count=finding.active)
+                self._episodes.take(item.seen, tag, equipment, self._now_ns, cause)
 
     def _observe(self, tag_id: str, detector: str) -> Seen | None:
         place = self._slots.find(tag_id)

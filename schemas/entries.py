@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from schemas.samples import Gap, Reject, SampleBatch
+from schemas.suppression import Command
 
 
 class Position(NamedTuple):
@@ -63,7 +64,7 @@ class Notice:
     text: str
 
 
-Body = SampleBatch | Gap | Reject | Link | MapInForce | Tick | Notice
+Body = SampleBatch | Gap | Reject | Link | MapInForce | Tick | Notice | Command
 
 
 @dataclass(frozen=True, slots=True)
