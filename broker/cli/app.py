@@ -19,6 +19,7 @@ from broker.cli import (
     processes,
     records,
     replay,
+    suppress,
     trust,
     users,
 )
@@ -37,6 +38,9 @@ app.command()(processes.demo)
 app.command()(records.records)
 app.command()(records.anomalies)
 app.command()(replay.replay)
+app.command()(suppress.shelve)
+app.command()(suppress.unshelve)
+app.add_typer(suppress.app, name="maintenance")
 app.add_typer(users.app, name="user")
 app.add_typer(trust.app, name="trust")
 app.add_typer(database.app, name="db")
