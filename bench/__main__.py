@@ -15,6 +15,7 @@ BENCHES: Final = {
     "modbus-gateway": "bench.modbus_gateway",
     "opcua": "bench.opcua_decode",
     "mqtt": "bench.mqtt",
+    "week": "bench.week",
 }
 
 

@@ -172,10 +172,13 @@ def build_evidence(
 
 def _shares(facts: Sequence[Fact]) -> list[float | None]:
     """
-    Share of each deviation in all of them, by the squares of their sigmas (Euclid: what a sum of squares consists of).
+    Share of each deviation in all of them: as a detector of several tags told it, else by the squares of their sigmas.
 
-    None where no sigma is known; a single deviation has the whole.
+    None where neither is known; a single deviation has the whole.
     """
+    told = [fact.contribution for fact in facts]
+    if any(share is not None for share in told):
+        return told
     squares = [None if fact.sigmas is None else min(fact.sigmas, MOST_SIGMAS) ** 2 for fact in facts]
     total = sum(square for square in squares if square is not None)
     return [None if square is None or total <= 0 else round(square / total, 3) for square in squares]
@@ -203,6 +206,7 @@ def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], u
     facts = []
     for member in _strongest(anomaly.members):
         tag = by_path.get(member.path)
+        same = [other for other in anomaly.members if other.path == member.path]
         before = _baseline(records, member.path, tag.deadband if tag else 0.0, member.onset_ns, upto)
         during = records.window(member.path, member.onset_ns, now_ns, upto=upto)
         value = _extreme(during, member, before)
@@ -223,6 +227,7 @@ def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], u
                 low=member.low,
                 high=member.high,
                 sigmas=sigmas,
+                contribution=max((m.contribution for m in same if m.contribution is not None), default=None),
                 from_ns=member.onset_ns,
                 to_ns=member.last_ns,
                 samples=len(during.value),

@@ -75,6 +75,7 @@ class _Member(msgspec.Struct):
     low: float | None
     high: float | None
     score: float
+    contribution: float | None = None
     left: bool = False  #: the condition goes on in another episode
 
     def take(self, seen: Seen) -> bool:
@@ -98,6 +99,7 @@ class _Member(msgspec.Struct):
             self.peak = seen.peak
         if anew or worse:
             self.score, self.low, self.high = finding.score, finding.low, finding.high
+            self.contribution = finding.contribution
         return told
 
     def end(self, at_ns: int) -> None:
@@ -353,4 +355,5 @@ def _new_member(seen: Seen, tag: Tag) -> _Member:
         low=finding.low,
         high=finding.high,
         score=finding.score,
+        contribution=finding.contribution,
     )

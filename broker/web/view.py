@@ -66,9 +66,7 @@ def list_view(rows: Sequence[AnomalyRow], zone: ZoneInfo) -> dict[str, Any]:
                 "cause": row.cause or "",
                 "onset": moment(row.anomaly.onset_ns, zone),
                 # of one that is open the list would change with every look
-                "lasted": f", {duration(row.anomaly.closed_ns - row.anomaly.onset_ns)}"
-                if row.anomaly.closed_ns
-                else "",
+                "lasted": f", {duration(closed_ns - onset_ns)}" if closed_ns else "",
                 "review": f"{row.verdict} by {row.person}" if row.verdict else _CAUSES.get(suppressed, waiting),
                 "waiting": row.verdict is None and suppressed is None,
             }
