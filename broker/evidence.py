@@ -35,8 +35,8 @@ MAX_HISTORY: Final = 2
 PAST: Final = 20
 #: An episode is similar when it shares this part of what either saw (tag and direction).
 ALIKE: Final = 0.5
-#: Beyond so many sigmas a distance says no more about a tag's share: a quiet signal would drown every other.
-MOST_SIGMAS: Final = 50.0
+#: Beyond so many sigmas a distance says no more about a tag's share: a signal without noise would drown every other.
+MOST_SIGMAS: Final = 1000.0
 #: A tag of the same equipment that moved by so many sigmas is a deviation although no detector has spoken yet.
 MOVED_SIGMAS: Final = 5.0
 #: Fewer good samples than this say nothing about what is normal.
@@ -172,16 +172,16 @@ def build_evidence(
 
 def _shares(facts: Sequence[Fact]) -> list[float | None]:
     """
-    Share of each deviation in all of them: as a detector of several tags told it, else by the squares of their sigmas.
+    Share of each deviation in all of them: as a detector of several tags told it, else by their sigmas.
 
     None where neither is known; a single deviation has the whole.
     """
     told = [fact.contribution for fact in facts]
     if any(share is not None for share in told):
         return told
-    squares = [None if fact.sigmas is None else min(fact.sigmas, MOST_SIGMAS) ** 2 for fact in facts]
-    total = sum(square for square in squares if square is not None)
-    return [None if square is None or total <= 0 else round(square / total, 3) for square in squares]
+    parts = [None if fact.sigmas is None else min(fact.sigmas, MOST_SIGMAS) for fact in facts]
+    total = sum(part for part in parts if part is not None)
+    return [None if part is None or total <= 0 else round(part / total, 3) for part in parts]
 
 
 def _strongest(members: tuple[Member, ...]) -> list[Member]:

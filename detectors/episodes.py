@@ -1,8 +1,10 @@
 """
 Episodes: findings close in time on one piece of equipment become one anomaly.
 
-* A finding joins the episode whose last beginning or end of a member lies within the group window; a member that
-  comes back joins its own episode as long as that is open, so that a flapping condition does not open another.
+* A finding joins the episode whose last beginning or end of a member lies within the group window, or within twenty
+  scans of its tag: what is sampled slowly is seen late, and by as much apart.
+* A member that comes back joins its own episode as long as that is open, so that a flapping condition does not open
+  another.
 * What rose and what fell are two members, also of one tag and detector, in one episode: each has its own onset, peak
   and band.
 * An episode closes when no member was active for ``close_after``.
@@ -39,6 +41,7 @@ _SLOWER_EVERY: Final = 16
 _SLOWEST: Final = 6
 #: More episodes than this on one piece of equipment at once are no help to anyone; the newest takes what comes.
 _MOST_OPEN: Final = 8
+_GROUP_SCANS: Final = 20
 _OPPOSITE: Final[dict[Direction, Direction]] = {"rose": "fell", "fell": "rose"}
 
 
@@ -177,7 +180,11 @@ class Episodes:
         elif finding.active:
             together = other is not None and other[0].suppressed == cause
             name = (finding.detector, tag.id, str(finding.onset_ns))
-            episode = other[0] if other and together else self._join(finding.kind, name, equipment, now_ns, cause)
+            episode = (
+                other[0]
+                if other and together
+                else self._join(finding.kind, name, equipment, now_ns, cause, tag.scan_ms)
+            )
             member = _new_member(seen, tag)
             episode.members.append(member)
             episode.grown = True
@@ -261,13 +268,16 @@ class Episodes:
             if not member.left
         }
 
-    def _join(self, kind: Kind, name: tuple[str, ...], equipment: str, now_ns: int, cause: Cause | None) -> _Episode:
+    def _join(
+        self, kind: Kind, name: tuple[str, ...], equipment: str, now_ns: int, cause: Cause | None, scan_ms: int = 0
+    ) -> _Episode:
         """The episode to which a condition belongs; *name* tells a new one from every other of the equipment."""
         opened = self._open.setdefault(equipment, [])
         episodes = [episode for episode in opened if episode.suppressed == cause]
         if episodes:
             latest = max(episodes, key=lambda episode: episode.touched_ns)
-            if now_ns - latest.touched_ns <= self._group_window_ns or len(episodes) >= _MOST_OPEN:
+            window_ns = max(self._group_window_ns, _GROUP_SCANS * scan_ms * 1_000_000)
+            if now_ns - latest.touched_ns <= window_ns or len(episodes) >= _MOST_OPEN:
                 return latest
         parts = (equipment, *name, *([cause] if cause else []))
         anomaly_id = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

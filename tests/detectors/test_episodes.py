@@ -27,6 +27,17 @@ def test_findings_close_in_time_on_one_equipment_are_one_anomaly(script, tag):
     assert sorted(found) == [("U1", ["id1", "id0", "id2"]), ("U1", ["id3"]), ("U2", ["id4"])]
 
 
+@pytest.mark.parametrize(("scan_s", "anomalies"), [(1, 2), (10, 1)])
+def test_slow_scans_are_seen_apart_and_belong_together(script, tag, scan_s, anomalies):
+    """Two minutes between two findings are a long time at one sample a second, and a few samples at one in ten."""
+    plant = script(*(tag(i, scan_ms=scan_s * 1000, **LIMITED) for i in range(2)), spc=[])
+    plant.send({0: 150.0})
+    plant.tick(10, 12)
+    plant.send({1: 150.0})
+    plant.tick()
+    assert len(plant.latest()) == anomalies
+
+
 def test_storm_of_findings_is_a_handful_of_revisions(script, tag):
     """A thousand findings within a minute make one anomaly of about ten revisions, with every member in it."""
     plant = script(*(tag(i, **LIMITED) for i in range(1000)), spc=[])
