@@ -24,6 +24,9 @@ from schemas.tagmap import Tag, TagMap
 
 #: What was normal is taken from this stretch before the onset.
 BASELINE_NS: Final = 120_000_000_000
+#: A slower tag needs longer for enough samples: so many scans, but not beyond an hour.
+BASELINE_SCANS: Final = 20
+LONGEST_BASELINE_NS: Final = 3_600_000_000_000
 #: The last moments before the onset already belong to it.
 GUARD_NS: Final = 2_000_000_000
 MAX_DEVIATIONS: Final = 8
@@ -118,7 +121,14 @@ def reach(tag_map: TagMap, anomaly: Anomaly) -> tuple[list[str], int, int, int]:
     paths = {tag.path for tag in tag_map.tags if tag.equipment == anomaly.equipment}
     paths.update(member.path for member in anomaly.members)
     onset_ns = min([anomaly.onset_ns, *(member.onset_ns for member in anomaly.members)])
-    return sorted(paths), onset_ns - BASELINE_NS, onset_ns, anomaly.updated_ns + 1
+    longest_ns = max((_baseline_ns(tag_map.by_path.get(path)) for path in paths), default=BASELINE_NS)
+    return sorted(paths), onset_ns - longest_ns, onset_ns, anomaly.updated_ns + 1
+
+
+def _baseline_ns(tag: Tag | None) -> int:
+    """How long before the onset a tag's normal is looked for."""
+    scans_ns = 0 if tag is None else BASELINE_SCANS * tag.scan_ms * 1_000_000
+    return min(max(BASELINE_NS, scans_ns), LONGEST_BASELINE_NS)
 
 
 def build_evidence(
@@ -207,7 +217,7 @@ def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], u
     for member in _strongest(anomaly.members):
         tag = by_path.get(member.path)
         same = [other for other in anomaly.members if other.path == member.path]
-        before = _baseline(records, member.path, tag.deadband if tag else 0.0, member.onset_ns, upto)
+        before = _baseline(records, member.path, tag, member.onset_ns, upto)
         during = records.window(member.path, member.onset_ns, now_ns, upto=upto)
         value = _extreme(during, member, before)
         sigmas = None
@@ -251,9 +261,10 @@ def _extreme(during: Window, member: Member, before: _Level | None) -> float | N
     return float(numbers[np.argmax(np.abs(numbers - middle))])
 
 
-def _baseline(records: Records, path: str, deadband: float, onset_ns: int, upto: int) -> _Level | None:
+def _baseline(records: Records, path: str, tag: Tag | None, onset_ns: int, upto: int) -> _Level | None:
     """What was normal before the onset; of a tag that reports changes only, the last value it reported."""
-    found = _level(records.window(path, onset_ns - BASELINE_NS, onset_ns - GUARD_NS, upto=upto))
+    deadband = 0.0 if tag is None else tag.deadband
+    found = _level(records.window(path, onset_ns - _baseline_ns(tag), onset_ns - GUARD_NS, upto=upto))
     if found is not None or deadband <= 0:
         return found
     last = records.last_value(path, onset_ns - GUARD_NS, upto=upto)
@@ -272,7 +283,7 @@ def _other_tags(
     for tag in tags:
         if tag.path in named or tag.role in {"state", "sp", "good_count", "reject_count", "order", "lot"} or tag.enum:
             continue
-        before = _baseline(records, tag.path, tag.deadband, anomaly.onset_ns, upto)
+        before = _baseline(records, tag.path, tag, anomaly.onset_ns, upto)
         since = records.window(tag.path, anomaly.onset_ns, now_ns, upto=upto)
         ok = (quality_of(since.status) == Quality.GOOD) & np.isfinite(since.value)
         # without a good sample in the later half of the episode nothing can be said of the tag

@@ -79,6 +79,7 @@ class _Member(msgspec.Struct):
     high: float | None
     score: float
     contribution: float | None = None
+    told_peak: float | None = None  #: the peak of the last revision: growth is counted from there
     left: bool = False  #: the condition goes on in another episode
 
     def take(self, seen: Seen) -> bool:
@@ -96,8 +97,8 @@ class _Member(msgspec.Struct):
         moves = self.direction in _OPPOSITE
         anew = moves and (finding.low, finding.high) != (self.low, self.high)
         worse = finding.score > self.score
-        further = self._further(seen.peak)
-        told |= anew or further >= _FURTHER or finding.score > self.score * _NEW_PEAK
+        further = self._further(seen.peak, self.peak)
+        told |= anew or self._further(seen.peak, self.told_peak) >= _FURTHER or finding.score > self.score * _NEW_PEAK
         if anew or (moves and further > 1) or (worse and not moves) or self.peak is None:
             self.peak = seen.peak
         if anew or worse:
@@ -109,13 +110,13 @@ class _Member(msgspec.Struct):
         """The condition is over at this time, because its opposite has begun."""
         self.active, self.last_ns = False, max(self.last_ns, at_ns)
 
-    def _further(self, peak: float | None) -> float:
-        """Distance of a peak from the middle of the band (its only end), in multiples of that of the peak so far."""
+    def _further(self, peak: float | None, before: float | None) -> float:
+        """Distance of a peak from the middle of the band (its only end), in multiples of that of the one before."""
         ends = [end for end in (self.low, self.high) if end is not None]
-        if peak is None or self.peak is None or not ends:
+        if peak is None or before is None or not ends:
             return 1.0
         middle = sum(ends) / len(ends)
-        far = abs(self.peak - middle)
+        far = abs(before - middle)
         return abs(peak - middle) / far if far > 0 else _FURTHER
 
     def frozen(self) -> Member:
@@ -307,6 +308,8 @@ class Episodes:
         episode.revision += 1
         episode.severity, episode.told_ns = int(severity), now_ns
         episode.grown = episode.changed = False
+        for member in episode.members:
+            member.told_peak = member.peak
         if closes:
             self._close(episode)
         members = sorted(episode.members, key=lambda member: member.onset_ns)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from broker.evidence import build_evidence, signature
+from broker.evidence import build_evidence, reach, signature
 from broker.store.rows import GapRow, RecordRow, Window
 from schemas.anomaly import Anomaly
 from schemas.evidence import Evidence, Fact
@@ -306,3 +306,19 @@ def test_ids_of_evidence_from_before_shares_stay(records: MemoryRecords, anomaly
     old = Evidence.model_validate(evidence.model_dump() | {"facts": [fact.model_dump() for fact in plain]})
     assert b"contribution" not in old.body
     assert b"contribution" in evidence.body
+
+
+def test_slow_tag_has_a_baseline_of_its_own_pace(anomaly: Anomaly) -> None:
+    """One sample in twenty seconds is enough for a normal, and for a distance from it."""
+    memory = MemoryRecords()
+    rng = np.random.default_rng(7)
+    for second in range(-400, 40, 20):
+        value = (47.4 if second < 0 else 74.0) + 0.1 * float(rng.standard_normal())
+        memory.rows.append((f"{P101}/BearingTemp", T0 + second * SECOND, value, GOOD, len(memory.rows) + 1))
+    slow = TAGS.model_copy(update={"tags": tuple(tag.model_copy(update={"scan_ms": 20_000}) for tag in TAGS.tags)})
+    late = anomaly.model_copy(update={"updated_ns": T0 + 40 * SECOND})
+    assert reach(slow, late)[1] == T0 - 400 * SECOND
+    bearing = _by_name(build_evidence(memory, slow, late, len(memory.rows)).facts)["BearingTemp"]
+    assert bearing.baseline == pytest.approx(47.4, abs=0.2)
+    assert bearing.sigmas is not None
+    assert _by_name(build_evidence(memory, TAGS, late, len(memory.rows)).facts)["BearingTemp"].sigmas is None

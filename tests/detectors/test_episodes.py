@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from detectors.severity import assess
@@ -74,6 +76,19 @@ def test_standing_condition_is_not_told_again_and_again(script, tag):
     plant.tick()
     assert [a.members[0].peak for a in plant.said] == [150.0, 180.0]
     assert plant.said[1].members[0].last_ns > plant.said[0].members[0].last_ns
+
+
+def test_slow_growth_is_told_by_and_by(script, tag):
+    """A value that creeps away in steps too small to tell is told whenever it has come half as far again."""
+    plant = script(tag(0, **LIMITED), spc=[])
+    for i in range(900):
+        plant.send({0: 101.0 + i / 2})
+        plant.tick(10)
+    peaks = [a.members[0].peak for a in plant.said]
+    assert peaks[0] == 101.0
+    assert peaks[-1] > 400.0
+    assert all(after - 50 >= 1.04 * (before - 50) for before, after in pairwise(peaks))
+    assert len(plant.said) <= 10
 
 
 def test_episode_closes_after_its_quiet_time_and_a_later_one_is_new(script, tag):
