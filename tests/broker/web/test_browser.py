@@ -175,7 +175,7 @@ def test_keys_choose_and_decide(core: Core, page: Page) -> None:
     page.press("k")
     shows("b2" * 16)
     page.press("j")
-    page.wait("document.querySelector('[data-detail] form')")
+    page.wait("document.querySelector('.review form')")
     page.press("e")
     assert page.evaluate("document.activeElement.name") == "cause_id"
     page.press("Escape")
