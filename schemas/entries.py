@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from schemas.alarms import Event
 from schemas.samples import Gap, Reject, SampleBatch
 from schemas.suppression import Command
 
@@ -64,7 +65,7 @@ class Notice:
     text: str
 
 
-Body = SampleBatch | Gap | Reject | Link | MapInForce | Tick | Notice | Command
+Body = SampleBatch | Gap | Reject | Link | MapInForce | Tick | Notice | Event | Command
 
 
 @dataclass(frozen=True, slots=True)

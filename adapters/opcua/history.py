@@ -77,7 +77,9 @@ class Backfill:
         self._found = asyncio.Event()
 
     def found(self, gap: Gap) -> None:
-        """A gap is about to be told."""
+        """A gap is about to be told; what values cannot fill is none of ours."""
+        if gap.events:
+            return
         self._holes.add(gap, self._context.now_ns() - int(self._options.max_span * _NS))
         self._found.set()
 

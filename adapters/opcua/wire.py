@@ -336,14 +336,14 @@ def objects(body: bytes, offset: int, count: int) -> tuple[list[ua.DataValue], i
     found: list[ua.DataValue] = []
     for _ in range(count):
         mask = body[offset]
-        variant, offset = _variant(body, offset + 1) if mask & _VALUE else (None, offset + 1)
+        value, offset = variant(body, offset + 1) if mask & _VALUE else (None, offset + 1)
         parts: dict[int, int] = {}
         for bit, form, size in _FIELDS:
             if mask & bit:
                 [parts[bit]] = struct.unpack_from(form, body, offset)
                 offset += size
         data = ua.DataValue(
-            variant,
+            value,
             StatusCode=ua.StatusCode(parts.get(_STATUS, 0)),
             SourceTimestamp=Stamp.of(parts[_SOURCE]) if mask & _SOURCE else None,
             ServerTimestamp=Stamp.of(parts[_SERVER]) if mask & _SERVER else None,
@@ -354,7 +354,8 @@ def objects(body: bytes, offset: int, count: int) -> tuple[list[ua.DataValue], i
     return found, offset
 
 
-def _variant(body: bytes, offset: int) -> tuple[ua.Variant, int]:
+def variant(body: bytes, offset: int) -> tuple[ua.Variant, int]:
+    """One Variant as the library's object, with a time that keeps its 100 ns, and the offset behind it."""
     if body[offset] & _ARRAY:
         [length] = struct.unpack_from("<i", body, offset + 1)
         if length > len(body) - offset:  # elements without a size would fill the memory before they end

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from broker.cli import (
+    alarms,
     check,
     configs,
     database,
@@ -37,6 +38,7 @@ app.command()(discover.discover)
 app.command()(processes.demo)
 app.command()(records.records)
 app.command()(records.anomalies)
+app.command()(alarms.events)
 app.command()(replay.replay)
 app.command()(suppress.shelve)
 app.command()(suppress.unshelve)

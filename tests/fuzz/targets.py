@@ -23,7 +23,11 @@ from adapters.mqtt.message import Block, Message
 from adapters.mqtt.packets import Malformed, Packets
 from adapters.mqtt.sparkplug import datatypes, payload
 from adapters.mqtt.topics import parse_address
-from adapters.opcua import nodes
+from adapters.opcua import event_options, event_wire, nodes
+from adapters.opcua.event_filter import clauses
+from adapters.opcua.event_options import EventOptions
+from adapters.opcua.event_reader import EventReader, Told
+from adapters.opcua.faults import DECODE_ERRORS
 from adapters.timestamps import parser
 from broker.api import cursor
 from broker.config.yaml_lines import parse_yaml
@@ -122,6 +126,20 @@ def journal_entry(data: bytes) -> None:
     _refusing(ValueError, codec.decode, data)
 
 
+def opcua_events(data: bytes) -> None:
+    """An EventNotificationList, and what is made of each event in it: an event or a refusal, journalled either way."""
+    with contextlib.suppress(*DECODE_ERRORS):
+        found = event_wire.event_list(data)
+        options, reader, told = EventOptions(fields=("A/B",)), EventReader("s", ["", "urn:a"]), Told()
+        names = [clause.name for clause in clauses(options, ["", "urn:a"])]
+        reader.unnamed(found.events, 1)
+        for one in found.events:
+            for asked in (names, names[: len(one.fields)]):
+                reader.add(told, one, options, asked, NOW_NS)
+        for event in told.events:
+            assert codec.decode(codec.encode(event)) is not None
+
+
 def _refusing(error: type[Exception], call: Callable[..., object], *arguments: object) -> None:
     with contextlib.suppress(error):
         call(*arguments)
@@ -159,6 +177,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "modbus_reply": modbus_reply,
     "modbus_serial_reply": modbus_serial_reply,
     "modbus_identity": lambda data: _refusing(modbus_frames.Doubtful, modbus_identity.decode, data),
+    "opcua_events": opcua_events,
+    "opcua_event_field": _text(ValueError, event_options.parse_field),
     "opcua_address": _text(ValueError, nodes.parse_address),
     "timestamp": _text(ValueError, parser("auto", None)),
     "journal_segment": journal_segment,

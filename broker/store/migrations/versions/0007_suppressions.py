@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
-down_revision = "0003"
+down_revision = "0005"
 
 INT: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 STRICT: Final[dict[str, Any]] = {"sqlite_strict": True, "sqlite_with_rowid": True}
