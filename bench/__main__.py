@@ -22,6 +22,7 @@ BENCHES: Final = {
     "detect-speed": "bench.detect_speed",
     "detector-pictures": "bench.detector_pictures",
     "multivariate-pictures": "bench.multivariate_pictures",
+    "week": "bench.week",
 }
 
 #: What ``make bench`` prints: rates offered, then ratios, medians of three; half an hour on two cores.

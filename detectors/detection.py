@@ -24,6 +24,7 @@ from detectors.multivariate import Change, Multivariate, Snapshot
 from detectors.options import DetectionOptions
 from detectors.panel import LastRows, Panel, Said
 from detectors.parameters import MapView, Parameters, equipment_of
+from detectors.suppression import Suppressor
 from detectors.timing import SourceRows
 from schemas.anomaly import Anomaly, Finding
 from schemas.columns import Columns, Index, Slots, column, rounds
@@ -83,11 +84,13 @@ class Detection:
     All detectors and the episodes made of their findings; state per tag follows the stable ``Tag.id``.
 
     The maps are not part of the state: :meth:`use_map` is called for the one in force, before or after
-    :meth:`restore`.
+    :meth:`restore`. ``suppressor`` keeps its own state, which outlives one of detection that cannot be read.
     """
 
     def __init__(self, options: DetectionOptions) -> None:
         self._options = options
+        self.suppressor = Suppressor()
+        self._suppressed = 0  # version of the suppressor's decisions that episodes follow
         self._maps: dict[bytes, MapView] = {}
         self._pending: _Saved | None = None
         self._pending_models = b""
@@ -104,6 +107,7 @@ class Detection:
         self._context = Context(self._options.hold_off)
         self._episodes = Episodes(self._options.group_window, self._options.close_after)
         self._gates: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+        self._conditional: dict[int, str] = {}  # slots of the tags that rules of suppression look at
 
     def use_map(self, revision: bytes, tag_map: TagMap) -> None:
         """
@@ -159,6 +163,8 @@ class Detection:
         status = batch.status & np.uint32(0xFFFF0000)
         usable = ((status >> np.uint32(30)) == 0) | (status == np.uint32(UNCERTAIN_EU_EXCEEDED))
         usable &= ((batch.flags & _NOT_FED) == 0) & ~np.isnan(batch.value)
+        if self._conditional:
+            self._note(batch, slot, usable & same)
         watched = np.flatnonzero(usable & same & self._context.watched[slot])
         changes = watched[self._context.changes(slot[watched], batch.value[watched])].tolist()
         rows = np.flatnonzero(usable & known)
@@ -173,8 +179,19 @@ class Detection:
         self._take(said)
         return []
 
+    def _note(self, batch: RecordBatch, slot: Index, usable: NDArray[np.bool_]) -> None:
+        """Tell the suppressor the latest value of each tag that its rules look at."""
+        places = np.fromiter(self._conditional, np.intp, len(self._conditional))
+        rows = np.flatnonzero(usable & np.isin(slot, places))
+        for place, row in dict(zip(slot[rows].tolist(), rows.tolist(), strict=True)).items():
+            self.suppressor.note(self._conditional[place], float(batch.value[row]))
+
     def tick(self, wall_ns: int) -> list[Anomaly]:
-        """Let time pass up to *wall_ns* (UTC); the revisions that are due now."""
+        """
+        Let time pass up to *wall_ns* (UTC); the revisions that are due now.
+
+        The suppressor's own tick comes before, with the same time.
+        """
         if not self._options.enabled:
             return []
         self._ready()
@@ -182,9 +199,34 @@ class Detection:
             self._now_ns += min(max(wall_ns - self._wall_ns, 0), _LONGEST_TICK_NS)
         self._wall_ns = wall_ns
         self._gates = None
-        self._take(self._panel.tick(self._now_ns, wall_ns, self._last_rows()))
+        decided, self._suppressed = self._suppressed != self.suppressor.version, self.suppressor.version
+        said = self._shut(wall_ns) if decided else []
+        said += self._panel.tick(self._now_ns, wall_ns, self._last_rows())
+        self._take(said)
         self._take_changes(self._together())
+        if decided:
+            self._episodes.reroute(self.suppressor.cause, self._now_ns, wall_ns)
         return self._episodes.tick(self._now_ns, self._observe)
+
+    def _shut(self, wall_ns: int) -> list[Said]:
+        """Close or open the gate of equipment that the calendar or people took out of service, or gave back."""
+        said: list[Said] = []
+        for path in self._context.hold(self.suppressor.off, self.suppressor.maintained, self._now_ns):
+            if path in self._panel.parameters.equipments:
+                said += self._close_gate(path, 0, wall_ns)
+        return said
+
+    def _close_gate(self, path: str, row: int, time_ns: int) -> list[Said]:
+        """What was found behind the gate of this equipment is over."""
+        slots = self._slots_of(path)
+        said = self._panel.close_gate(slots, not self._context.runs(path), row, time_ns)
+        if self._multivariate is not None:
+            said += [Said(row, -1, at.place, at.seen) for at in self._multivariate.close_gate(slots, time_ns)]
+        return said
+
+    def _slots_of(self, path: str) -> Index:
+        parameters = self._panel.parameters
+        return np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
 
     def _together(self) -> list[Change]:
         """What the multivariate detector says of the last values."""
@@ -344,6 +386,9 @@ class Detection:
         self._context.bind(view.tag_map, self._slots)
         if self._multivariate is not None:
             self._multivariate.bind(view.tag_map, self._panel.parameters)
+        self.suppressor.use_map(view.tag_map, self._panel.parameters.equipments)
+        places = ((self._slots.find(tag.id), tag.path) for tag in view.tag_map.tags)
+        self._conditional = {at: path for at, path in places if at is not None and path in self.suppressor.watched}
         self._gates = None
 
     def _forget(self, revision: bytes) -> None:
@@ -441,14 +486,10 @@ class Detection:
         for path in touched:
             if path not in parameters.equipments:
                 continue
-            slots = np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
-            said += self._panel.close_gate(slots, not self._context.runs(path), row, time_ns)
-            if self._multivariate is not None:
-                changes = self._multivariate.close_gate(slots, time_ns)
-                said += [Said(row, -1, change.place, change.seen) for change in changes]
+            said += self._close_gate(path, row, time_ns)
             if path in moved:
                 # What was learned holds for the old set point.
-                self._panel.relearn(slots)
+                self._panel.relearn(self._slots_of(path))
 
     def _take_changes(self, changes: Iterable[Change]) -> None:
         self._take(Said(0, 0, change.place, change.seen) for change in changes)
@@ -458,7 +499,9 @@ class Detection:
             number = item.seen.finding.tag
             if number >= 0:
                 tag = self._panel.parameters.tags[number]
-                self._episodes.take(item.seen, tag, equipment_of(tag), self._now_ns)
+                equipment, finding = equipment_of(tag), item.seen.finding
+                cause = self.suppressor.cause(tag.path, equipment, finding.kind, count=finding.active)
+                self._episodes.take(item.seen, tag, equipment, self._now_ns, cause)
 
     def _observe(self, tag_id: str, detector: str) -> Seen | None:
         place = self._slots.find(tag_id)

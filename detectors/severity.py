@@ -19,7 +19,8 @@ Severity and NE 107 class of an episode: computed from its members, never chosen
 | slow_trend   | low      | M | there is time |
 
 Three tags or more make the episode one step more urgent. The class is the gravest of the members', F before S
-before M; C (function check) is never concluded from data, only a person's work makes it.
+before M; C (function check) is never concluded from data, only a person's work makes it: an episode of equipment in
+maintenance.
 
 Source of the classes: NAMUR NE 107.
 """
@@ -101,11 +102,13 @@ def severity_of(kind: Kind, score: float) -> Severity:
     return _BASE[kind]
 
 
-def assess(members: Iterable[Judged]) -> tuple[Severity, Ne107]:
-    """Severity and NE 107 class of an episode with these members (at least one)."""
+def assess(members: Iterable[Judged], *, worked_on: bool = False) -> tuple[Severity, Ne107]:
+    """Severity and NE 107 class of an episode with these members (at least one); *worked_on*: in maintenance."""
     found = list(members)
     severity = min(severity_of(member.kind, member.score) for member in found)
     if len({member.tag_id for member in found}) >= _MANY_TAGS:
         severity = Severity(max(severity - 1, Severity.CRITICAL))
+    if worked_on:
+        return severity, "C"
     classes = {_CLASS[member.kind] for member in found}
     return severity, next(item for item in _GRAVEST_FIRST if item in classes)

@@ -52,6 +52,8 @@ class Severity(IntEnum):
 #: NAMUR NE 107: failure, check function, out of specification, maintenance required.
 Ne107 = Literal["F", "C", "S", "M"]
 Direction = Literal["rose", "fell", "flat", "silent", "jumped"]
+#: Why findings do not ask for attention; see ``schemas.suppression``.
+Cause = Literal["shelved", "by_design", "maintenance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Anomaly(_Frozen):
 
     ``anomaly_id`` is made from the equipment and the first finding, so that a retry cannot create a second one.
     ``members`` are in order of onset; the first one moved first. ``detector_score`` is the largest score of a member.
+    ``suppressed`` says why it asks nobody for attention; such an episode is stored and counted, and not explained.
     """
 
     anomaly_id: str
@@ -136,6 +139,7 @@ class Anomaly(_Frozen):
     closed_ns: int | None
     detector_score: float
     members: tuple[Member, ...]
+    suppressed: Cause | None = None
 
     @property
     def title(self) -> str:

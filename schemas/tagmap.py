@@ -14,6 +14,9 @@ from typing import Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.calendar import Window
+from schemas.suppression import Rule
+
 #: Role of a tag on its equipment.
 Role = Literal["state", "good_count", "reject_count", "pv", "sp", "out", "order", "lot"]
 ScaleMode = Literal["none", "linear", "sqrt"]
@@ -85,6 +88,7 @@ class Equipment(_Frozen):
     sap_object: str | None = None
     sap_kind: Literal["EAMS_EQUI", "EAMS_FL"] = "EAMS_EQUI"
     sap_plant: str | None = None
+    suppress: tuple[Rule, ...] = Field((), description="What is suppressed by design on it.")
 
 
 class TagMap(_Frozen):
@@ -97,6 +101,7 @@ class TagMap(_Frozen):
     site: str = Field(description="`enterprise/site`.")
     tags: tuple[Tag, ...]
     equipment: tuple[Equipment, ...] = ()
+    calendar: tuple[Window, ...] = ()
 
     @cached_property
     def body(self) -> bytes:

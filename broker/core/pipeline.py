@@ -30,8 +30,10 @@ from normalizers.clock import Skew
 from normalizers.normalizer import Normalizer
 from schemas.alarms import Event
 from schemas.anomaly import Anomaly
+from schemas.documents import rfc3339
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Notice, Position, Tick
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
+from schemas.suppression import Command, SuppressionEvent
 from schemas.tagmap import TagMap
 
 #: The next state of the stages is taken when so much journal time has passed; written, it is at most ten seconds old.
@@ -131,6 +133,7 @@ class Pipeline:
                 self._use_map(body, None)
             self._restore_stage("normalizer", self._normalizer.restore, stages)
             self._restore_detection(stages)
+            self._restore_stage("suppression", self._detection.suppressor.restore, stages)
             self._on_maps()
         # said at once: acquire must not take the position of another store, or of an older copy, for ours
         self._publish()
@@ -274,6 +277,7 @@ class Pipeline:
             "normalizer": self._normalizer.state(),
             "detection": self._detection.state(models=False),
             MODELS: models,
+            "suppression": self._detection.suppressor.state(),
         }
         place = snapshot.other(self._place)
         # half written, a place has neither the old models nor the new
@@ -329,7 +333,13 @@ class Pipeline:
         elif isinstance(body, Tick):
             if tx is not None:
                 tx.roll_up()
+            self._suppressions(self._detection.suppressor.tick(entry.wall_ns), tx)
             self._anomalies(self._detection.tick(entry.wall_ns), tx, entry)
+            held = self._detection.suppressor.counts()
+            if tx is not None and held:
+                tx.suppressed_findings(held)
+        elif isinstance(body, Command):
+            self._detection.suppressor.command(body)
         elif isinstance(body, MapInForce):
             if body.revision != self._maps[-1].revision:
                 self._use_map(body.body, tx)
@@ -373,7 +383,10 @@ class Pipeline:
                 tx.anomaly(anomaly)
             self._open_paths[anomaly.anomaly_id] = tuple(member.path for member in anomaly.members)
             seen = signature(anomaly)
-            if anomaly.state == "open" and self._explained.get(anomaly.anomaly_id) != seen:
+            if anomaly.suppressed is not None:
+                if tx is not None:
+                    events.anomaly_suppressed(anomaly.suppressed, anomaly.revision)
+            elif anomaly.state == "open" and self._explained.get(anomaly.anomaly_id) != seen:
                 self._explained[anomaly.anomaly_id] = seen
                 if tx is not None:
                     self._explain(tx, anomaly, entry)
@@ -381,12 +394,28 @@ class Pipeline:
                 self._explained.pop(anomaly.anomaly_id, None)
                 self._open_paths.pop(anomaly.anomaly_id, None)
 
+    def _suppressions(self, said: Sequence[SuppressionEvent], tx: Transaction | None) -> None:
+        """Store what people and time did to suppressions, each with its row of the audit."""
+        for event in said:
+            if tx is None:
+                continue
+            tx.suppression(event)
+            found = event.suppression
+            detail: dict[str, object] = {"detail": event.detail}
+            action = "suppression_refused"
+            if found is not None:
+                action = f"{found.mode}_{event.what}"
+                detail |= {"target": found.target, "kind": found.kind, "reason": found.reason}
+                detail |= {"until": None if found.until_ns is None else rfc3339(found.until_ns)}
+            tx.audit(event.actor or "fairlead", action, event.suppression_id, detail, at_ns=event.at_ns)
+
     def _explain(self, tx: Transaction, anomaly: Anomaly, entry: Entry) -> None:
         others = {path for key, paths in self._open_paths.items() if key != anomaly.anomaly_id for path in paths}
         upto = tx.next_seq - 1
         paths, from_ns, onset_ns, to_ns = reach(self._maps[-1], anomaly)
         tx.read_ahead(paths, from_ns, onset_ns, to_ns, upto=upto)
-        evidence = build_evidence(tx, self._maps[-1], anomaly, upto, others)
+        shifts = self._detection.suppressor.shifts(anomaly.equipment)
+        evidence = build_evidence(tx, self._maps[-1], anomaly, upto, others, shifts)
         tx.evidence(evidence)
         tx.annotation(annotate_by_rules(evidence, detector_score=anomaly.detector_score, created_ns=entry.wall_ns))
 
