@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from broker.cli import (
+    ask,
     check,
     configs,
     database,
@@ -36,6 +37,7 @@ app.command()(discover.discover)
 app.command()(processes.demo)
 app.command()(records.records)
 app.command()(records.anomalies)
+app.command()(ask.ask)
 app.command()(replay.replay)
 app.add_typer(users.app, name="user")
 app.add_typer(trust.app, name="trust")

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from broker.store import replays
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
-from broker.store.reader import episodes, operation, people, trend, values
+from broker.store.reader import episodes, operation, people, series, trend, values
+from broker.store.reader.series import Begins, Summary, Threshold
 from broker.store.rows import (
     AnomalyDetail,
     AnomalyRow,
@@ -119,6 +120,20 @@ class Reader:
                 raise
         return self._ask(trend.trend, path, from_ns, to_ns, buckets, "1m")
 
+    def summary(self, path: str, from_ns: int, to_ns: int) -> Summary | None:
+        """Exact min, max and mean of a tag over a window with the records of the extremes; None for an unknown path."""
+        return self._ask(series.summary, path, from_ns, to_ns)
+
+    def begins(
+        self, path: str, from_ns: int, to_ns: int, test: Threshold, *, most: int, raw_minutes: int
+    ) -> Begins | None:
+        """Records at which a condition began to hold, oldest first, *most* at most; None for an unknown path."""
+        return self._ask(series.begins, path, from_ns, to_ns, test, most=most, raw_minutes=raw_minutes)
+
+    def last_before(self, path: str, before_ns: int) -> RecordRow | None:
+        """The newest record of a tag before a time, good or bad."""
+        return self._ask(lambda connection: values.last_value(connection, path, before_ns, values.span(connection)[1]))
+
     def map(self, revision: bytes | None = None) -> TagMap | None:
         """A registered map, by default the one that came last."""
         return self._ask(episodes.map_by_revision, revision)
@@ -134,6 +149,10 @@ class Reader:
     ) -> list[AnomalyRow]:
         """Episodes, newest first; *review* is a verdict or ``pending``; *before* the cursor of the last row."""
         return self._ask(episodes.list_anomalies, state, review, self._rows(limit), before)
+
+    def episodes_between(self, equipment: Sequence[str], from_ns: int, to_ns: int, *, limit: int) -> list[Anomaly]:
+        """Newest revisions of episodes on this equipment that touch a window, oldest first; the latest *limit*."""
+        return self._ask(episodes.episodes_between, equipment, from_ns, to_ns, self._rows(limit))
 
     def anomaly(self, anomaly_id: str) -> AnomalyDetail | None:
         """Everything that is known of one episode."""
