@@ -13,7 +13,9 @@ fuzz: .venv/ready ; .venv/bin/pip install -q -c requirements.lock -e '.[fuzz]' &
 docs: .venv/ready ; $(PY) -m broker config reference > docs/configuration.md
 lock: .venv/ready ; .venv/bin/pip freeze --exclude-editable > requirements.lock
 
-# llama-cpp-python is compiled here once (about six minutes on two cores); pip keeps its wheel for the next time
-.venv/ready: pyproject.toml requirements.lock ; python3 -m venv .venv && .venv/bin/pip install -q -c requirements.lock -e '.[llm,demo,dev]' && touch $@
+# llama-cpp-python is compiled here once (about six minutes on two cores); pip keeps its wheel for the next time.
+# Without Intel's matrix tiles, where the compiler knows them: some hypervisors offer them and end the process that uses them.
+AMX := $(shell $(CC) -mno-amx-tile -E -x c /dev/null >/dev/null 2>&1 && echo -mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
+.venv/ready: pyproject.toml requirements.lock ; python3 -m venv .venv && CFLAGS="$(AMX)" CXXFLAGS="$(AMX)" .venv/bin/pip install -q -c requirements.lock -e '.[llm,demo,dev]' && touch $@
 
 .PHONY: demo test check lint types bench faults fuzz docs lock

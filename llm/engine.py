@@ -27,6 +27,9 @@ _SHORT_LIST: Final = 64
 _ERROR_LEVEL: Final = 4
 _CANDIDATE: Final = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # layout of llama_token_data
 _ERRORS: Final[deque[str]] = deque(maxlen=5)
+#: Compiled with Intel's matrix tiles (trap L7): under some hypervisors processor and kernel both offer them, and their
+#: first instruction ends the process. llama.cpp's other kernels do the same work.
+_AMX: Final = b"AMX_INT8 = 1" in _llama.llama_print_system_info()
 
 
 def _keep_errors(level: int, text: bytes, _user: object) -> None:
@@ -66,6 +69,7 @@ class Model:
         _ERRORS.clear()
         wanted = _llama.llama_model_default_params()
         wanted.n_gpu_layers = 0
+        wanted.use_extra_bufts = not _AMX
         self._model = _llama.llama_model_load_from_file(str(path).encode(), wanted)
         if not self._model:
             raise EngineError(f"llama.cpp refuses the model file{_why()}")

@@ -120,7 +120,7 @@ class Broker:
             return None
 
     def get(self, path: str, within_s: float = 30.0) -> Any:
-        """JSON of :meth:`answer`, which has to come: core stores records before its API listens, so it is waited for."""
+        """JSON of :meth:`answer`, which has to come: core stores records before its API listens."""
         end = time.monotonic() + within_s
         while (answer := self.answer(path)) is None:
             assert time.monotonic() < end, f"core does not answer {path} within {within_s} s"
