@@ -170,8 +170,13 @@ class Reasoner:
             model_name=ready.model_name or file.name,
             model_sha256=ready.sha256,
             model_rung=file.rung,
+            family=ready.family,
+            style=file.style,
             seed=self._options.seed,
+            temperature=self._options.temperature,
             threads=self._options.threads,
+            context=_CONTEXT,
+            sandbox=dict(ready.sandbox),
             queue_ms=queue_ms,
         )
         return compose(evidence, reply, known, detector_score=detector_score, created_ns=created_ns)

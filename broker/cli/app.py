@@ -10,6 +10,7 @@ import typer
 
 from broker.cli import (
     ask,
+    audit,
     check,
     configs,
     database,
@@ -39,6 +40,7 @@ app.command()(records.records)
 app.command()(records.anomalies)
 app.command()(ask.ask)
 app.command()(replay.replay)
+app.add_typer(audit.app, name="audit")
 app.add_typer(users.app, name="user")
 app.add_typer(trust.app, name="trust")
 app.add_typer(database.app, name="db")

@@ -174,6 +174,10 @@ class Reader:
         """One annotation."""
         return self._ask(episodes.annotation_by_id, annotation_id)
 
+    def annotation_ids(self, beginning: str) -> list[str]:
+        """Ids that begin with a text, two at most."""
+        return self._ask(episodes.annotation_ids, beginning)
+
     def reviews_of(self, anomaly_id: str) -> list[Review]:
         """All reviews of an anomaly, oldest first."""
         return self._ask(episodes.reviews_of, anomaly_id)
@@ -235,6 +239,10 @@ class Reader:
     def audit(self, *, limit: int = 100, before: int | None = None) -> list[AuditRow]:
         """Audit rows, newest first."""
         return self._ask(people.list_audit, self._rows(limit), before)
+
+    def audit_of(self, object_ids: Sequence[str]) -> list[AuditRow]:
+        """Audit rows about one of these things, oldest first."""
+        return self._ask(people.audit_of, object_ids)
 
     def verify_audit(self) -> AuditFault | None:
         """Walk the whole audit chain in pages; None when every row holds and none is missing at the end."""

@@ -53,6 +53,12 @@ def annotation_by_id(connection: sa.Connection, annotation_id: str) -> Annotatio
     return None if body is None else Annotation.model_validate_json(body)
 
 
+def annotation_ids(connection: sa.Connection, beginning: str) -> list[str]:
+    """Ids that begin with a text, two at most: more than one is ambiguous."""
+    query = sa.select(_N.c.annotation_id).where(_N.c.annotation_id.startswith(beginning, autoescape=True))
+    return list(connection.execute(query.order_by(_N.c.annotation_id).limit(2)).scalars())
+
+
 def reviews_of(connection: sa.Connection, anomaly_id: str) -> list[Review]:
     """All reviews of all annotations of an anomaly, oldest first."""
     query = sa.select(_W.c.body).where(_W.c.anomaly_id == anomaly_id).order_by(_W.c.ordinal)
