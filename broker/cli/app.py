@@ -17,6 +17,7 @@ from broker.cli import (
     discover,
     exits,
     journal,
+    llm,
     modbus,
     processes,
     records,
@@ -45,6 +46,7 @@ app.add_typer(users.app, name="user")
 app.add_typer(trust.app, name="trust")
 app.add_typer(database.app, name="db")
 app.add_typer(journal.app, name="journal")
+app.add_typer(llm.app, name="llm")
 app.add_typer(configs.app, name="config")
 app.add_typer(modbus.app, name="modbus")
 app.command(hidden=True)(processes.acquire)

@@ -37,6 +37,7 @@ EVERY = (
     ["audit", "show", "x"],
     ["audit", "replay", "x"],
     ["audit", "verify"],
+    ["llm", "export-dataset", "x.jsonl"],
 )
 
 
