@@ -21,6 +21,7 @@ _log = structlog.get_logger()
 SAMPLES = Counter("fairlead_samples", "Samples received.", ["source"], registry=ACQUIRE)
 REJECTED = Counter("fairlead_rejected", "Payloads that became quarantine rows.", ["source"], registry=ACQUIRE)
 JOURNALLED = Counter("fairlead_journalled", "Samples fsynced in the journal.", ["source"], registry=ACQUIRE)
+EVENTS = Counter("fairlead_source_events", "Events and alarms fsynced in the journal.", ["source"], registry=ACQUIRE)
 RECONNECTS = Counter("fairlead_source_reconnects", "Connections lost.", ["source"], registry=ACQUIRE)
 GAPS = Counter("fairlead_gaps", "Gap rows opened.", ["source", "cause"], registry=ACQUIRE)
 SOURCE_UP = Gauge("fairlead_source_up", "1 while data comes.", ["source"], registry=ACQUIRE)
@@ -105,6 +106,14 @@ def rows_became(outcome: str, count: int) -> None:
     ROWS.labels(outcome).inc(count)
 
 
+EVENT_ROWS = Counter("fairlead_event_rows", "Events by what became of them.", ["outcome"], registry=CORE)
+
+
+def event_rows_became(outcome: str, count: int) -> None:
+    """So many events of sources were stored, redelivered, or put into quarantine."""
+    EVENT_ROWS.labels(outcome).inc(count)
+
+
 def invariant_violated(name: str, detail: str) -> None:
     """Core found that something does not hold that must: a fault of this program."""
     VIOLATIONS.labels(name).inc()
@@ -120,6 +129,11 @@ def acquire_invariant_violated(name: str, detail: str) -> None:
 def store_refused(reason: str, retry_s: float) -> None:
     """SQL cannot be written; the same entries are tried again."""
     _log.error("store_refused", reason=reason, retry_s=retry_s)
+
+
+def rollups_left(buckets: int) -> None:
+    """Roll-ups that a replay has touched stay as they are: retention has removed what they are made of."""
+    _log.warning("rollups_left", buckets=buckets)
 
 
 def stage_began_anew(stage: str, reason: str) -> None:
@@ -253,6 +267,11 @@ def samples_journalled(source: str, rows: int, rejects: int) -> None:
     JOURNALLED.labels(source).inc(rows)
     if rejects:
         REJECTED.labels(source).inc(rejects)
+
+
+def events_journalled(source: str, count: int) -> None:
+    """So many events and alarms of a source are durable."""
+    EVENTS.labels(source).inc(count)
 
 
 def samples_received(source: str, rows: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from schemas.alarms import Event
 from schemas.samples import Gap, Reject, SampleBatch
 
 
@@ -63,7 +64,7 @@ class Notice:
     text: str
 
 
-Body = SampleBatch | Gap | Reject | Link | MapInForce | Tick | Notice
+Body = SampleBatch | Gap | Reject | Link | MapInForce | Tick | Notice | Event
 
 
 @dataclass(frozen=True, slots=True)

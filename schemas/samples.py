@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.alarms import Event
+
 #: A value that float64 cannot hold: text, an integer beyond 2**53, bytes, an array or a structure (JSON-like).
 Exact = str | int | bytes | list[Any] | dict[str, Any]
 
@@ -200,7 +202,8 @@ class Gap:
 
     ``tags`` are tag numbers of ``map_revision``; empty means every tag of the source, and an empty ``source`` (a hole
     in the journal itself) every source. ``to_ns`` None: still open;
-    closing repeats source, tags, cause and ``from_ns``. Times are UTC ns.
+    closing repeats source, tags, cause and ``from_ns``. Times are UTC ns. ``events``: events of the source were lost
+    and no sample; there are no ``tags`` then.
     """
 
     source: str
@@ -211,6 +214,7 @@ class Gap:
     backfilled: bool = False
     map_revision: bytes = b""
     detail: str = ""
+    events: bool = False
 
 
 Settle = Callable[[Exception | None], Awaitable[None]]
@@ -218,18 +222,25 @@ Settle = Callable[[Exception | None], Awaitable[None]]
 
 class Delivery:
     """
-    A batch, what was refused with it, and the duty to say what became of it.
+    A batch, what was refused with it, events that came with it, and the duty to say what became of them.
 
-    Whoever holds a delivery last calls :meth:`settle` exactly once: without an error when every row is fsynced in
-    the journal, with the error otherwise. ``settle(error)`` never acknowledges: the adapter drops the connection
-    and the peer delivers again. A delivery that is never settled warns, and fails the test that made it.
+    Whoever holds a delivery last calls :meth:`settle` exactly once: without an error when every row and event is
+    fsynced in the journal, with the error otherwise. ``settle(error)`` never acknowledges: the adapter drops the
+    connection and the peer delivers again. A delivery that is never settled warns, and fails the test that made it.
     """
 
-    __slots__ = ("_settle", "_settled", "batch", "rejects")
+    __slots__ = ("_settle", "_settled", "batch", "events", "rejects")
 
-    def __init__(self, batch: SampleBatch, settle: Settle | None = None, rejects: tuple[Reject, ...] = ()) -> None:
+    def __init__(
+        self,
+        batch: SampleBatch,
+        settle: Settle | None = None,
+        rejects: tuple[Reject, ...] = (),
+        events: tuple[Event, ...] = (),
+    ) -> None:
         self.batch = batch
         self.rejects = rejects
+        self.events = events
         self._settle = settle
         self._settled = False
 

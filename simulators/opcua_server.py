@@ -3,7 +3,7 @@ OPC UA server on loopback whose variables follow a :data:`simulators.Signals` fu
 
 asyncua's server with two of its answers put right, so that a client's recovery can be shown on it: a transferred
 subscription publishes on the session it was transferred to, and Republish of a message it no longer holds is refused
-with BadMessageNotAvailable (asyncua 2.1.0 answers an empty message).
+with BadMessageNotAvailable (asyncua 2.1.0 answers an empty message). Of its events see :mod:`simulators.opcua_events`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from asyncua.common.utils import ServiceError
 from asyncua.server.subscription_service import SubscriptionService
 
 from simulators import Signals, SignalValue
+from simulators.opcua_events import Alarms, AlarmSpec, ItemsWithEvents, Manners, SubscriptionWithEvents
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,6 +49,16 @@ class NodeSpec:
 class _Subscriptions(SubscriptionService):  # type: ignore[misc]
     """Subscription service that keeps the standard on Republish and TransferSubscriptions (Part 4, 5.14)."""
 
+    manners: Manners
+
+    async def create_subscription(self, *args: Any, **kwargs: Any) -> ua.CreateSubscriptionResult:
+        result = await super().create_subscription(*args, **kwargs)
+        held = self.subscriptions[result.SubscriptionId]
+        held.__class__ = SubscriptionWithEvents
+        held.monitored_item_srv.__class__ = ItemsWithEvents
+        held.monitored_item_srv.manners = self.manners
+        return result
+
     def republish(self, params: ua.RepublishParameters) -> ua.NotificationMessage:
         held = self.subscriptions.get(params.SubscriptionId)
         if held is None:
@@ -73,12 +84,13 @@ class OpcUaServer:
     Server with one variable per entry of *nodes*, node id ``nsu=<namespace>;s=<name>`` under Objects.
 
     Each period every changed value is written with the time of the tick as SourceTimestamp; a signal that is None or
-    missing is written with BadSensorFailure and no value. Security policy None, anonymous, nothing writable: it
-    listens on 127.0.0.1 only.
+    missing is written with BadSensorFailure and no value. *alarms* watch the values; :meth:`happen` raises any event.
+    Security policy None, anonymous, nothing writable: it listens on 127.0.0.1 only.
 
     Attributes:
         endpoint: ``opc.tcp://127.0.0.1:<port>/``, known after the first :meth:`start`.
         namespace_index: index of the namespace in the running server.
+        manners: how it takes filters of events.
 
     Use as an async context manager, or with :meth:`start` and :meth:`stop`, which may be called again: the port and
     the values stay, sessions and subscriptions are new as after a restart of a real server.
@@ -94,8 +106,10 @@ class OpcUaServer:
         period_s: float = 0.1,
         namespaces_before: Sequence[str] = (),
         now_ns: Callable[[], int] = time.time_ns,
+        alarms: Sequence[AlarmSpec] = (),
     ) -> None:
         self.endpoint = ""
+        self.manners = Manners()
         self.namespace = namespace
         self.namespace_index = -1
         self.namespaces_before = tuple(namespaces_before)
@@ -108,6 +122,8 @@ class OpcUaServer:
         self._ids: dict[str, ua.NodeId] = {}
         self._last: dict[str, SignalValue] = {}
         self._writer: asyncio.Task[None] | None = None
+        self._specs = tuple(alarms)
+        self._alarms: Alarms | None = None
 
     async def __aenter__(self) -> OpcUaServer:
         await self.start()
@@ -125,7 +141,10 @@ class OpcUaServer:
         self.endpoint = f"opc.tcp://127.0.0.1:{self._port}/"
         server = Server()
         await server.init()
-        server.iserver.subscription_service = _Subscriptions(server.iserver.aspace, server.iserver)
+        subscriptions = _Subscriptions(server.iserver.aspace, server.iserver)
+        subscriptions.manners = self.manners
+        # the session within the server, which raises events, has taken hold of the library's own
+        server.iserver.subscription_service = server.iserver.isession.subscription_service = subscriptions
         server.disable_clock()
         server.set_endpoint(self.endpoint)
         server.set_server_name("Fairlead simulator")
@@ -139,6 +158,7 @@ class OpcUaServer:
         self._ids.clear()
         for name, spec in self._nodes.items():
             await self._add(name, spec)
+        self._alarms = Alarms(server, {ua.NodeId(one.name, self.namespace_index): one for one in self._specs})
         await self._write(self._signals())
         await server.start()
         self._writer = asyncio.create_task(self._run(), name="simulated OPC UA values")
@@ -157,6 +177,36 @@ class OpcUaServer:
         """Add a variable while the server runs; it stays through later starts."""
         self._nodes[name] = spec
         await self._add(name, spec)
+
+    async def happen(
+        self,
+        message: str,
+        severity: int = 500,
+        kind: int | ua.NodeId = ua.ObjectIds.BaseEventType,
+        notifier: ua.NodeId | None = None,
+        **fields: Any,
+    ) -> bytes:
+        """Raise one event of the Server object (or of *notifier*) and return its EventId."""
+        if self._alarms is None:
+            raise RuntimeError("the server does not run")
+        where = notifier or ua.NodeId(ua.ObjectIds.Server)
+        return await self._alarms.happen(message, severity, kind, where, self._moment(), **fields)
+
+    async def add_event_type(self, name: str, base: int, fields: Mapping[str, str]) -> ua.NodeId:
+        """Add an event type below *base*, with properties of these variant types; known until the next start."""
+        assert self._server is not None
+        node = await self._server.get_node(base).add_object_type(ua.NodeId(name, self.namespace_index), name)
+        for field, kind in fields.items():
+            variant = ua.VariantType[kind]
+            await node.add_property(self.namespace_index, field, ua.get_default_value(variant), variant)
+        return node.nodeid
+
+    async def add_area(self, name: str) -> ua.NodeId:
+        """Add an object that may tell events, known until the next start."""
+        assert self._server is not None
+        area = await self._server.nodes.objects.add_object(ua.NodeId(name, self.namespace_index), name)
+        await area.set_event_notifier([ua.EventNotifier.SubscribeToEvents])
+        return area.nodeid
 
     async def drop_connections(self) -> None:
         """Cut every TCP connection without a word; sessions and their queues stay."""
@@ -182,7 +232,8 @@ class OpcUaServer:
 
     async def _write(self, values: Mapping[str, SignalValue]) -> None:
         assert self._server is not None
-        stamp = _EPOCH + timedelta(microseconds=self._now_ns() // 1000)
+        assert self._alarms is not None
+        stamp = self._moment()
         for name, node_id in list(self._ids.items()):
             value = values.get(name)
             if name in self._last and _same(self._last[name], value):
@@ -198,6 +249,10 @@ class OpcUaServer:
             else:
                 data = ua.DataValue(ua.Variant(value, spec.variant_type), SourceTimestamp=stamp, ServerTimestamp=stamp)
             await self._server.write_attribute_value(node_id, data)
+        await self._alarms.look(values, stamp)
+
+    def _moment(self) -> datetime:
+        return _EPOCH + timedelta(microseconds=self._now_ns() // 1000)
 
 
 def _same(a: SignalValue, b: SignalValue) -> bool:

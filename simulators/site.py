@@ -19,6 +19,7 @@ from simulators import SignalValue
 from simulators.modbus_server import ModbusServer, RegisterPoint
 from simulators.mqtt_broker import EmbeddedBroker
 from simulators.mqtt_publisher import MqttPublisher, TopicSpec
+from simulators.opcua_events import AlarmSpec
 from simulators.opcua_server import NodeSpec, OpcUaServer
 from simulators.plant import FAULT_EQUIPMENT, Fault, FaultKind, Plant
 
@@ -49,6 +50,8 @@ NODES: Final[Mapping[str, NodeSpec]] = {
     "F301.RejectCount": NodeSpec("UInt32", "Rejected bottles"),
     "F301.Order": NodeSpec("String", "Process order"),
 }
+#: A nozzle that drifts fills 9 g too much.
+ALARMS: Final = (AlarmSpec("F301.Overfill", "F301.FillWeight", 505.0, 600, 3.0, "Fill weight"),)
 TOPICS: Final[Mapping[str, TopicSpec]] = {
     "demo/energy/m1": TopicSpec({"power_kw": "M1.ActivePower", "energy_kwh": "M1.Energy"}),
     "demo/rooms/12": TopicSpec({"temp": "R12.Temperature", "rh": "R12.Humidity"}),
@@ -98,7 +101,9 @@ class Site:
         self._clock = clock
         self._started = 0.0
         self.modbus = ModbusServer(self._read, REGISTERS, port=ports.modbus)
-        self.opcua = OpcUaServer(self._read, NODES, namespace=NAMESPACE, port=ports.opcua, period_s=PERIOD_S)
+        self.opcua = OpcUaServer(
+            self._read, NODES, namespace=NAMESPACE, port=ports.opcua, period_s=PERIOD_S, alarms=ALARMS
+        )
         self.broker = EmbeddedBroker(ports.mqtt)
         self._stack = AsyncExitStack()
 

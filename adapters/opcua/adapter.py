@@ -17,7 +17,7 @@ from typing import Final
 
 from asyncua import ua
 
-from adapters.base import AdapterContext, Continuity, register
+from adapters.base import AdapterContext, Continuity
 from adapters.opcua import limits, subscription
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
@@ -31,6 +31,7 @@ from adapters.opcua.items import Maker, deadband
 from adapters.opcua.limits import Limits
 from adapters.opcua.link import Link, Ticket
 from adapters.opcua.nodes import NodeAddress, parse_address
+from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.pki import Pki
 from adapters.opcua.progress import Ledger
 from adapters.opcua.publishing import Handed, PublishLoop
@@ -54,16 +55,6 @@ _GONE: Final = (status.BAD_NODE_ID_UNKNOWN, status.BAD_NODE_ID_INVALID)
 Nodes = dict[int, ua.NodeId | None]
 
 
-def check_tag(options: OpcUaOptions, tag: Tag) -> str | None:  # noqa: ARG001 - the hook's signature
-    """What is wrong with the tag's address, or None."""
-    try:
-        parse_address(tag.address)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-@register("opcua", OpcUaOptions, check_tag)
 class OpcUaAdapter:
     """
     Values of one OPC UA server, as they change.
@@ -71,13 +62,15 @@ class OpcUaAdapter:
     Counters: ``publish_responses`` answers of the server, keep-alives among them; ``overflow`` values before which the
     server's queue lost some; ``refused_items`` refusals of an item; ``sequence_gaps`` messages that could not be
     fetched again; ``republished`` messages fetched again; ``repeated`` messages sent twice; ``undecodable`` messages
-    that could not be read; ``general_decoder`` messages that needed the library's decoder, many times the work;
+    that could not be read, ``undecodable_values`` values in messages that could; ``general_decoder`` messages that
+    needed the library's decoder, many times the work;
     ``publish_refused`` publish requests that were too many for the server; ``unknown_acknowledgements`` of messages it
     did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
     ``silent_items`` items that are watched and sent no first value, so that the one read at connect stands for it;
-    ``state_unsaved`` failures to write the file; those of :class:`ReadLoop` where the server
-    cannot subscribe; ``history_…`` see :class:`adapters.opcua.history.Backfill`.
+    ``clock_steps`` times our own clock was set back; ``state_unsaved`` failures to write the file; those of
+    :class:`ReadLoop` where the server cannot subscribe; ``history_…`` see :class:`adapters.opcua.history.Backfill`;
+    of events see :class:`adapters.opcua.notifiers.Notifiers`.
     """
 
     def __init__(self, options: OpcUaOptions, context: AdapterContext) -> None:
@@ -92,7 +85,7 @@ class OpcUaAdapter:
         self._ledger = Ledger(
             context.state_dir / "subscriptions.json", self.counters, self._note_covered, STATE_EVERY_S
         )
-        self._times = Times()
+        self._times = Times(self.counters)
         self._limits = Limits()
         self._ticket: Ticket | None = None
         self._link: Link | None = None
@@ -105,6 +98,7 @@ class OpcUaAdapter:
         self._retry_at: dict[int, float] = {}
         self._polled: Nodes | None = None
         self._structures = Structures()
+        self._notifiers = Notifiers(options, context, self.counters, self.facts)
 
     async def connect(self) -> None:
         """
@@ -143,6 +137,7 @@ class OpcUaAdapter:
                 self._times,
                 self.counters,
                 self._retry_refused,
+                self._notifiers,
             )
             owed = self._ledger.now.owed
             whole = resumed and owed is None and all(watch.whole for watch in self._watches)
@@ -174,7 +169,7 @@ class OpcUaAdapter:
             return item
         if item.batch.exact:
             self._structures.name(item.batch.exact)
-        return Delivery(item.batch, item.settle)
+        return Delivery(item.batch, item.settle, item.rejects, item.events)
 
     async def close(self) -> None:
         """End the session; the server keeps the subscriptions for ``planned_outage``, for the next start."""
@@ -244,6 +239,8 @@ class OpcUaAdapter:
         refused = self._refused()
         if self._polled is not None:
             self._watches = []
+            if self._notifiers.wanted:
+                self.facts["events"] = "not watched: the source is read, not subscribed to"
             refused = {number: status.BAD_NODE_ID_UNKNOWN for number, node in nodes.items() if node is None}
         columns = Columns(self._context.now_ns(), self._times)
         for number, code in refused.items():
@@ -281,6 +278,7 @@ class OpcUaAdapter:
         namespaces = None if array.Value is None else array.Value.Value
         if not isinstance(namespaces, list) or not namespaces:
             raise NotConnected("the server does not show its namespaces (i=2255)")
+        self._notifiers.use(namespaces)
         return {number: self._addresses[number].resolve(namespaces) for number in numbers}
 
     async def _resume(self, link: Link, server_start: int, nodes: Nodes, *, own: bool) -> list[Watch] | None:
@@ -297,11 +295,14 @@ class OpcUaAdapter:
         if not own and self._options.recover == "recreate":
             self.facts["resume"] = "not asked for (`recover: recreate`)"
             return None
-        answer = await subscription.take_over(link, known.held, self._parts(), self.counters, own=own)
+        parts = self._parts() + [()] * self._notifiers.wanted
+        answer = await subscription.take_over(link, known.held, parts, self.counters, own=own)
         if isinstance(answer, str):
             self.facts["resume"] = f"refused: {answer}"
             return None
-        refused = {number for one in known.held for number in one.refused}
+        if self._notifiers.wanted:
+            answer[-1].events = True
+        refused = {number for watch in answer if not watch.events for number in watch.held.refused}
         watched = [node for number, node in nodes.items() if number not in refused and node is not None]
         values = await link.read(watched, self._limits.read)
         gone = len(self._tags) - len(refused) - len(watched) + sum(v.StatusCode.value in _GONE for v in values)
@@ -310,6 +311,8 @@ class OpcUaAdapter:
             return None
         for watch in answer:
             await self._read_opening(link, watch, nodes)
+            if watch.events:
+                self._notifiers.plan(watch.held)
         self.facts["resume"] = "same session" if own else "transferred"
         self.counters["resumed"] += 1
         return answer
@@ -321,6 +324,9 @@ class OpcUaAdapter:
         stale.clear()
         maker = Maker(link, self._options, self._limits)
         watches = await subscription.create(link, self._options, self._parts(), nodes, maker, stale)
+        if self._notifiers.wanted:
+            link.step = "events"
+            watches.append(await subscription.create_for_events(link, self._options, self._notifiers, maker, stale))
         link.step = "items"
         # Only now: what changes between a read and the making of its item would be in neither.
         for watch in watches:
@@ -345,6 +351,8 @@ class OpcUaAdapter:
         """The tags of each subscription."""
         most = self._limits.per_subscription
         size = self._options.subscription.nodes
+        if not self._context.tags and self._notifiers.wanted:
+            return []
         return subscription.groups(self._context.tags, min(size, most) if most else size)
 
     def _fingerprint(self) -> str:
@@ -362,13 +370,16 @@ class OpcUaAdapter:
                 for tag in self._context.tags
             ],
         ]
+        if self._notifiers.wanted:
+            asked.append(self._notifiers.asked())
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
     async def _retry_refused(self) -> None:
         """Ask again for the refused items whose time has come; the server may know them now."""
         now = asyncio.get_running_loop().time()
         due = {number: code for number, code in self._refused().items() if self._retry_at.get(number, 0.0) <= now}
-        if not due or self._link is None:
+        events = [watch for watch in self._watches if watch.events and self._notifiers.due(watch.held)]
+        if not (due or events) or self._link is None:
             return
         [array] = await self._link.read([_NAMESPACES], 1)
         nodes = self._resolve(array, due)
@@ -376,6 +387,8 @@ class OpcUaAdapter:
         for watch in self._watches:
             await maker.add(watch, [tag for tag in watch.tags if tag.number in due], nodes)
             await self._read_opening(self._link, watch, nodes)
+        for watch in events:
+            await self._notifiers.retry(self._link, watch.held)
         self._plan_retries(due)
         self._note_items(self._refused())
         self._ledger.save()
@@ -391,7 +404,9 @@ class OpcUaAdapter:
 
     def _refused(self) -> dict[int, int]:
         """Status of each tag the server does not watch."""
-        return {number: code for watch in self._watches for number, code in watch.held.refused.items()}
+        return {
+            number: code for watch in self._watches if not watch.events for number, code in watch.held.refused.items()
+        }
 
     def _note_items(self, refused: dict[int, int]) -> None:
         named = [f"{self._tags[number].path}: {status.name(code)}" for number, code in list(refused.items())[:10]]

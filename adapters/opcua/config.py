@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from adapters.base import Options, SourceOptions
-from adapters.opcua.limits import ProfileName
+from adapters.opcua.event_options import EventOptions, listed_once
+from adapters.opcua.profiles import ProfileName
 from adapters.secrets import is_loopback
 from schemas.quantities import Duration
 
@@ -173,6 +174,12 @@ class OpcUaOptions(SourceOptions):
     ] = "auto"
     retry: Annotated[Retry, Field(description="Trying refused nodes again.")] = Retry()
     history: Annotated[HistoryOptions, Field(description="Gaps and the server's history.")] = HistoryOptions()
+    events: Annotated[
+        tuple[EventOptions, ...],
+        Field(max_length=100, description="Events and alarms that are watched; default none."),
+    ] = ()
+
+    _events_once = field_validator("events")(listed_once)
 
     @field_validator("endpoint")
     @classmethod

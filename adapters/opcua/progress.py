@@ -45,6 +45,8 @@ class Held:
     ``last_sequence`` is the last message that was settled, or is lost with its gap recorded (0: none), ``refused`` the
     tags the server did not accept, with their status code, ``covered_ns`` the time up to which its data is complete,
     ``keep_alive_s`` how often the server promised to be heard, ``unheard`` the tags of which no value has come yet.
+    In the subscription of events ``refused`` is by notifier; ``left_out`` are the select clauses that it was not asked
+    for, and ``notes`` what else is not as it was wished.
     """
 
     subscription_id: int
@@ -53,6 +55,8 @@ class Held:
     covered_ns: int = 0
     refused: dict[int, int] = field(default_factory=dict)
     unheard: list[int] = field(default_factory=list)
+    left_out: dict[int, list[int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def hear(self, tags: Collection[int]) -> None:
         """Values of these tags are in the journal."""
@@ -216,6 +220,8 @@ def load(path: Path) -> Progress:
                 int(one["covered_ns"]),
                 {int(tag): int(code) for tag, code in one["refused"].items()},
                 [int(tag) for tag in one.get("unheard", ())],
+                {int(handle): [int(place) for place in places] for handle, places in one.get("left_out", {}).items()},
+                [str(note) for note in one.get("notes", ())],
             )
             for one in content["held"]
         ]

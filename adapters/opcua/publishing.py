@@ -23,17 +23,21 @@ from adapters.base import AdapterContext
 from adapters.opcua import subscription
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
+from adapters.opcua.event_reader import Told
+from adapters.opcua.event_wire import EventList
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.link import Link
+from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.progress import Held, Ledger, ahead, following
 from adapters.opcua.requests import Acks, Requests
 from adapters.opcua.responses import Message
 from adapters.opcua.subscription import Watch
 from adapters.opcua.window import Window
 from adapters.opcua.wire import Rows
+from schemas.alarms import Event
 from schemas.errors import NotConnected
-from schemas.samples import Gap, GapCause, SampleBatch
+from schemas.samples import Gap, GapCause, Reject, SampleBatch
 
 #: Messages asked for again when numbers are missing; a larger hole is a gap at once.
 _MOST_REPUBLISHED: Final = 1000
@@ -50,10 +54,12 @@ _MOST_UNSETTLED: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """A batch on its way to ``read``, and what settles it."""
+    """A batch on its way to ``read``, what was refused and what happened beside it, and what settles all of it."""
 
     batch: SampleBatch
     settle: Callable[[Exception | None], Awaitable[None]]
+    rejects: tuple[Reject, ...] = ()
+    events: tuple[Event, ...] = ()
 
 
 class PublishLoop:
@@ -74,6 +80,7 @@ class PublishLoop:
         times: Times,
         counters: Counter[str],
         chores: Callable[[], Awaitable[None]],
+        notifiers: Notifiers,
         found: Callable[[Gap], None] = lambda _: None,
     ) -> None:
         self.handover: Handover[Handed | Gap] = Handover()
@@ -85,8 +92,10 @@ class PublishLoop:
         self._times = times
         self._counters = counters
         self._chores = chores
+        self._notifiers = notifiers
         self.found = found
-        self._tags = frozenset(tag.number for tag in context.tags)
+        self._places = {tag.number: tag.address for tag in context.tags}
+        self._tags = frozenset(self._places)
         self._known = np.zeros(max(self._tags, default=0) + 1, np.bool_)
         self._known[list(self._tags)] = True
         self._lateness_ns = int(2 * options.subscription.publishing * _NS) + _NS
@@ -110,10 +119,12 @@ class PublishLoop:
         except LINK_ERRORS as error:
             self._end(f"connection lost: {describe(error)}")
 
-    def gap(self, cause: GapCause, from_ns: int, to_ns: int, tags: tuple[int, ...], detail: str) -> Gap:
+    def gap(
+        self, cause: GapCause, from_ns: int, to_ns: int, tags: tuple[int, ...], detail: str, *, events: bool = False
+    ) -> Gap:
         """A closed gap of this source."""
-        context = self._context
-        return Gap(context.name, tags, from_ns, to_ns, cause, map_revision=context.map_revision, detail=detail)
+        name, revision = self._context.name, self._context.map_revision
+        return Gap(name, tags, from_ns, to_ns, cause, map_revision=revision, detail=detail, events=events)
 
     def _end(self, reason: str, *, at_once: bool = False) -> None:
         self._link.drop()
@@ -287,7 +298,7 @@ class PublishLoop:
         since = min(watch.held.covered_ns or now_ns, now_ns)
         last = following(watch.reached, lost)
         detail = f"{lost} messages up to number {last}"
-        gap = self.gap(GapCause.SEQUENCE_GAP, since, now_ns, tags, detail)
+        gap = self.gap(GapCause.SEQUENCE_GAP, since, now_ns, tags, detail, events=watch.events)
         self.found(gap)
         await self.handover.told(gap)  # a gap is durable before the runner reads again
         self._counters["sequence_gaps"] += lost
@@ -298,11 +309,14 @@ class PublishLoop:
         return await subscription.republish(self._link, held, sequence, self._counters)
 
     async def _hand_on(self, watch: Watch, message: Message, *, behind: bool) -> None:
-        """The values of one message as one batch."""
-        columns = Columns(self._context.now_ns(), self._times)
+        """The values and events of one message as one batch."""
+        columns, told = Columns(self._context.now_ns(), self._times), Told()
         for part in message.parts:
             if isinstance(part, Rows):
                 columns.add(self._ours(part))
+            elif isinstance(part, EventList):
+                await self._notifiers.learn(self._link, part)
+                self._notifiers.read(part, watch.held, told, columns.received_ns)
             elif isinstance(part, ua.StatusChangeNotification):
                 if part.Status.is_good():  # told of a transfer, meant for the session that it was taken from
                     continue
@@ -311,7 +325,17 @@ class PublishLoop:
             else:
                 self._counters["ignored_events"] += 1
         self._counters["general_decoder"] += message.general
-        await self._deliver(columns, watch, message.sequence, behind=behind)
+        if watch.events:
+            await self._note_events(watch, told, columns.received_ns)
+        await self._deliver(columns, watch, message.sequence, told, behind=behind)
+
+    async def _note_events(self, watch: Watch, told: Told, received_ns: int) -> None:
+        """Count what a message told; what the server's queue of events lost becomes a gap before it."""
+        self._notifiers.count(told)
+        if told.overflowed:
+            since = min(watch.held.covered_ns or received_ns, received_ns)
+            detail = f"the server's queue of events overflowed: {', '.join(sorted(set(told.overflowed)))}"
+            await self.handover.put(self.gap(GapCause.QUEUE_OVERFLOW, since, received_ns, (), detail, events=True))
 
     def _ours(self, rows: Rows) -> Rows:
         """The rows of tags that we have."""
@@ -323,7 +347,13 @@ class PublishLoop:
         return rows if mine.all() else rows.take(mine)
 
     async def _deliver(
-        self, columns: Columns, watch: Watch | None, sequence: int | None, *, behind: bool = False
+        self,
+        columns: Columns,
+        watch: Watch | None,
+        sequence: int | None,
+        told: Told | None = None,
+        *,
+        behind: bool = False,
     ) -> None:
         """
         Hand a batch over; returns before it is settled. Raises NotConnected after one that was not journalled.
@@ -355,9 +385,13 @@ class PublishLoop:
 
         if watch is not None and sequence is not None:
             watch.reached = sequence
-        if len(columns):
+        rejects, happened = (tuple(told.rejects), tuple(told.events)) if told is not None else ((), ())
+        if len(columns) or rejects or happened:
             settle = self._window.add(columns, noted)
-            await self.handover.put(Handed(columns.batch(self._context.name, self._context.map_revision), settle))
+            undecodable = columns.rejects(self._context.name, self._places)
+            self._counters["undecodable_values"] += len(undecodable)
+            batch = columns.batch(self._context.name, self._context.map_revision)
+            await self.handover.put(Handed(batch, settle, (*undecodable, *rejects), happened))
         else:
             self._window.after(noted)
 

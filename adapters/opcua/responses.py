@@ -1,8 +1,9 @@
 """
 Responses of a server, from the bytes that the library's channel has put together, checked and decrypted.
 
-A plain header and a DataChangeNotification are read here; what is odd in a header, and every other notification, goes
-through the library's decoder, which ``general`` tells. Source: OPC UA Part 4, 5.14.5 and 7.26; Part 6, 5.2.2.15.
+A plain header, a DataChangeNotification and an EventNotificationList are read here; what is odd in a header, and every
+other notification, goes through the library's decoder, which ``general`` tells. Source: OPC UA Part 4, 5.14.5 and 7.26;
+Part 6, 5.2.2.15.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import extensionobject_from_binary, nodeid_from_binary, struct_from_binary
 from asyncua.ua.uaerrors import UaStructParsingError
 
-from adapters.opcua import wire
+from adapters.opcua import event_wire, wire
+from adapters.opcua.event_wire import EventList
 from adapters.opcua.faults import DECODE_ERRORS
 from adapters.opcua.wire import Rows
 
@@ -29,6 +31,7 @@ _REPUBLISH: Final = int(ua.ObjectIds.RepublishResponse_Encoding_DefaultBinary)
 _READ: Final = int(ua.ObjectIds.ReadResponse_Encoding_DefaultBinary)
 _HISTORY_READ: Final = int(ua.ObjectIds.HistoryReadResponse_Encoding_DefaultBinary)
 _DATA_CHANGE: Final = int(ua.ObjectIds.DataChangeNotification_Encoding_DefaultBinary)
+_EVENTS: Final = int(ua.ObjectIds.EventNotificationList_Encoding_DefaultBinary)
 _HISTORY_DATA: Final = int(ua.ObjectIds.HistoryData_Encoding_DefaultBinary)
 _HEAD: Final = struct.Struct("<BBHqIIBiBBB")
 _OBJECT: Final = struct.Struct("<BBHBi")
@@ -40,12 +43,13 @@ class Message:
     """
     One NotificationMessage.
 
-    ``parts`` are :class:`Rows` of data changes, or the library's objects of everything else; empty: a keep-alive.
+    ``parts`` are :class:`Rows` of data changes, :class:`EventList` of events, or the library's objects of everything
+    else; empty: a keep-alive.
     ``general`` tells whether the library's decoder was needed anywhere.
     """
 
     sequence: int
-    parts: list[Rows | Any] = field(default_factory=list)
+    parts: list[Rows | EventList | Any] = field(default_factory=list)
     general: bool = False
 
 
@@ -136,17 +140,19 @@ def _message(body: bytes, offset: int, general: bool) -> tuple[Message, int]:
     for _ in range(count):
         part, offset = _notification(body, offset)
         message.parts.append(part)
-        message.general |= not isinstance(part, Rows) or part.general > 0
+        message.general |= not isinstance(part, Rows | EventList) or (isinstance(part, Rows) and part.general > 0)
     return message, offset
 
 
-def _notification(body: bytes, offset: int) -> tuple[Rows | Any, int]:
+def _notification(body: bytes, offset: int) -> tuple[Rows | EventList | Any, int]:
     encoding, namespace, type_id, kind, length = _OBJECT.unpack_from(body, offset)
-    if (encoding, namespace, type_id, kind) == (1, 0, _DATA_CHANGE, _BYTES) and length >= 4:
+    if (encoding, namespace, kind) == (1, 0, _BYTES) and type_id in (_DATA_CHANGE, _EVENTS) and length >= 4:
         start = offset + _OBJECT.size
         part = body[start : start + length]
         if len(part) != length:
             raise UaStructParsingError("the message ends within a notification")
+        if type_id == _EVENTS:
+            return event_wire.event_list(part), start + length
         [count] = struct.unpack_from("<i", part)
         return wire.values(part, 4, count, handles=True)[0], start + length
     buffer = Buffer(body, offset)
@@ -156,6 +162,8 @@ def _notification(body: bytes, offset: int) -> tuple[Rows | Any, int]:
         for item in part.MonitoredItems or ():
             rows.add(item.ClientHandle, item.Value)
         return rows.rows(), buffer.cur_pos
+    if isinstance(part, ua.EventNotificationList):
+        return event_wire.of_objects(part), buffer.cur_pos
     return part, buffer.cur_pos
 
 

@@ -18,6 +18,7 @@ from asyncua.ua.uaerrors import BadMessageNotAvailable, UaStructParsingError
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.items import Maker
 from adapters.opcua.link import Link
+from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.progress import Held, ahead, following
 from adapters.opcua.responses import Message
 from adapters.opcua.wire import SHORTEST_RUN
@@ -25,6 +26,7 @@ from schemas.errors import NotConnected
 from schemas.tagmap import Tag
 
 _MOST_VALUES: Final = 10_000  # in one message, so that a full queue does not exceed the message size we take (A16)
+_MOST_EVENTS: Final = 1000  # the same; an event is some thirty fields
 
 
 @dataclass(slots=True)
@@ -36,7 +38,8 @@ class Watch:
     ``quiet_s`` how long we waited without hearing of it, ``alive`` whether it was heard on this connection; a new
     subscription counts as heard. ``reached`` is the last message that was handed on, settled or not. ``opening`` are
     values read after its items were made, for those tags of which no value comes by ``open_at`` (event loop time);
-    ``item_ids`` the server's names of the items that this process made.
+    ``item_ids`` the server's names of the items that this process made. ``events``: it is the one of the notifiers, and
+    has no tags.
     """
 
     held: Held
@@ -49,6 +52,7 @@ class Watch:
     opening: dict[int, ua.DataValue] = field(default_factory=dict)
     open_at: float = 0.0
     item_ids: dict[int, int] = field(default_factory=dict)
+    events: bool = False
 
     def __post_init__(self) -> None:
         self.reached = self.held.last_sequence
@@ -93,22 +97,41 @@ async def create(
     """
     watches: list[Watch] = []
     for part in parts:
-        params = ua.CreateSubscriptionParameters(
-            RequestedPublishingInterval=options.subscription.publishing * 1000,
-            RequestedLifetimeCount=options.lifetime_count(),
-            RequestedMaxKeepAliveCount=options.keep_alive_count(),
-            MaxNotificationsPerPublish=_MOST_VALUES,
-            PublishingEnabled=True,
-            Priority=0,
-        )
-        made = await link.session.create_subscription(params, _no_callback)
-        made_ids.append(made.SubscriptionId)
-        maker.granted.publishing = (params.RequestedPublishingInterval, made.RevisedPublishingInterval)
-        keep_alive_s = made.RevisedPublishingInterval * made.RevisedMaxKeepAliveCount / 1000
-        watch = Watch(Held(made.SubscriptionId, keep_alive_s), part, alive=True)
+        held, maker.granted.publishing = await _subscribe(link, options, _MOST_VALUES, made_ids)
+        watch = Watch(held, part, alive=True)
         watches.append(watch)
         await maker.add(watch, part, nodes)
     return watches
+
+
+async def create_for_events(
+    link: Link, options: OpcUaOptions, notifiers: Notifiers, maker: Maker, made_ids: list[int]
+) -> Watch:
+    """Make the subscription of the notifiers, with their items. Raises link errors."""
+    held, maker.granted.publishing = await _subscribe(link, options, _MOST_EVENTS, made_ids)
+    await notifiers.make(link, held)
+    return Watch(held, (), alive=True, events=True)
+
+
+async def _subscribe(
+    link: Link, options: OpcUaOptions, most: int, made_ids: list[int]
+) -> tuple[Held, tuple[float, float]]:
+    """A new subscription of at most *most* notifications a message, and its publishing interval: asked for, granted."""
+    params = ua.CreateSubscriptionParameters(
+        RequestedPublishingInterval=options.subscription.publishing * 1000,
+        RequestedLifetimeCount=options.lifetime_count(),
+        RequestedMaxKeepAliveCount=options.keep_alive_count(),
+        MaxNotificationsPerPublish=most,
+        PublishingEnabled=True,
+        Priority=0,
+    )
+    made = await link.session.create_subscription(params, _no_callback)
+    made_ids.append(made.SubscriptionId)
+    keep_alive_s = made.RevisedPublishingInterval * made.RevisedMaxKeepAliveCount / 1000
+    return Held(made.SubscriptionId, keep_alive_s), (
+        params.RequestedPublishingInterval,
+        made.RevisedPublishingInterval,
+    )
 
 
 def _no_callback(result: ua.PublishResult) -> None:

@@ -1,4 +1,4 @@
-"""What is left of a batch that cannot be encoded: the rows that can, and rejects for the others (C8)."""
+"""What is left of a batch or event that cannot be encoded: the rows that can, and rejects for the others (C8)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from broker.journal import codec
+from schemas.alarms import Event
 from schemas.samples import Reject, SampleBatch
 
 RAW_BYTES: Final = 4096
@@ -36,6 +37,12 @@ def divide(batch: SampleBatch, error: ValueError) -> tuple[SampleBatch | None, l
         _reject(batch, f"tag number {batch.tag[row]}", reason, batch.exact[row]) for row, reason in refused.items()
     ]
     return (rest if len(rest) else None), rejects
+
+
+def refused_event(event: Event, error: ValueError) -> Reject:
+    """What stands for an event that cannot be journalled."""
+    raw = _SHORT.repr(event.fields).encode(errors="backslashreplace")[:RAW_BYTES]
+    return Reject(event.source, event.notifier, str(error), raw, event.received_ns)
 
 
 def _without(batch: SampleBatch, refused: dict[int, str]) -> SampleBatch:

@@ -28,15 +28,16 @@ LOOK_S: Final = 1.0
 
 class _Pending(NamedTuple):
     """
-    A delivery under commit: ``rows`` are journalled as samples, ``rejects`` as quarantine rows.
+    A delivery under commit: ``rows`` are journalled as samples, ``rejects`` as quarantine rows, ``events`` as events.
 
-    ``received`` is the number of rows and rejects that it came with.
+    ``received`` is the number of rows, rejects and events that it came with.
     """
 
     delivery: Delivery
     futures: list[Future[Position]]
     rows: int
     rejects: int
+    events: int
     received: int
 
 
@@ -158,12 +159,19 @@ class Session:
             await self._ledger.report(item)
             return
         events.samples_received(self._source, len(item.batch))
-        received = len(item.batch) + len(item.rejects)
+        received = len(item.batch) + len(item.rejects) + len(item.events)
         self._state.received += received
         self._state.waiting += received
         try:
             futures = [await self._journal.append_async(reject) for reject in item.rejects]
-            rows, rejects = len(item.batch), len(item.rejects)
+            rows, rejects, told = len(item.batch), len(item.rejects), 0
+            for event in item.events:
+                try:
+                    futures.append(await self._journal.append_async(event))
+                    told += 1
+                except ValueError as error:
+                    futures.append(await self._journal.append_async(quarantine.refused_event(event, error)))
+                    rejects += 1
             if rows:
                 try:
                     futures.append(await self._journal.append_async(item.batch))
@@ -172,7 +180,7 @@ class Session:
                     rows, rejects = 0 if rest is None else len(rest), rejects + len(refused)
                     bodies: list[Body] = [*refused, *([] if rest is None else [rest])]
                     futures += [await self._journal.append_async(body) for body in bodies]
-            await self._pending.put(_Pending(item, futures, rows, rejects, received))
+            await self._pending.put(_Pending(item, futures, rows, rejects, told, received))
             self._state.in_flight += 1
         except BaseException:
             self._state.waiting -= received
@@ -203,7 +211,7 @@ class Session:
             error = await self._finish(pending)
             if error is not None:
                 self._break(error)
-            elif pending.rows:
+            elif pending.rows or pending.events:
                 await self._prove(pending.delivery.batch.received_ns)
 
     async def _finish(self, pending: _Pending) -> JournalError | None:
@@ -224,7 +232,9 @@ class Session:
         self._state.acknowledged += pending.received
         self._state.rejects += pending.rejects
         events.samples_journalled(self._source, pending.rows, pending.rejects)
-        if pending.rows:
+        if pending.events:
+            events.events_journalled(self._source, pending.events)
+        if pending.rows or pending.events:
             self._state.last_batch_ns = delivery.batch.received_ns
         return None
 
@@ -233,7 +243,8 @@ class Session:
         self._state.waiting -= pending.received
         if durable:
             self._state.samples += pending.rows
-            self._state.unusable += pending.received - pending.rows
+            self._state.events += pending.events
+            self._state.unusable += pending.received - pending.rows - pending.events
         else:
             self._state.refused += pending.received
 

@@ -22,9 +22,9 @@ class SourceState:
     """
     State of one source; times are UTC ns. ``since_ns`` is when the condition began.
 
-    ``received`` counts rows and rejects as they came: each is then ``waiting`` for its commit, journalled as a sample
-    (``samples``), journalled as a reject (``unusable``), or ``refused`` and not acknowledged. ``acknowledged`` counts
-    those whose source was told that we have them.
+    ``received`` counts rows, rejects and events as they came: each is then ``waiting`` for its commit, journalled as a
+    sample (``samples``), as an event (``events``), as a reject (``unusable``), or ``refused`` and not acknowledged.
+    ``acknowledged`` counts those whose source was told that we have them.
     """
 
     condition: Condition
@@ -32,6 +32,7 @@ class SourceState:
     error: str = ""
     last_batch_ns: int | None = None
     samples: int = 0
+    events: int = 0
     rejects: int = 0
     reconnects: int = 0
     in_flight: int = 0
@@ -53,12 +54,12 @@ class SourceState:
     def check(self) -> dict[str, str]:
         """What must hold of the counters and does not, by name; said once."""
         found = {}
-        known = self.samples + self.unusable + self.refused + self.waiting
+        durable = self.samples + self.events + self.unusable
+        known = durable + self.refused + self.waiting
         if self.received != known:
             found["received"] = f"{self.received} rows were received, {known} are accounted for"
-        if self.acknowledged > self.samples + self.unusable:
-            kept = self.samples + self.unusable
-            found["acknowledged"] = f"{self.acknowledged} rows were acknowledged, {kept} are durable"
+        if self.acknowledged > durable:
+            found["acknowledged"] = f"{self.acknowledged} rows were acknowledged, {durable} are durable"
         said, self.violated = self.violated, bool(found)
         return {} if said else found
 
@@ -75,6 +76,7 @@ class SourceState:
             "error": self.error,
             "last_batch": None if self.last_batch_ns is None else rfc3339(self.last_batch_ns),
             "samples": self.samples,
+            "events": self.events,
             "rejects": self.rejects,
             "reconnects": self.reconnects,
             "in_flight": self.in_flight,

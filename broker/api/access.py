@@ -54,6 +54,7 @@ ACCESS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("GET", "/api/v1/current"): READERS,
     ("GET", "/api/v1/tags"): READERS,
     ("GET", "/api/v1/trend"): READERS,
+    ("GET", "/api/v1/events"): READERS,
     ("GET", "/api/v1/gaps"): READERS,
     ("GET", "/api/v1/quarantine"): PLANT,
     ("GET", "/api/v1/sources"): PLANT,

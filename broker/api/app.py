@@ -19,7 +19,7 @@ from fastapi.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from broker import events
-from broker.api import anomalies, documents, health, people, questions, records, replays, trust
+from broker.api import alarms, anomalies, documents, health, people, questions, records, replays, trust
 from broker.api.access import SECURITY_HEADERS, Gate
 from broker.api.accounts import Accounts, Sessions
 from broker.api.answers import problem
@@ -64,7 +64,8 @@ def build_app(services: Services, *, mono_s: Callable[[], float] = time.monotoni
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
-    for module in (health, records, anomalies, questions, documents, replays, people, trust, pages, asking):
+    modules = (health, records, alarms, anomalies, questions, documents, replays, people, trust, pages, asking)
+    for module in modules:
         module.add_routes(app)
     app.mount("/static", StaticFiles(directory=Path(str(files("broker.web") / "static"))), name="static")
     return app

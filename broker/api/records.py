@@ -178,6 +178,7 @@ def _gap(row: GapRow) -> dict[str, Any]:
         "from": rfc3339(row.from_ns),
         "to": None if row.to_ns is None else rfc3339(row.to_ns),
         "backfilled": row.backfilled,
+        "scope": row.scope,
         "detail": row.detail,
     }
 
@@ -219,6 +220,7 @@ def sources(services: ServicesOf, reader: ReaderOf) -> dict[str, Any]:
                 "kind": kind,
                 **(msgspec.to_builtins(live) if live else {"state": "unknown", "error": "acquire does not run"}),
                 "records": row.rows if row else 0,
+                "events_stored": row.events if row else 0,
                 "rejected": row.rejected if row else 0,
                 "quarantined": row.quarantined if row else 0,
                 "clock_ahead_s": None if skew is None else round(skew.ahead_ns / 1e9, 3),

@@ -24,6 +24,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     reconnects: int
     counters: dict[str, int]
     facts: dict[str, str]
+    events: int = 0
 
 
 class JournalStatus(msgspec.Struct, frozen=True):

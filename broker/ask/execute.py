@@ -67,7 +67,9 @@ def _gaps(draft: Draft) -> None:
     ]
     for span in draft.query.windows:
         seen = {
-            gap.gap_id: gap for gap in draft.reader.gaps_between(tags, span.from_ns, span.to_ns) if not gap.backfilled
+            gap.gap_id: gap
+            for gap in draft.reader.gaps_between(tags, span.from_ns, span.to_ns)
+            if not gap.backfilled and gap.scope == "samples"
         }
         for gap in list(seen.values())[:MAX_GAPS]:
             end = "now" if gap.to_ns is None else draft.time(gap.to_ns)

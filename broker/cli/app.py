@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from broker.cli import (
+    alarms,
     ask,
     audit,
     check,
@@ -39,6 +40,7 @@ app.command()(discover.discover)
 app.command()(processes.demo)
 app.command()(records.records)
 app.command()(records.anomalies)
+app.command()(alarms.events)
 app.command()(ask.ask)
 app.command()(replay.replay)
 app.add_typer(audit.app, name="audit")

@@ -46,6 +46,7 @@ class Kind(StrEnum):
     MAP = "map"
     TICK = "tick"
     NOTICE = "notice"
+    EVENT = "event"
 
 
 @app.command()
@@ -72,7 +73,7 @@ def stats(
     print_rows(output, ("figure", "value"), rows)
     if sources:
         typer.echo()
-        columns = ("source", "entries", "rows", "rejects", "gaps", "oldest", "newest")
+        columns = ("source", "entries", "rows", "rejects", "gaps", "events", "oldest", "newest")
         print_rows(output, columns, [{"source": name or "(all)", **row} for name, row in sources.items()])
 
 
@@ -235,6 +236,7 @@ def _stats_json(figures: Figures, directory: Path) -> dict[str, Any]:
                 "rows": item.rows,
                 "rejects": item.rejects,
                 "gaps": item.gaps,
+                "events": item.events,
                 "oldest": at(item.oldest_ns),
                 "newest": at(item.newest_ns),
             }

@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.alarms import Condition, Event
 from schemas.entries import Body, Link, MapInForce, Notice, Tick
-from schemas.samples import Exact, Gap, GapCause, Origin, Reject, SampleBatch
+from schemas.samples import Gap, GapCause, Origin, Reject, SampleBatch
 
 #: msgpack integers end at 64 bits, and text must be UTF-8: what lies beyond travels as an extension.
 _BIG_INT: Final = 1
@@ -45,6 +46,7 @@ class _Gap(msgspec.Struct, tag="g", array_like=True):
     backfilled: bool
     map_revision: bytes
     detail: str
+    events: bool = False
 
 
 class _Reject(msgspec.Struct, tag="r", array_like=True):
@@ -75,7 +77,42 @@ class _Notice(msgspec.Struct, tag="n", array_like=True):
     text: str
 
 
-_Wire = _Batch | _Gap | _Reject | _Link | _Map | _Tick | _Notice
+class _Condition(msgspec.Struct, array_like=True):
+    condition_id: str
+    name: str
+    branch_id: str
+    retain: bool | None
+    enabled: bool | None
+    acked: bool | None
+    confirmed: bool | None
+    active: bool | None
+    state: str
+    last_severity: int | None
+    quality: int | None
+    comment: str
+    user: str
+
+
+class _Event(msgspec.Struct, tag="e", array_like=True):
+    source: str
+    notifier: str
+    equipment: str
+    event_id: bytes
+    event_type: str
+    type_name: str
+    source_node: str
+    source_name: str
+    time_ns: int
+    server_ns: int | None
+    received_ns: int
+    severity: int
+    message: str
+    flags: int
+    condition: _Condition | None
+    fields: dict[str, Any]
+
+
+_Wire = _Batch | _Gap | _Reject | _Link | _Map | _Tick | _Notice | _Event
 
 
 def _unpack(code: int, data: memoryview) -> Any:
@@ -123,7 +160,8 @@ def _raw(column: NDArray[Any], dtype: str) -> bytes:
     return cast("bytes", np.ascontiguousarray(column, dtype).data)
 
 
-def _wire(body: Body, exact: dict[int, Exact]) -> _Wire:
+def _wire(body: Body, exact: dict[Any, Any]) -> _Wire:
+    """The wire form; *exact* are the exact values of a batch, or the further fields of an event."""
     match body:
         case SampleBatch():
             return _Batch(
@@ -149,6 +187,7 @@ def _wire(body: Body, exact: dict[int, Exact]) -> _Wire:
                 body.backfilled,
                 body.map_revision,
                 _clean(body.detail),
+                body.events,
             )
         case Reject():
             return _Reject(body.source, _clean(body.place), _clean(body.reason), body.raw, body.received_ns)
@@ -160,6 +199,55 @@ def _wire(body: Body, exact: dict[int, Exact]) -> _Wire:
             return _Tick()
         case Notice():
             return _Notice(_clean(body.action), _clean(body.text))
+        case Event():
+            return _event(body, exact)
+
+
+def _event(event: Event, fields: dict[str, Any]) -> _Event:
+    state = event.condition
+    return _Event(
+        event.source,
+        _clean(event.notifier),
+        _clean(event.equipment),
+        event.event_id,
+        _clean(event.event_type),
+        _clean(event.type_name),
+        _clean(event.source_node),
+        _clean(event.source_name),
+        event.time_ns,
+        event.server_ns,
+        event.received_ns,
+        event.severity,
+        _clean(event.message),
+        event.flags,
+        None
+        if state is None
+        else _Condition(
+            _clean(state.condition_id),
+            _clean(state.name),
+            _clean(state.branch_id),
+            state.retain,
+            state.enabled,
+            state.acked,
+            state.confirmed,
+            state.active,
+            _clean(state.state),
+            state.last_severity,
+            state.quality,
+            _clean(state.comment),
+            _clean(state.user),
+        ),
+        fields,
+    )
+
+
+def _read_event(wire: _Event) -> Event:
+    state = wire.condition
+    # the members of the wire form are those of the types, in their order
+    values = {name: getattr(wire, name) for name in _Event.__struct_fields__}
+    if state is not None:
+        values["condition"] = Condition(*(getattr(state, name) for name in _Condition.__struct_fields__))
+    return Event(**values)
 
 
 def encode(body: Body) -> bytes:
@@ -167,22 +255,27 @@ def encode(body: Body) -> bytes:
     Bytes of one body.
 
     Raises:
-        ValueError: columns that differ in length or type, or an exact value that is neither text, number, bytes,
-            list nor dict, or is nested deeper than ``MAX_DEPTH``.
+        ValueError: columns that differ in length or type, or an exact value (a field of an event) that is neither
+            text, number, bytes, list nor dict, or is nested deeper than ``MAX_DEPTH``.
     """
-    exact: dict[int, Exact] = {}
+    exact: dict[Any, Any] = {}
     if isinstance(body, SampleBatch):
         body.check()
         exact = body.exact
         for row, value in exact.items():
             if not _is_shallow(value):
                 raise ValueError(f"exact value of row {row} is nested deeper than {MAX_DEPTH} levels")
+    elif isinstance(body, Event):
+        exact = body.fields
+        for name, item in exact.items():
+            if not _is_shallow(item):
+                raise ValueError(f"field {name} is nested deeper than {MAX_DEPTH} levels")
     try:
         return _encoder.encode(_wire(body, exact))
     except (OverflowError, UnicodeEncodeError, TypeError, RecursionError):
         pass
     try:
-        return _encoder.encode(_wire(body, {row: _packable(value) for row, value in exact.items()}))
+        return _encoder.encode(_wire(body, _packable(exact)))
     except (OverflowError, UnicodeEncodeError, TypeError, RecursionError) as error:
         raise ValueError(f"{type(body).__name__} cannot be journalled: {error}") from error
 
@@ -237,6 +330,7 @@ def decode(data: bytes | memoryview) -> Body:
                 wire.backfilled,
                 wire.map_revision,
                 wire.detail,
+                wire.events,
             )
         case _Reject():
             return Reject(wire.source, wire.place, wire.reason, wire.raw, wire.received_ns)
@@ -248,6 +342,8 @@ def decode(data: bytes | memoryview) -> Body:
             return Tick()
         case _Notice():
             return Notice(wire.action, wire.text)
+        case _Event():
+            return _read_event(wire)
 
 
 class Outline(NamedTuple):
@@ -282,6 +378,7 @@ _KINDS: Final[dict[type, str]] = {
     _Map: "map",
     _Tick: "tick",
     _Notice: "notice",
+    _Event: "event",
 }
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from broker.journal.disk import Disk
 from broker.journal.survey import Damage, Item, Survey
+from schemas.alarms import Event
 from schemas.documents import rfc3339
 from schemas.entries import Body, Link, MapInForce, Notice, Tick
 from schemas.samples import Gap, Reject, SampleBatch
@@ -74,7 +75,7 @@ class Export:
         from_ns: int | None = None,
         to_ns: int | None = None,
         source: str | None = None,
-        kinds: frozenset[str] = frozenset({"samples", "gap", "reject", "link", "notice"}),
+        kinds: frozenset[str] = frozenset({"samples", "gap", "reject", "link", "notice", "event"}),
         disk: Disk | None = None,
     ) -> None:
         self._survey = Survey(directory, disk=disk)
@@ -168,6 +169,8 @@ def kind_of(body: Body) -> str:
             return "tick"
         case Notice():
             return "notice"
+        case Event():
+            return "event"
 
 
 def number(value: float) -> float | str | None:
@@ -206,6 +209,7 @@ def _other(body: Body) -> dict[str, Any]:
                 "to": None if body.to_ns is None else _time(body.to_ns),
                 "cause": body.cause.value,
                 "backfilled": body.backfilled,
+                "events": body.events,
                 "detail": body.detail,
             }
             return {"source": body.source, "map_revision": body.map_revision.hex() or None, "detail": detail}
@@ -216,10 +220,36 @@ def _other(body: Body) -> dict[str, Any]:
             return {"source": body.source, "detail": {"up": body.up, "reason": body.reason}}
         case Notice():
             return {"detail": {"action": body.action, "text": body.text}}
+        case Event():
+            return _event(body)
         case MapInForce():
             tags = len(_paths(body))
             return {"map_revision": body.revision.hex(), "detail": {"tags": tags}}
     return {}
+
+
+def _event(event: Event) -> dict[str, Any]:
+    detail = {
+        "notifier": event.notifier,
+        "equipment": event.equipment,
+        "event_id": event.event_id.hex(),
+        "event_type": event.event_type,
+        "type_name": event.type_name,
+        "source_node": event.source_node,
+        "source_name": event.source_name,
+        "severity": event.severity,
+        "message": event.message,
+        "condition": None if event.condition is None else plain(asdict(event.condition)),
+        "fields": plain(event.fields),
+    }
+    return {
+        "source": event.source,
+        "source_time": _time(event.time_ns),
+        "server_time": None if event.server_ns is None else _time(event.server_ns),
+        "received_time": rfc3339(event.received_ns),
+        "flags": [flag.name.lower() for flag in Flag(event.flags) if flag.name],
+        "detail": detail,
+    }
 
 
 def _paths(body: MapInForce) -> dict[int, str]:

@@ -20,6 +20,7 @@ from broker.journal.mark import Mark
 from broker.journal.options import JournalOptions
 from broker.journal.recovery import DAMAGED, Opened, Recovery, Segment
 from broker.journal.reserve import Reserve
+from schemas.alarms import Event
 from schemas.entries import START, Body, Link, MapInForce, Position
 from schemas.errors import JournalError, JournalFull
 from schemas.samples import Gap, Reject, SampleBatch
@@ -40,14 +41,15 @@ class Item:
     payload: bytes
     wall_ns: int
     mono_ns: int
-    counted: bool  #: samples and rejects stop at `stop_ack`; gaps, links, maps and ticks may use the whole budget
+    #: samples, rejects and events stop at `stop_ack`; gaps, links, maps and ticks may use the whole budget
+    counted: bool
     heading: MapInForce | Gap | Link | None
 
     @classmethod
     def of(cls, body: Body, wall_ns: int, mono_ns: int) -> Item:
         """Encode a body. Raises ValueError."""
         kept = body if isinstance(body, MapInForce | Gap | Link) else None
-        return cls(codec.encode(body), wall_ns, mono_ns, isinstance(body, SampleBatch | Reject), kept)
+        return cls(codec.encode(body), wall_ns, mono_ns, isinstance(body, SampleBatch | Reject | Event), kept)
 
 
 class JournalLog:
@@ -128,8 +130,12 @@ class JournalLog:
         free = max(0, self._disk.free(self._directory) - self.reserve.given)
         return min(self._options.max_size, self.used + free)
 
-    def commit(self, items: Sequence[Item]) -> list[Position | JournalError]:
-        """Make a group durable with one sync; what became of each, in order. Never raises for the disk's sake."""
+    def commit(self, items: Sequence[Item], *, accept: bool = True) -> list[Position | JournalError]:
+        """
+        Make a group durable with one sync; what became of each, in order. Never raises for the disk's sake.
+
+        Where not *accept*, samples and rejects are refused whether they would fit or not.
+        """
         try:
             budget = self.budget()
         except OSError as error:
@@ -142,7 +148,7 @@ class JournalLog:
             size = len(item.payload) + frame.FRAME_SIZE
             if not item.counted and used + size > room:
                 room = self._more_room(used + size, room)
-            if used + size > (limit if item.counted else room):
+            if used + size > (limit if item.counted else room) or (item.counted and not accept):
                 used = max(used, int(limit)) if item.counted else used  # a smaller one must not overtake it
                 outcome.append(JournalFull(f"journal holds {self.used} of {budget} bytes"))
                 continue

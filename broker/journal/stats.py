@@ -26,6 +26,7 @@ class SourceFigures:
     rows: int = 0
     rejects: int = 0
     gaps: int = 0
+    events: int = 0
     oldest_ns: int | None = None
     newest_ns: int | None = None
 
@@ -149,12 +150,13 @@ def _content(figures: Figures, survey: Survey, progress: Callable[[int, int], No
                 figures.kinds["unknown"] += 1
                 continue
             figures.kinds[outline.kind] += 1
-            if outline.kind in {"samples", "reject", "gap"}:
+            if outline.kind in {"samples", "reject", "gap", "event"}:
                 source = figures.sources.setdefault(outline.source, SourceFigures())
                 source.note(item.wall_ns)
                 source.rows += outline.rows
                 source.rejects += outline.kind == "reject"
                 source.gaps += outline.kind == "gap"
+                source.events += outline.kind == "event"
                 figures.rows += outline.rows
         done += segment.size
         if progress is not None:

@@ -26,6 +26,9 @@ class KeepOptions(_Options):
     documents: Annotated[
         Keep, Field(ge=_DAY_S, description="Documents, and closed anomalies with all that explains them.")
     ] = 720 * _DAY_S
+    events: Annotated[Keep, Field(ge=_DAY_S, description="Events and alarms of servers, by time of arrival.")] = (
+        400 * _DAY_S
+    )
     quarantine: Annotated[
         Keep, Field(ge=_DAY_S, description="Refused rows and payloads; of each source the newest 100,000.")
     ] = 90 * _DAY_S

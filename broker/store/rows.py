@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ class TrendPoint(NamedTuple):
 class GapRow(NamedTuple):
     """
     A hole in the data; ``path`` None: every tag of the source. ``source`` empty: every source. ``to_ns`` None: still
-    open.
+    open. ``scope`` is ``samples``, or ``events`` where events of the source are missing and no sample.
     """
 
     gap_id: int
@@ -109,6 +109,7 @@ class GapRow(NamedTuple):
     to_ns: int | None
     backfilled: bool
     detail: str
+    scope: str = "samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,53 @@ class QuarantineRow(NamedTuple):
     received_ns: int
 
 
+class EventRow(NamedTuple):
+    """
+    One event of a server as :class:`schemas.alarms.Event` describes it; ``event_id`` is hexadecimal.
+
+    ``condition_id`` None: it is no alarm, and everything behind it is None, too. ``fields`` are JSON-like.
+    """
+
+    seq: int
+    source: str
+    equipment: str
+    time_ns: int
+    server_ts: int | None
+    received_ts: int
+    notifier: str
+    event_id: str
+    event_type: str
+    type_name: str
+    source_node: str
+    source_name: str
+    severity: int
+    message: str
+    flags: int
+    condition_id: str | None
+    condition_name: str | None
+    branch_id: str | None
+    retain: bool | None
+    enabled: bool | None
+    acked: bool | None
+    confirmed: bool | None
+    active: bool | None
+    state: str | None
+    last_severity: int | None
+    quality: int | None
+    comment: str | None
+    user_name: str | None
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Events in order of ``seq``; go on after ``next_after``, which may lie behind the last row of a filtered page."""
+
+    rows: list[EventRow]
+    next_after: int
+    has_more: bool
+
+
 class ReplayRow(NamedTuple):
     """
     A replay; ``state`` is running, done, failed or interrupted.
@@ -168,7 +216,7 @@ class SourceRow(NamedTuple):
     """
     A source as the stream last saw it; ``up`` None: no link message yet.
 
-    ``rows`` and ``rejected`` count what ever came, ``quarantined`` the rejects that are still kept.
+    ``rows``, ``events`` and ``rejected`` count what ever came, ``quarantined`` the rejects that are still kept.
     """
 
     source: str
@@ -179,6 +227,7 @@ class SourceRow(NamedTuple):
     last_received_ns: int | None
     rejected: int
     quarantined: int
+    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ def put_gap(connection: sa.Connection, memory: Memory, gap: Gap, position: Posit
     """
     tag_ids, detail = _tags(connection, memory, gap)
     digest = hashlib.sha256(",".join(map(str, tag_ids)).encode()).hexdigest()[:32] if tag_ids else ""
+    digest = tables.EVENTS if gap.events else digest
     table = tables.gaps
     where = sa.and_(
         table.c.source == clean(gap.source),
@@ -51,7 +52,7 @@ def put_gap(connection: sa.Connection, memory: Memory, gap: Gap, position: Posit
             cause=gap.cause.value,
             from_ns=gap.from_ns,
             to_ns=gap.to_ns,
-            whole_source=int(not tag_ids),
+            whole_source=int(not tag_ids and not gap.events),
             tags_digest=digest,
             backfilled=int(gap.backfilled),
             detail=detail,
@@ -122,6 +123,14 @@ def put_source_rejects(connection: sa.Connection, source: str, count: int) -> No
         )
         connection.execute(rejects.delete().where(rejects.c.quarantine_id.in_(oldest)))
         _source(connection, source, {"quarantined": REJECTS})
+
+
+def put_source_events(connection: sa.Connection, counts: Mapping[str, int]) -> None:
+    """Count stored events of sources."""
+    events = tables.sources.c.events
+    for source in sorted(counts):
+        if counts[source]:
+            _source(connection, source, {"events": events + counts[source]})
 
 
 def _source(connection: sa.Connection, source: str, values: dict[str, object]) -> None:

@@ -84,6 +84,7 @@ sources = _table(
     _int("last_received_ns", null=True),
     _int("rejected"),
     _int("quarantined"),
+    _int("events", server_default=sa.text("0")),
 )
 
 records = _table(
@@ -137,9 +138,13 @@ def _rollup(name: str) -> sa.Table:
 
 rollup_1m = _rollup("rollup_1m")
 rollup_1h = _rollup("rollup_1h")
+#: Buckets that a replay has corrected rows in, to be made anew; ``level`` 0: minutes, 1: hours.
+stale_buckets = _table("stale_buckets", _key("level"), _key("bucket_ns"), _key("tag_id"), with_rowid=False)
 #: The valid row with the newest device time of each tag.
 newest = _table("newest", _key("tag_id"), _int("source_ts"), _int("seq"))
 
+#: In the place of ``tags_digest``: events are missing, and no sample of any tag.
+EVENTS = "events"
 gaps = _table(
     "gaps",
     _key("gap_id"),
@@ -168,6 +173,45 @@ quarantine = _table(
     _int("epoch"),
     _int("seq"),
     sa.Index("quarantine_by_source", "source", "quarantine_id"),
+)
+
+#: Events of servers, in the order in which they came; ``fingerprint`` is over what two events of one time differ in.
+#: ``server_ts`` is the ReceiveTime of the server; the two-state variables are 0, 1 or NULL.
+events = _table(
+    "events",
+    _key("seq"),
+    _text("source"),
+    _int("time_ns"),
+    _int("fingerprint"),
+    _int("server_ts", null=True),
+    _int("received_ts"),
+    _text("notifier"),
+    _text("equipment"),
+    _text("event_id"),
+    _text("event_type"),
+    _text("type_name"),
+    _text("source_node"),
+    _text("source_name"),
+    _int("severity"),
+    _text("message"),
+    _int("flags"),
+    _text("condition_id", null=True),
+    _text("condition_name", null=True),
+    _text("branch_id", null=True),
+    _int("retain", null=True),
+    _int("enabled", null=True),
+    _int("acked", null=True),
+    _int("confirmed", null=True),
+    _int("active", null=True),
+    _text("state", null=True),
+    _int("last_severity", null=True),
+    _int("quality", null=True),
+    _text("comment", null=True),
+    _text("user_name", null=True),
+    _text("fields"),
+    sa.UniqueConstraint("source", "time_ns", "fingerprint", name="events_redelivered"),
+    sa.Index("events_by_equipment", "equipment", "time_ns"),
+    sa.Index("events_by_time", "time_ns"),
 )
 
 #: One row an anomaly, as its newest revision says; ``ordinal`` counts anomalies in order of first appearance.

@@ -11,16 +11,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
-import psycopg
 import sqlalchemy as sa
 
-from broker.store.tables import facts
+from broker.store import bulk
+from broker.store.tables import EVENTS, facts
 from schemas.errors import StoreError
 
 #: Names that earlier versions gave to views and that this one does not.
 FORMER: tuple[str, ...] = ()
+#: PostgreSQL's errors where another view is built on one that is to change or to go.
+_DEPENDED_ON: Final = ("errors.DependentObjectsStillExist", "errors.FeatureNotSupported")
 
 _QUALITY: Final = "CASE {c} / 1073741824 WHEN 0 THEN 'good' WHEN 1 THEN 'uncertain' ELSE 'bad' END"
 
@@ -81,8 +83,18 @@ def definitions(dialect: str) -> dict[str, str]:
         "v_rollup_1h": _rollup(dialect, "rollup_1h"),
         "v_gaps": f"""
             SELECT g.gap_id, g.source, t.path, g.cause, g.from_ns, {at("g.from_ns")} AS from_time,
-                g.to_ns, {at("g.to_ns")} AS to_time, g.backfilled, g.detail
+                g.to_ns, {at("g.to_ns")} AS to_time, g.backfilled, g.detail,
+                CASE g.tags_digest WHEN '{EVENTS}' THEN 'events' ELSE 'samples' END AS scope
             FROM gaps g LEFT JOIN gap_tags x ON x.gap_id = g.gap_id LEFT JOIN tags t ON t.tag_id = x.tag_id""",
+        "v_events": f"""
+            SELECT e.seq, e.source, e.equipment, e.time_ns AS source_ns, {at("e.time_ns")} AS source_time,
+                e.server_ts AS server_ns, {at("e.server_ts")} AS server_time,
+                e.received_ts AS received_ns, {at("e.received_ts")} AS received_time,
+                e.severity, e.message, e.event_id, e.event_type, e.type_name, e.source_node, e.source_name, e.notifier,
+                e.condition_id, e.condition_name, e.branch_id, e.active, e.acked, e.confirmed, e.enabled, e.retain,
+                e.state, e.last_severity, e.quality AS status, n.name AS status_name, e.comment, e.user_name, e.flags,
+                e.fields
+            FROM events e LEFT JOIN status_names n ON n.code = e.quality / 65536 * 65536""",
         "v_replays": f"""
             SELECT p.revision, p.state, p.actor, p.reason, p.sources, p.from_ns, {at("p.from_ns")} AS from_time,
                 p.to_ns, {at("p.to_ns")} AS to_time, p.started_ns, {at("p.started_ns")} AS started_time,
@@ -154,7 +166,7 @@ def _replace(connection: sa.Connection, name: str, body: str) -> None:
             connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {name} AS {body}")
     except sa.exc.DBAPIError as error:
         # only columns at the end may be new; another change needs a new view
-        if not isinstance(error.orig, psycopg.errors.InvalidTableDefinition):
+        if not isinstance(error.orig, bulk.postgres_errors("errors.InvalidTableDefinition")):
             raise
         connection.exec_driver_sql(f"DROP VIEW {name}")
         connection.exec_driver_sql(f"CREATE VIEW {name} AS {body}")
@@ -167,10 +179,11 @@ def naming_dependents() -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as error:
         cause = error.orig
-        if not isinstance(cause, psycopg.errors.DependentObjectsStillExist | psycopg.errors.FeatureNotSupported):
+        if not isinstance(cause, bulk.postgres_errors(*_DEPENDED_ON)):
             raise
-        detail = (cause.diag.message_detail or "").replace("\n", "; ")
+        diagnosis: Any = getattr(cause, "diag", None)
+        detail = (diagnosis.message_detail or "").replace("\n", "; ")
         raise StoreError(
-            f"the store cannot be upgraded: {cause.diag.message_primary} ({detail}); save the definition of the view "
+            f"the store cannot be upgraded: {diagnosis.message_primary} ({detail}); save the definition of the view "
             "that is built on ours, drop it, start again, and create it anew"
         ) from error

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from broker.store import replays
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
-from broker.store.reader import episodes, operation, people, series, trend, values
+from broker.store.reader import alarms, episodes, operation, people, series, trend, values
+from broker.store.reader.alarms import EventFilter
 from broker.store.reader.series import Begins, Summary, Threshold
 from broker.store.rows import (
     AnomalyDetail,
@@ -25,6 +26,8 @@ from broker.store.rows import (
     AuditFault,
     AuditRow,
     Counts,
+    EventPage,
+    EventRow,
     GapRow,
     QuarantineRow,
     RecordPage,
@@ -141,6 +144,24 @@ class Reader:
     def equipment_by_path(self, path: str) -> Equipment | None:
         """The equipment as the newest map that names it has it."""
         return self._ask(episodes.equipment_by_path, path)
+
+    # events of servers
+
+    def event_page(self, *, after: int, limit: int, wanted: EventFilter | None = None) -> EventPage:
+        """Events with ``seq > after`` in order of ``seq``."""
+        return self._ask(alarms.page, after, self._rows(limit), wanted or EventFilter())
+
+    def newest_events(self, *, limit: int, wanted: EventFilter | None = None) -> list[EventRow]:
+        """The last events by arrival, oldest first."""
+        return self._ask(alarms.newest, self._rows(limit), wanted or EventFilter())
+
+    def events_between(self, equipment: str, from_ns: int, to_ns: int, *, limit: int = 100) -> list[EventRow]:
+        """Events of one piece of equipment with ``from_ns <= time < to_ns``: the last *limit*, oldest first."""
+        return self._ask(alarms.between, equipment, from_ns, to_ns, self._rows(limit))
+
+    def event_span(self) -> tuple[int | None, int]:
+        """(lowest ``seq`` of an event still kept or None, highest ever given)."""
+        return self._ask(alarms.span)
 
     # anomalies and documents
 

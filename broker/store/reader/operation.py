@@ -20,8 +20,9 @@ EVERY_SOURCE: Final = ""
 
 def _gap_query() -> sa.Select[Any]:
     marks = tables.gap_tags
+    scope = sa.case((_G.c.tags_digest == tables.EVENTS, "events"), else_="samples").label("scope")
     return sa.select(
-        _G.c.gap_id, _G.c.source, _T.c.path, _G.c.cause, _G.c.from_ns, _G.c.to_ns, _G.c.backfilled, _G.c.detail
+        _G.c.gap_id, _G.c.source, _T.c.path, _G.c.cause, _G.c.from_ns, _G.c.to_ns, _G.c.backfilled, _G.c.detail, scope
     ).select_from(_G.outerjoin(marks, marks.c.gap_id == _G.c.gap_id).outerjoin(_T, _T.c.tag_id == marks.c.tag_id))
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from broker import events
 from broker.acquire.runner import AdapterRunner
 from broker.acquire.session import Session
+from schemas.alarms import Event
 from schemas.entries import Entry
 from schemas.errors import NotConnected
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
-from tests.broker.acquire.scripted import REVISION, Plant, end
+from tests.broker.acquire.scripted import REVISION, Plant, end, story
 
 Read = Callable[[], list[Entry]]
 
@@ -36,6 +38,28 @@ async def test_every_row_is_accounted_for(run: Callable[..., AdapterRunner]) -> 
     assert (state.received, state.samples, state.unusable, state.refused, state.waiting) == (6, 4, 2, 0, 0)
     assert state.acknowledged == 6
     assert state.check() == {}
+
+
+async def test_events_are_journalled_accounted_for_and_prove_that_the_source_is_back(
+    run: Callable[..., AdapterRunner], read: Read
+) -> None:
+    """An event is a sign of life like a sample; one that cannot be journalled is a quarantine row."""
+    deep: list[object] = []
+    for _ in range(50):
+        deep = [deep]
+    event = Event("plc", "i=2253", "", b"1", "i=2041", "", "", "", 1, None, 2, 500, "hot")
+    plant = Plant(event, replace(event, fields={"Deep": deep}), end())
+    runner = run(plant)
+    await runner.run()
+    words = [word.split(":")[0] for word in story(read())]
+    assert words[0] == "event hot"
+    assert "up" in words
+    assert any(word.startswith("reject field Deep") for word in words)
+    state = runner.state
+    assert (state.received, state.events, state.samples, state.unusable, state.acknowledged) == (2, 1, 0, 1, 2)
+    assert state.check() == {}
+    assert state.as_json()["events"] == 1
+    assert plant.settled == [(-1, ""), (-1, "")]
 
 
 async def test_control_a_row_that_is_forgotten_is_told_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from broker.journal import codec
+from schemas.alarms import Condition, Event
 from schemas.entries import Body, Link, MapInForce, Tick
 from schemas.samples import Exact, Gap, GapCause, Origin, Reject, SampleBatch
 
@@ -44,6 +46,7 @@ def batches(draw: st.DrawFn) -> SampleBatch:
     )
 
 
+SWITCH = st.none() | st.booleans()
 OTHERS: st.SearchStrategy[Body] = st.one_of(
     st.builds(
         Gap,
@@ -55,6 +58,42 @@ OTHERS: st.SearchStrategy[Body] = st.one_of(
         st.booleans(),
         st.binary(max_size=16),
         TEXT,
+        st.booleans(),
+    ),
+    st.builds(
+        Event,
+        TEXT,
+        TEXT,
+        TEXT,
+        st.binary(max_size=20),
+        TEXT,
+        TEXT,
+        TEXT,
+        TEXT,
+        NS,
+        st.none() | NS,
+        NS,
+        NS,
+        TEXT,
+        NS,
+        st.none()
+        | st.builds(
+            Condition,
+            TEXT,
+            TEXT,
+            TEXT,
+            SWITCH,
+            SWITCH,
+            SWITCH,
+            SWITCH,
+            SWITCH,
+            TEXT,
+            st.none() | NS,
+            st.none() | NS,
+            TEXT,
+            TEXT,
+        ),
+        st.dictionaries(TEXT, EXACT | st.none() | st.booleans() | st.floats(allow_nan=False), max_size=3),
     ),
     st.builds(Reject, TEXT, TEXT, TEXT, st.binary(max_size=50), NS),
     st.builds(Link, TEXT, st.booleans(), TEXT),
@@ -87,7 +126,7 @@ def test_batch_survives(batch: SampleBatch) -> None:
 
 @given(OTHERS)
 def test_other_bodies_survive(body: Body) -> None:
-    """Gaps, rejects, links, maps and ticks come back equal."""
+    """Gaps, rejects, events, links, maps and ticks come back equal."""
     assert body == codec.decode(codec.encode(body))
 
 
@@ -100,6 +139,22 @@ def test_values_beyond_msgpack_survive(value: Exact) -> None:
 
     assert isinstance(back, SampleBatch)
     assert back.exact == {0: value}
+
+
+def test_a_gap_of_an_older_journal_is_read() -> None:
+    """It ends before what was added since: samples are missing, not events."""
+    old = msgspec.msgpack.encode(["g", "plc", [1], 1, 2, "link_down", False, b"m" * 16, "gone"])
+    assert codec.decode(old) == Gap("plc", (1,), 1, 2, GapCause.LINK_DOWN, False, b"m" * 16, "gone")
+
+
+def test_a_field_that_is_nested_too_deeply_is_refused() -> None:
+    """The error names it, so that the event becomes a quarantine row."""
+    deep: list[object] = []
+    for _ in range(codec.MAX_DEPTH + 1):
+        deep = [deep]
+    event = Event("s", "i=2253", "", b"", "", "", "", "", 0, None, 0, 1, "", fields={"Deep": deep})
+    with pytest.raises(ValueError, match="field Deep is nested deeper"):
+        codec.encode(event)
 
 
 def test_text_of_a_cause_is_repaired() -> None:

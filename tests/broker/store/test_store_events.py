@@ -1,0 +1,158 @@
+"""Events in SQL: each once, in order, with its condition; what has no form goes to quarantine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from broker.store import Store, retention
+from broker.store.reader.alarms import EventFilter
+from broker.store.text import MAX_TEXT
+from schemas.alarms import Condition, Event
+from schemas.entries import Position
+from schemas.samples import Gap, GapCause
+from tests.broker.store.plant import PUMP, T0, S, dump, plant, rows_of
+
+HERE = Position(1, 1)
+STATE = Condition("nsu=urn:a;s=High", "High", "", True, True, False, None, True, "Active", 700, 0, "seen", "a.moreau")
+
+
+def event(n: int = 0, **changes: Any) -> Event:
+    """The n-th event, a second after the one before."""
+    made = Event(
+        source="cell",
+        notifier="i=2253",
+        equipment=PUMP,
+        event_id=b"%d" % n,
+        event_type="i=9482",
+        type_name="ExclusiveLevelAlarmType",
+        source_node="nsu=urn:a;s=Level",
+        source_name="Level",
+        time_ns=T0 + n * S,
+        server_ns=T0 + n * S + 1,
+        received_ns=T0 + n * S + 2,
+        severity=700,
+        message=f"event {n}",
+        condition=STATE,
+        fields={"HighLimit": 80.0},
+    )
+    return replace(made, **changes)
+
+
+def put(store: Store, *events: Event) -> dict[str, int]:
+    """Store events in one transaction and say what became of them."""
+    with store.transaction() as tx:
+        for one in events:
+            tx.event(one, HERE)
+    return {outcome: count for outcome, count in tx.event_tally.items() if count}
+
+
+def test_an_event_is_a_row_once(store: Store) -> None:
+    """What a server tells again is no second row, also after a restart; another state or time is one."""
+    assert put(store, event(0), event(0), event(1)) == {"stored": 2, "redelivered": 1}
+    before = dump(store)
+    assert put(store, event(0, received_ns=T0 + 9 * S, equipment="", notifier="i=85")) == {"redelivered": 1}
+    assert dump(store) == before
+    again = event(0, condition=replace(STATE, acked=True))
+    branch = event(0, condition=replace(STATE, branch_id="nsu=urn:a;s=B1"))
+    assert put(store, again, branch, event(0, time_ns=T0 + 1), event(0, source="other")) == {"stored": 4}
+    reader = store.reader()
+    assert [row.seq for row in reader.newest_events(limit=100)] == [1, 2, 3, 4, 5, 6]
+    assert [(row.source, row.events) for row in reader.sources()] == [("cell", 5), ("other", 1)]
+
+
+def test_without_an_event_id_what_is_said_counts(store: Store) -> None:
+    """Two events of one time are two where their texts differ, and one where nothing does."""
+    one, other = event(0, event_id=b"", condition=None), event(0, event_id=b"", condition=None, message="another")
+    assert put(store, one, other, one) == {"stored": 2, "redelivered": 1}
+
+
+def test_every_member_comes_back(store: Store) -> None:
+    """From the table and from the view; an event that is no alarm has no condition."""
+    odd = {"big": 2**60, "huge": 2**80, "bytes": b"\x00\xff", "list": [1, None, "x"], "nan": float("nan"), "none": None}
+    put(store, event(0), event(1, condition=None, server_ns=None, message="a\x00b\ud800", fields=odd, flags=128))
+    alarm, plain = store.reader().newest_events(limit=10)
+    assert (alarm.equipment, alarm.event_id, alarm.type_name) == (PUMP, "30", "ExclusiveLevelAlarmType")
+    assert (alarm.condition_id, alarm.condition_name, alarm.branch_id) == (STATE.condition_id, "High", "")
+    assert (alarm.retain, alarm.enabled, alarm.acked, alarm.confirmed, alarm.active) == (True, True, False, None, True)
+    assert (alarm.state, alarm.last_severity, alarm.quality) == ("Active", 700, 0)
+    assert (alarm.comment, alarm.user_name, alarm.fields) == ("seen", "a.moreau", {"HighLimit": 80.0})
+    assert (plain.condition_id, plain.active, plain.server_ts, plain.flags) == (None, None, None, 128)
+    assert plain.message == "a\ufffdb\ufffd"
+    assert plain.fields == {
+        "big": str(2**60), "huge": str(2**80), "bytes": "AP8=", "list": [1, None, "x"], "nan": None, "none": None,
+    }  # fmt: skip
+    columns = "seq, source_time, server_ns, active, acked, status_name, condition_name, user_name"
+    assert rows_of(store, f"SELECT {columns} FROM v_events ORDER BY seq") == [
+        (1, "2025-10-09T08:54:00.000000000Z", T0 + 1, 1, 0, "Good", "High", "a.moreau"),
+        (2, "2025-10-09T08:54:01.000000000Z", None, None, None, None, None, None),
+    ]
+
+
+def test_what_has_no_form_goes_to_quarantine(store: Store) -> None:
+    """It takes no sequence number and stops no other."""
+    long = event(0, message="x" * (MAX_TEXT + 1))
+    beyond = event(1, severity=2**70)
+    assert put(store, long, beyond, event(2)) == {"quarantined": 2, "stored": 1}
+    reader = store.reader()
+    assert [row.seq for row in reader.newest_events(limit=10)] == [1]
+    reasons = [(row.place, row.reason) for row in reader.quarantine()]
+    assert reasons == [
+        ("Level", f"severity is {2**70}, beyond 64 bits"),
+        ("Level", f"message has {MAX_TEXT + 1} characters, more than {MAX_TEXT}"),
+    ]
+
+
+def test_pages_and_filters(store: Store) -> None:
+    """Every row once and in order, whatever the size of the page; a pattern minds the case."""
+    put(store, *[event(n, severity=100 * (n % 10) + 1, equipment=f"A/{'p' if n % 2 else 'P'}_{n}") for n in range(25)])
+    reader = store.reader()
+
+    def follow(wanted: EventFilter, limit: int) -> list[int]:
+        seen, after, more = [], 0, True
+        while more:
+            page = reader.event_page(after=after, limit=limit, wanted=wanted)
+            seen += [row.seq for row in page.rows]
+            after, more = page.next_after, page.has_more
+        return seen
+
+    assert follow(EventFilter(), 7) == list(range(1, 26))
+    assert follow(EventFilter(severity=901), 2) == [10, 20]
+    assert follow(EventFilter(equipment="A/P_*"), 3) == list(range(1, 26, 2))
+    assert follow(EventFilter(equipment="A/P_4"), 3) == [5]
+    assert follow(EventFilter(equipment="A/P%4"), 3) == []
+    assert follow(EventFilter(source="nobody"), 3) == []
+    assert [row.seq for row in reader.newest_events(limit=2, wanted=EventFilter(since_ns=T0 + 3 * S))] == [24, 25]
+    assert reader.event_span() == (1, 25)
+    assert [row.seq for row in reader.events_between("A/P_4", T0, T0 + 99 * S)] == [5]
+    assert reader.events_between("A/P_4", T0 + 5 * S, T0 + 99 * S) == []
+
+
+def test_retention(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By time of arrival; numbers go on."""
+    monkeypatch.setattr(retention, "SLICE", 10)
+    day = retention.DAY_NS
+    put(store, *[event(n) for n in range(15)], event(20, received_ns=T0 + 1000 * day))
+    for _ in range(3):
+        store.maintain(T0 + 1000 * day, budget_s=0.0)
+    assert store.reader().event_span() == (16, 16)
+    put(store, event(21, received_ns=T0 + 1000 * day))
+    assert store.reader().event_span() == (16, 17)
+
+
+def test_a_gap_of_events_is_no_hole_in_a_tag(store: Store) -> None:
+    """It stands beside a gap of the same source, cause and begin. Negative control: that one breaks the tag's line."""
+    site = plant()
+    lost = Gap("plc", (), T0, T0 + S, GapCause.QUEUE_OVERFLOW, detail="x", events=True)
+    with store.transaction() as tx:
+        tx.use_map(site.revision, site)
+        tx.gap(lost, HERE)
+    reader = store.reader()
+    assert reader.gaps_between([f"{PUMP}/Tag0"], T0, T0 + S) == []
+    with store.transaction() as tx:
+        tx.gap(replace(lost, events=False), HERE)
+    assert len(reader.gaps_between([f"{PUMP}/Tag0"], T0, T0 + S)) == 1
+    assert [gap.scope for gap in reader.gaps()] == ["samples", "events"]
+    assert rows_of(store, "SELECT scope, path FROM v_gaps ORDER BY gap_id") == [("events", None), ("samples", None)]
