@@ -18,6 +18,7 @@ from broker.store import tables
 from broker.store.reader import values
 from broker.store.rollups import HOUR_NS, MINUTE_NS
 from broker.store.rows import RecordRow
+from broker.store.valid import not_replaced
 
 _R = tables.records
 _T = tables.tags
@@ -95,7 +96,7 @@ def _usable() -> sa.ColumnElement[Any]:
 
 
 def _rows(tag_id: int, from_ns: int, to_ns: int) -> list[sa.ColumnElement[bool]]:
-    return [_R.c.tag_id == tag_id, _R.c.source_ts >= from_ns, _R.c.source_ts < to_ns, values.not_replaced(None)]
+    return [_R.c.tag_id == tag_id, _R.c.source_ts >= from_ns, _R.c.source_ts < to_ns, not_replaced(None)]
 
 
 def _of_piece(connection: sa.Connection, tag_id: int, piece: Piece) -> Any:
