@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -50,6 +51,12 @@ def annotation_by_id(connection: sa.Connection, annotation_id: str) -> Annotatio
     """One annotation."""
     body = connection.execute(sa.select(_N.c.body).where(_N.c.annotation_id == annotation_id)).scalar()
     return None if body is None else Annotation.model_validate_json(body)
+
+
+def annotation_ids(connection: sa.Connection, beginning: str) -> list[str]:
+    """Ids that begin with a text, two at most: more than one is ambiguous."""
+    query = sa.select(_N.c.annotation_id).where(_N.c.annotation_id.startswith(beginning, autoescape=True))
+    return list(connection.execute(query.order_by(_N.c.annotation_id).limit(2)).scalars())
 
 
 def reviews_of(connection: sa.Connection, anomaly_id: str) -> list[Review]:
@@ -169,6 +176,22 @@ def list_anomalies(
         AnomalyRow(ordinal, Anomaly.model_validate_json(body), *rest)
         for ordinal, body, *rest in connection.execute(query)
     ]
+
+
+def episodes_between(
+    connection: sa.Connection, equipment: Sequence[str], from_ns: int, to_ns: int, limit: int
+) -> list[Anomaly]:
+    """Newest revisions of episodes on *equipment* with a moment in ``from_ns <= t < to_ns``; the latest *limit*."""
+    query = (
+        sa.select(_B.c.body)
+        .select_from(_A)
+        .join(_B, sa.and_(_B.c.anomaly_id == _A.c.anomaly_id, _B.c.revision == _A.c.revision))
+        .where(_A.c.equipment.in_(list(equipment)), _A.c.onset_ns < to_ns)
+        .where(sa.or_(_A.c.closed_ns.is_(None), _A.c.closed_ns >= from_ns))
+        .order_by(_A.c.onset_ns.desc(), _A.c.ordinal.desc())
+        .limit(limit)
+    )
+    return [Anomaly.model_validate_json(body) for body in connection.execute(query).scalars()][::-1]
 
 
 def anomaly_detail(connection: sa.Connection, anomaly_id: str) -> AnomalyDetail | None:
