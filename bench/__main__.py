@@ -16,6 +16,13 @@ BENCHES: Final = {
     "modbus-gateway": "bench.modbus_gateway",
     "opcua": "bench.opcua_decode",
     "mqtt": "bench.mqtt",
+    "detect": "bench.detect",
+    "detect-plant": "bench.detect_plant",
+    "detect-false-alarms": "bench.detect_false_alarms",
+    "detect-speed": "bench.detect_speed",
+    "detector-pictures": "bench.detector_pictures",
+    "multivariate-pictures": "bench.multivariate_pictures",
+    "week": "bench.week",
 }
 
 #: What ``make bench`` prints: rates offered, then ratios, medians of three; half an hour on two cores.

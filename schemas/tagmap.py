@@ -14,6 +14,9 @@ from typing import Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.calendar import Window
+from schemas.suppression import Rule
+
 #: Role of a tag on its equipment.
 Role = Literal["state", "good_count", "reject_count", "pv", "sp", "out", "order", "lot"]
 ScaleMode = Literal["none", "linear", "sqrt"]
@@ -58,6 +61,7 @@ class Tag(_Frozen):
     rate_limit: float | None = Field(None, description="Largest believable change in `unit` per second.")
     flatline_after_ms: int | None = Field(None, description="A live signal that does not move for so long is stuck.")
     role: Role | None = None
+    loop: str = Field("", description="Control loop within the equipment; its sp, pv and out belong together.")
     enum: dict[int, str] | None = None
     byte_order: str | None = Field(None, description="ABCD, CDAB, BADC, DCBA and the 64-bit forms; Modbus only.")
     encoding: str = "ascii"
@@ -84,6 +88,7 @@ class Equipment(_Frozen):
     sap_object: str | None = None
     sap_kind: Literal["EAMS_EQUI", "EAMS_FL"] = "EAMS_EQUI"
     sap_plant: str | None = None
+    suppress: tuple[Rule, ...] = Field((), description="What is suppressed by design on it.")
 
 
 class TagMap(_Frozen):
@@ -96,6 +101,7 @@ class TagMap(_Frozen):
     site: str = Field(description="`enterprise/site`.")
     tags: tuple[Tag, ...]
     equipment: tuple[Equipment, ...] = ()
+    calendar: tuple[Window, ...] = ()
 
     @cached_property
     def body(self) -> bytes:

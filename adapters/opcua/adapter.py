@@ -62,7 +62,8 @@ class OpcUaAdapter:
     Counters: ``publish_responses`` answers of the server, keep-alives among them; ``overflow`` values before which the
     server's queue lost some; ``refused_items`` refusals of an item; ``sequence_gaps`` messages that could not be
     fetched again; ``republished`` messages fetched again; ``repeated`` messages sent twice; ``undecodable`` messages
-    that could not be read; ``general_decoder`` messages that needed the library's decoder, many times the work;
+    that could not be read, ``undecodable_values`` values in messages that could; ``general_decoder`` messages that
+    needed the library's decoder, many times the work;
     ``publish_refused`` publish requests that were too many for the server; ``unknown_acknowledgements`` of messages it
     did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;

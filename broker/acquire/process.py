@@ -25,6 +25,7 @@ from prometheus_client import generate_latest
 from adapters.base import Adapter, AdapterContext, SourceOptions
 from broker import events, footprint
 from broker.acquire.files import METRICS_FILE, STATUS_FILE
+from broker.acquire.inbox import take_commands
 from broker.acquire.runner import AdapterRunner
 from broker.acquire.state import JournalFigures, acquire_json
 from broker.acquire.ticks import tick
@@ -190,6 +191,7 @@ async def acquire(
 
         tasks = [asyncio.create_task(runner.run(), name=name) for name, runner in runners.items()]
         ticking = asyncio.create_task(tick(journal, each_second=each_second, now_ns=now_ns, mono_ns=mono_ns))
+        tasks.append(asyncio.create_task(take_commands(journal, data_dir), name="commands"))
         try:
             await _until_stopped([*tasks, ticking], ticking, stop)
         finally:

@@ -20,6 +20,7 @@ from broker.cli import (
     processes,
     records,
     replay,
+    suppress,
     trust,
     users,
 )
@@ -39,6 +40,9 @@ app.command()(records.records)
 app.command()(records.anomalies)
 app.command()(alarms.events)
 app.command()(replay.replay)
+app.command()(suppress.shelve)
+app.command()(suppress.unshelve)
+app.add_typer(suppress.app, name="maintenance")
 app.add_typer(users.app, name="user")
 app.add_typer(trust.app, name="trust")
 app.add_typer(database.app, name="db")

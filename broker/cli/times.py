@@ -14,6 +14,13 @@ _MOMENT: Final = re.compile(
 HELP: Final = "RFC 3339 with its offset (2026-03-01T08:00:00Z), or a duration: so long ago (2h)."
 
 
+def ahead(text: str | None, now_ns: int, option: str) -> int | None:
+    """Like :meth:`moment`, a duration counts from now on. Raises typer.BadParameter."""
+    at_ns = moment(text, now_ns, option)
+    plain = text is not None and at_ns is not None and not _MOMENT.match(text.strip())
+    return 2 * now_ns - at_ns if plain and at_ns is not None else at_ns
+
+
 def moment(text: str | None, now_ns: int, option: str) -> int | None:
     """
     UTC ns of *text*, None for None.

@@ -30,12 +30,16 @@ from normalizers.clock import Skew
 from normalizers.normalizer import Normalizer
 from schemas.alarms import Event
 from schemas.anomaly import Anomaly
+from schemas.documents import rfc3339
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Notice, Position, Tick
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
+from schemas.suppression import Command, SuppressionEvent
 from schemas.tagmap import TagMap
 
 #: The next state of the stages is taken when so much journal time has passed; written, it is at most ten seconds old.
 SAVE_EVERY_NS: Final = 8_000_000_000
+#: What the detection has learned of equipment, saved where it changed.
+MODELS: Final = "detection.models"
 #: Refused entries that are remembered; their journal segments are gone long before there are so many.
 MAX_REFUSED: Final = 1000
 #: Maps that stages keep, so that the saved state can be read again.
@@ -85,6 +89,9 @@ class Pipeline:
         self._saved_ns = 0
         self._place: str | None = None
         self._saving: Snapshot | None = None
+        #: what the detection has learned, as each place has it; it gives the same object until that changes
+        self._models_at: dict[str, bytes] = {}
+        self._saving_models = b""
         self._ahead: list[Entry] = []
 
     @property
@@ -124,8 +131,9 @@ class Pipeline:
             }
             for body in state["maps"]:
                 self._use_map(body, None)
-            self._restore_stage("normalizer", self._normalizer, stages)
-            self._restore_stage("detection", self._detection, stages)
+            self._restore_stage("normalizer", self._normalizer.restore, stages)
+            self._restore_detection(stages)
+            self._restore_stage("suppression", self._detection.suppressor.restore, stages)
             self._on_maps()
         # said at once: acquire must not take the position of another store, or of an older copy, for ours
         self._publish()
@@ -142,14 +150,22 @@ class Pipeline:
         if refused is not None:
             self._refused = {Position(epoch, seq): why for epoch, seq, why in msgspec.msgpack.decode(refused)}
 
-    def _restore_stage(self, name: str, stage: Normalizer | Detection, saved: Mapping[str, bytes]) -> None:
+    def _restore_stage(self, name: str, restore: Callable[[bytes], None], saved: Mapping[str, bytes]) -> None:
         if name not in saved:
             return
         try:
-            stage.restore(saved[name])
+            restore(saved[name])
         except (normalizers.base.BadState, detectors.base.BadState) as error:
             # an older or damaged state: the stage learns anew, the records go on
             events.stage_began_anew(name, str(error))
+
+    def _restore_detection(self, saved: Mapping[str, bytes]) -> None:
+        models = saved.get(MODELS, b"")
+        self._restore_stage("detection", lambda state: self._detection.restore(state, models), saved)
+        # what could not be restored is not what the place has
+        found = self._detection.models()
+        if self._place is not None and found == models:
+            self._models_at[self._place] = found
 
     def refuse(self, entry: Entry, reason: str) -> None:
         """
@@ -231,6 +247,7 @@ class Pipeline:
         """Once the transaction with the last part of a state has committed, a restart begins there."""
         if self._saving is not None and self._saving.complete:
             self._place, self._saved_to = self._saving.place, self._saving.position
+            self._models_at[self._place] = self._saving_models
             self._saving = None
             self._publish()
 
@@ -255,8 +272,18 @@ class Pipeline:
             "unmapped": [[gap.source, gap.from_ns, gap.detail] for gap in self._unmapped.values()],
             "maps": [tag_map.body for tag_map in self._maps if tag_map.tags],
         }
-        stages = {"normalizer": self._normalizer.state(), "detection": self._detection.state()}
-        return Snapshot(snapshot.other(self._place), self._read_to, now_ns, head, stages)
+        models = self._detection.models()
+        stages = {
+            "normalizer": self._normalizer.state(),
+            "detection": self._detection.state(models=False),
+            MODELS: models,
+            "suppression": self._detection.suppressor.state(),
+        }
+        place = snapshot.other(self._place)
+        # half written, a place has neither the old models nor the new
+        unchanged = (MODELS,) if self._models_at.pop(place, None) is models else ()
+        self._saving_models = models
+        return Snapshot(place, self._read_to, now_ns, head, stages, unchanged)
 
     def _use_map(self, body: bytes, tx: Transaction | None) -> None:
         tag_map = TagMap.from_body(body)
@@ -306,7 +333,13 @@ class Pipeline:
         elif isinstance(body, Tick):
             if tx is not None:
                 tx.roll_up()
+            self._suppressions(self._detection.suppressor.tick(entry.wall_ns), tx)
             self._anomalies(self._detection.tick(entry.wall_ns), tx, entry)
+            held = self._detection.suppressor.counts()
+            if tx is not None and held:
+                tx.suppressed_findings(held)
+        elif isinstance(body, Command):
+            self._detection.suppressor.command(body)
         elif isinstance(body, MapInForce):
             if body.revision != self._maps[-1].revision:
                 self._use_map(body.body, tx)
@@ -350,7 +383,10 @@ class Pipeline:
                 tx.anomaly(anomaly)
             self._open_paths[anomaly.anomaly_id] = tuple(member.path for member in anomaly.members)
             seen = signature(anomaly)
-            if anomaly.state == "open" and self._explained.get(anomaly.anomaly_id) != seen:
+            if anomaly.suppressed is not None:
+                if tx is not None:
+                    events.anomaly_suppressed(anomaly.suppressed, anomaly.revision)
+            elif anomaly.state == "open" and self._explained.get(anomaly.anomaly_id) != seen:
                 self._explained[anomaly.anomaly_id] = seen
                 if tx is not None:
                     self._explain(tx, anomaly, entry)
@@ -358,12 +394,28 @@ class Pipeline:
                 self._explained.pop(anomaly.anomaly_id, None)
                 self._open_paths.pop(anomaly.anomaly_id, None)
 
+    def _suppressions(self, said: Sequence[SuppressionEvent], tx: Transaction | None) -> None:
+        """Store what people and time did to suppressions, each with its row of the audit."""
+        for event in said:
+            if tx is None:
+                continue
+            tx.suppression(event)
+            found = event.suppression
+            detail: dict[str, object] = {"detail": event.detail}
+            action = "suppression_refused"
+            if found is not None:
+                action = f"{found.mode}_{event.what}"
+                detail |= {"target": found.target, "kind": found.kind, "reason": found.reason}
+                detail |= {"until": None if found.until_ns is None else rfc3339(found.until_ns)}
+            tx.audit(event.actor or "fairlead", action, event.suppression_id, detail, at_ns=event.at_ns)
+
     def _explain(self, tx: Transaction, anomaly: Anomaly, entry: Entry) -> None:
         others = {path for key, paths in self._open_paths.items() if key != anomaly.anomaly_id for path in paths}
         upto = tx.next_seq - 1
         paths, from_ns, onset_ns, to_ns = reach(self._maps[-1], anomaly)
         tx.read_ahead(paths, from_ns, onset_ns, to_ns, upto=upto)
-        evidence = build_evidence(tx, self._maps[-1], anomaly, upto, others)
+        shifts = self._detection.suppressor.shifts(anomaly.equipment)
+        evidence = build_evidence(tx, self._maps[-1], anomaly, upto, others, shifts)
         tx.evidence(evidence)
         tx.annotation(annotate_by_rules(evidence, detector_score=anomaly.detector_score, created_ns=entry.wall_ns))
 

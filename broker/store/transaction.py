@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from broker.store import alarms, episodes, people, rebuild, registry, replays, stream, tables
+from broker.store import alarms, episodes, people, rebuild, registry, replays, stream, suppressions, tables
 from broker.store.intake import Intake
 from broker.store.memory import Memory, upsert
 from broker.store.reader import episodes as read_episodes
@@ -27,6 +27,7 @@ from schemas.entries import Link, Position
 from schemas.evidence import Evidence
 from schemas.records import Piece, RecordBatch
 from schemas.samples import Gap, Reject
+from schemas.suppression import SuppressionEvent
 from schemas.tagmap import Equipment, TagMap
 
 #: Rows that may wait until the roll-ups in memory count them, so that a tick has no whole second of them to count.
@@ -234,6 +235,17 @@ class Transaction:
     def anomaly(self, anomaly: Anomaly) -> None:
         """Store a revision of an episode."""
         episodes.put_anomaly(self._connection, self._memory, anomaly)
+
+    def suppression(self, event: SuppressionEvent) -> None:
+        """Store that a shelf or a maintenance began or ended; what was refused leaves no row here."""
+        if event.what == "began" and event.suppression is not None:
+            suppressions.begin(self._connection, self._memory, event.suppression)
+        elif event.what == "ended":
+            suppressions.end(self._connection, event.suppression_id, event.at_ns, event.actor)
+
+    def suppressed_findings(self, findings: Mapping[str, int]) -> None:
+        """Note how many findings each suppression has held so far."""
+        suppressions.count(self._connection, findings)
 
     def evidence(self, evidence: Evidence) -> None:
         """Store an evidence snapshot."""

@@ -106,8 +106,13 @@ def definitions(dialect: str) -> dict[str, str]:
         "v_anomalies": f"""
             SELECT a.anomaly_id, a.revision, a.equipment, a.title, a.state, a.kind, a.severity, a.ne107,
                 a.onset_ns, {at("a.onset_ns")} AS onset_time, a.updated_ns, {at("a.updated_ns")} AS updated_time,
-                a.closed_ns, {at("a.closed_ns")} AS closed_time, a.detector_score
+                a.closed_ns, {at("a.closed_ns")} AS closed_time, a.detector_score, a.suppressed
             FROM anomalies a""",
+        "v_suppressions": f"""
+            SELECT s.suppression_id, s.mode, s.target, s.kind, s.actor, s.reason,
+                s.from_ns, {at("s.from_ns")} AS from_time, s.until_ns, {at("s.until_ns")} AS until_time,
+                s.ended_ns, {at("s.ended_ns")} AS ended_time, s.ended_by, s.findings
+            FROM suppressions s""",
         "v_annotations": f"""
             SELECT n.annotation_id, n.anomaly_id, n.anomaly_revision, n.evidence_id, a.equipment, n.origin,
                 n.cause_id, n.cause, n.probability, n.text, n.model_sha256,

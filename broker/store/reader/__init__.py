@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
-from broker.store import replays
+from broker.store import replays, suppressions
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
 from broker.store.reader import alarms, episodes, operation, people, trend, values
@@ -33,6 +33,7 @@ from broker.store.rows import (
     RecordRow,
     ReplayRow,
     SourceRow,
+    SuppressionRow,
     TagRow,
     Trend,
     UserRow,
@@ -151,10 +152,28 @@ class Reader:
     # anomalies and documents
 
     def anomalies(
-        self, *, state: str | None = None, review: str | None = None, limit: int = 100, before: int | None = None
+        self,
+        *,
+        state: str | None = None,
+        review: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+        suppressed: bool | None = None,
     ) -> list[AnomalyRow]:
-        """Episodes, newest first; *review* is a verdict or ``pending``; *before* the cursor of the last row."""
-        return self._ask(episodes.list_anomalies, state, review, self._rows(limit), before)
+        """
+        Episodes, newest first; *review* is a verdict or ``pending``; *before* the cursor of the last row.
+
+        *suppressed*: only those that ask nobody for attention, or only the others.
+        """
+        return self._ask(episodes.list_anomalies, state, review, self._rows(limit), before, suppressed)
+
+    def suppressions(self, *, active: bool | None = None, limit: int = 100) -> list[SuppressionRow]:
+        """What people suppressed, newest first; *active*: what is in force, or what is over."""
+        return self._ask(suppressions.list_suppressions, active, self._rows(limit))
+
+    def suppression(self, suppression_id: str) -> SuppressionRow | None:
+        """One shelf or maintenance."""
+        return self._ask(suppressions.suppression_by_id, suppression_id)
 
     def anomaly(self, anomaly_id: str) -> AnomalyDetail | None:
         """Everything that is known of one episode."""

@@ -90,6 +90,7 @@ def past_episodes(
         sa.select(_A.c.anomaly_id, _B.c.body)
         .join(_B, sa.and_(_B.c.anomaly_id == _A.c.anomaly_id, _B.c.revision == _A.c.revision))
         .where(_A.c.equipment == equipment, _A.c.onset_ns < before_ns, _A.c.state == "closed")
+        .where(_A.c.suppressed.is_(None))
         .order_by(_A.c.onset_ns.desc(), _A.c.ordinal.desc())
         .limit(limit)
     )
@@ -115,12 +116,18 @@ def _verdict(connection: sa.Connection, anomaly_id: str) -> tuple[str | None, st
 
 
 def list_anomalies(
-    connection: sa.Connection, state: str | None, review: str | None, limit: int, before: int | None
+    connection: sa.Connection,
+    state: str | None,
+    review: str | None,
+    limit: int,
+    before: int | None,
+    suppressed: bool | None = None,
 ) -> list[AnomalyRow]:
     """
     Episodes, newest first, behind the cursor *before*.
 
     *state* is ``open`` or ``closed``; *review* a verdict of the newest review, or ``pending`` for none yet.
+    *suppressed*: only those that ask nobody for attention, or only the others.
     """
     newest_note = (
         sa.select(sa.func.max(_N.c.ordinal)).where(_N.c.anomaly_id == _A.c.anomaly_id).correlate(_A).scalar_subquery()
@@ -151,8 +158,11 @@ def list_anomalies(
         query = query.where(_A.c.state == state)
     if before is not None:
         query = query.where(_A.c.ordinal < before)
+    if suppressed is not None:
+        query = query.where(_A.c.suppressed.is_not(None) if suppressed else _A.c.suppressed.is_(None))
     if review == "pending":
-        query = query.where(_W.c.ordinal.is_(None))
+        # what is suppressed is not explained, so that nobody can review it
+        query = query.where(_W.c.ordinal.is_(None), _A.c.suppressed.is_(None))
     elif review is not None:
         query = query.where(_W.c.verdict == review)
     return [
