@@ -80,7 +80,7 @@ def test_standing_condition_is_not_told_again_and_again(script, tag):
 
 def test_slow_growth_is_told_by_and_by(script, tag):
     """A value that creeps away in steps too small to tell is told whenever it has come half as far again."""
-    plant = script(tag(0, **LIMITED), spc=[])
+    plant = script(tag(0, **LIMITED), spc=[], health=["out_of_range"])
     for i in range(900):
         plant.send({0: 101.0 + i / 2})
         plant.tick(10)

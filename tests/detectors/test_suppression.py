@@ -71,7 +71,7 @@ def test_active_condition_moves_when_it_is_shelved_and_back_when_the_shelf_is_ov
 
 def test_shelf_that_comes_and_goes_does_not_multiply_members(script, tag):
     """Within the open episodes of another tag, a condition goes to and fro between two members."""
-    plant = script(tag(0, **LIMITED), tag(1, **LIMITED), spc=[])
+    plant = script(tag(0, **LIMITED), tag(1, **LIMITED), spc=[], health=["out_of_range"])
     plant.run({0: [150.0], 1: [150.0]})
     for _ in range(5):
         shelf = plant.ask("shelve", f"{UNIT}/T0", until_ns=plant.now_ns + 3600 * S)
