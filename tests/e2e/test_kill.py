@@ -17,6 +17,7 @@ from simulators.modbus_server import ModbusServer, RegisterPoint
 from tests.e2e.processes import Broker
 
 Eventually = Callable[..., Awaitable[None]]
+DOWN = "SELECT count(*) FROM gaps WHERE cause = 'not_running' AND to_ns IS NOT NULL"
 
 
 class Publisher:
@@ -145,11 +146,13 @@ async def test_modbus_kill_leaves_gaps_and_no_wrong_value(
         broker = Broker(tmp_path, {"plc": source}, [tag], port=free_port())
         try:
             broker.start("acquire", "core")
-            for _ in range(3):
+            for turn in range(3):
                 before = broker.count()
                 await eventually(lambda before=before: broker.count() > before + 10, 60)
                 broker.kill("acquire")
                 broker.start("acquire")
+                # rows of before the kill may still be on their way: what counts is that the new process was heard
+                await eventually(lambda turn=turn: broker.count(DOWN) == turn + 1, 120)
             before = broker.count()
             await eventually(lambda: broker.count() > before + 10, 60)
             gaps = broker.rows("SELECT from_ns, to_ns FROM gaps WHERE cause = 'not_running' ORDER BY from_ns")

@@ -456,7 +456,7 @@ async def test_f18_every_overflow_is_told(node, make, scale, figures) -> None:
         for _ in range(times):
             proxy.open_ways.clear()
             # the fault: nothing gets through for seven ticks; asking for the server's clock has not given up by then
-            await asyncio.sleep(3.6)
+            await asyncio.sleep(3.6)  # see above
             proxy.open_ways.set()
             await source.more(4)
     ticks = sorted(set(source.ticks))
