@@ -135,7 +135,7 @@ def test_grants_and_views_of_others_outlive_a_new_column(
         connection.exec_driver_sql("CREATE VIEW v_my_report AS SELECT source FROM v_gaps")
         connection.exec_driver_sql("GRANT SELECT ON v_gaps TO PUBLIC")
     grown = {
-        name: body.replace("g.detail\n", "g.detail, 1 AS fresh\n") for name, body in definitions("postgresql").items()
+        name: body.replace("AS scope\n", "AS scope, 1 AS fresh\n") for name, body in definitions("postgresql").items()
     }
     monkeypatch.setattr(views, "definitions", lambda _dialect: grown)
     store.upgrade()
