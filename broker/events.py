@@ -131,6 +131,11 @@ def store_refused(reason: str, retry_s: float) -> None:
     _log.error("store_refused", reason=reason, retry_s=retry_s)
 
 
+def rollups_left(buckets: int) -> None:
+    """Roll-ups that a replay has touched stay as they are: retention has removed what they are made of."""
+    _log.warning("rollups_left", buckets=buckets)
+
+
 def stage_began_anew(stage: str, reason: str) -> None:
     """The saved state of a stage could not be read; it starts from nothing."""
     _log.error("stage_began_anew", stage=stage, reason=reason)

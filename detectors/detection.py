@@ -20,10 +20,11 @@ from detectors.base import BadState, Rows, UnknownMap
 from detectors.context import Context, EquipmentState
 from detectors.episodes import Episodes, Seen
 from detectors.missing import SourceLink
+from detectors.multivariate import Change, Multivariate, Snapshot
 from detectors.options import DetectionOptions
 from detectors.panel import Panel, Said
 from detectors.parameters import MapView, Parameters, equipment_of
-from schemas.anomaly import Anomaly
+from schemas.anomaly import Anomaly, Finding
 from schemas.columns import Columns, Index, Slots, column, rounds
 from schemas.entries import Link
 from schemas.records import RecordBatch
@@ -60,6 +61,8 @@ class _Saved(msgspec.Struct):
     links: dict[str, SourceLink]
     equipment: dict[str, EquipmentState]
     episodes: bytes
+    multivariate: bytes = b""
+    models: bytes = b""
 
 
 def _sources(batch: RecordBatch, fresh: NDArray[np.bool_]) -> list[str]:
@@ -84,6 +87,7 @@ class Detection:
         self._options = options
         self._maps: dict[bytes, MapView] = {}
         self._pending: _Saved | None = None
+        self._pending_models = b""
         self._begin()
 
     def _begin(self) -> None:
@@ -93,6 +97,7 @@ class Detection:
         self._wall_ns = 0
         self._common = _Common()
         self._panel = Panel(self._options)
+        self._multivariate = Multivariate(self._options) if self._options.multivariate.enabled else None
         self._context = Context(self._options.hold_off)
         self._episodes = Episodes(self._options.group_window, self._options.close_after)
         self._gates: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
@@ -115,7 +120,7 @@ class Detection:
         if self._pending is not None:
             if revision == self._pending.revision:
                 pending, self._pending = self._pending, None
-                self._load(pending)
+                self._load(pending, self._pending_models)
             return
         if len(self._maps) > _MAPS_KEPT:
             self._forget(next(iter(self._maps)))
@@ -127,6 +132,8 @@ class Detection:
         form = self._panel.parameters.form
         other = np.flatnonzero(form != self._common.form)
         self._panel.forget(other)
+        if self._multivariate is not None:
+            self._multivariate.forget(other)
         for columns in (self._common, *self._context.memory):
             columns.reset(other)
         self._common.joined_ns[other] = self._now_ns
@@ -173,7 +180,31 @@ class Detection:
         self._wall_ns = wall_ns
         self._gates = None
         self._take(self._panel.tick(self._now_ns, wall_ns, self._common.joined_ns, self._common.fed_ns))
+        self._take_changes(self._together())
         return self._episodes.tick(self._now_ns, self._observe)
+
+    def _together(self) -> list[Change]:
+        """What the multivariate detector says of the last values."""
+        if self._multivariate is None or len(self._slots) == 0:
+            return []
+        common = self._common
+        snapshot = Snapshot(
+            value=common.row_value,
+            time_ns=common.row_ns,
+            fed_ns=common.fed_ns,
+            steady=self._gated()[1],
+            healthy=self._panel.healthy(),
+            disturbed=self._panel.disturbed(),
+        )
+        return self._multivariate.tick(self._now_ns, snapshot)
+
+    def active(self) -> list[Finding]:
+        """The conditions that detectors see now, by slot and detector; the episodes hold what was told of them."""
+        found = self._panel.active()
+        if self._multivariate is not None:
+            places = np.flatnonzero(self._multivariate.conditions.active)
+            found += [self._multivariate.seen(place).finding for place in places.tolist()]
+        return found
 
     def link(self, link: Link, wall_ns: int) -> list[Anomaly]:
         """
@@ -190,8 +221,12 @@ class Detection:
             self._take(self._panel.link_down(link.source, wall_ns))
         return []
 
-    def state(self) -> bytes:
-        """Everything that the next output depends on, but the maps: msgpack, up to 1 KiB a tag while it learns."""
+    def state(self, *, models: bool = True) -> bytes:
+        """
+        Everything that the next output depends on, but the maps: msgpack, up to 2 KiB a tag while it learns.
+
+        Without *models* what :meth:`models` gives is left out, and has to be saved beside it.
+        """
         if self._pending is not None:
             return msgspec.msgpack.encode(self._pending)
         saved = _Saved(
@@ -205,12 +240,25 @@ class Detection:
             links=self._panel.missing.links,
             equipment=self._context.known,
             episodes=self._episodes.dump(),
+            multivariate=b"" if self._multivariate is None else self._multivariate.dump(),
+            models=self.models() if models else b"",
         )
         return msgspec.msgpack.encode(saved)
 
-    def restore(self, state: bytes) -> None:
+    def models(self) -> bytes:
+        """
+        What the multivariate detector has learned, msgpack; belongs to :meth:`state`, apart because it seldom changes.
+
+        The same object until something was learned or dropped: up to 1 KiB a tag, which need not be saved each time.
+        """
+        if self._pending is not None:
+            return self._pending.models or self._pending_models
+        return b"" if self._multivariate is None else self._multivariate.models()
+
+    def restore(self, state: bytes, models: bytes = b"") -> None:
         """
         Go on from a saved state; what follows is bit-identical. Detectors switched on since then begin anew.
+        *models* are those that the state was saved without.
 
         Where the state's map is not known yet, the state takes effect with the :meth:`use_map` that names it; where
         newer maps are known, or it was saved without one, the newest is in force. While detection is switched off the
@@ -226,11 +274,11 @@ class Detection:
             raise BadState(f"detection state version {saved.version}, want {_VERSION}")
         self._pending = None
         if saved.revision and saved.revision not in self._maps:
-            self._pending = saved
+            self._pending, self._pending_models = saved, models
         else:
-            self._load(saved)
+            self._load(saved, models)
 
-    def _load(self, saved: _Saved) -> None:
+    def _load(self, saved: _Saved, models: bytes) -> None:
         self._begin()
         self._slots = Slots(saved.ids)
         memory = self._memory()
@@ -250,6 +298,13 @@ class Detection:
         self._panel.missing.links, self._context.known = saved.links, saved.equipment
         if saved.revision:
             self._bind(saved.revision)
+        if self._multivariate is not None and saved.multivariate:
+            try:
+                self._multivariate.load(saved.multivariate, saved.models or models)
+            except BadState:
+                self._begin()
+                self._enforce_newest(b"")
+                raise
         self._enforce_newest(saved.revision)
 
     def _enforce_newest(self, bound: bytes) -> None:
@@ -260,7 +315,9 @@ class Detection:
 
     def _memory(self) -> dict[str, Columns]:
         context = {f"context.{i}": columns for i, columns in enumerate(self._context.memory)}
-        return {"common.0": self._common, **context, **self._panel.memory()}
+        own = () if self._multivariate is None else self._multivariate.memory
+        together = {f"pca.{i}": columns for i, columns in enumerate(own)}
+        return {"common.0": self._common, **context, **self._panel.memory(), **together}
 
     def _bind(self, revision: bytes) -> None:
         self._revision = revision
@@ -271,6 +328,8 @@ class Detection:
         view = self._maps[revision]
         self._panel.parameters = Parameters(view, self._slots)
         self._context.bind(view.tag_map, self._slots)
+        if self._multivariate is not None:
+            self._multivariate.bind(view.tag_map, self._panel.parameters)
         self._gates = None
 
     def _forget(self, revision: bytes) -> None:
@@ -311,9 +370,7 @@ class Detection:
         """Feed the rows between two changes of context."""
         if len(at) == 0:
             return
-        if self._gates is None:
-            self._gates = self._context.gates(self._panel.parameters, self._now_ns)
-        running, steady = self._gates
+        running, steady = self._gated()
         common = self._common
         suspect = (batch.flags & np.uint32(Flag.CLOCK_SUSPECT)) != 0
         cut = (batch.flags & _CUT) == _CUT
@@ -329,6 +386,12 @@ class Detection:
             piece = Rows(place, time_ns, value, suspect[rows], cut[rows], running[place], steady[place])
             self._panel.feed(piece, rows, said)
 
+    def _gated(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """By slot: the equipment runs; it runs and is steady."""
+        if self._gates is None:
+            self._gates = self._context.gates(self._panel.parameters, self._now_ns)
+        return self._gates
+
     def _change(self, slot: int, value: float, row: int, time_ns: int, said: list[Said]) -> None:
         """Take a change of equipment state or set point."""
         touched, moved = self._context.apply(slot, value, self._now_ns)
@@ -339,9 +402,15 @@ class Detection:
                 continue
             slots = np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
             said += self._panel.close_gate(slots, not self._context.runs(path), row, time_ns)
+            if self._multivariate is not None:
+                changes = self._multivariate.close_gate(slots, time_ns)
+                said += [Said(row, -1, change.place, change.seen) for change in changes]
             if path in moved and self._panel.ewma is not None:
                 # What was learned holds for the old set point.
                 self._panel.ewma.relearn(slots)
+
+    def _take_changes(self, changes: Iterable[Change]) -> None:
+        self._take(Said(0, 0, change.place, change.seen) for change in changes)
 
     def _take(self, said: Iterable[Said]) -> None:
         for item in said:
@@ -352,6 +421,8 @@ class Detection:
 
     def _observe(self, tag_id: str, detector: str) -> Seen | None:
         place = self._slots.find(tag_id)
+        if place is not None and self._multivariate is not None and detector == self._multivariate.name:
+            return self._multivariate.seen(place) if self._multivariate.conditions.active[place] else None
         if place is None or not self._panel.is_active(detector, place):
             return None
         return self._panel.seen(detector, place)

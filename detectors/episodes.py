@@ -69,6 +69,7 @@ class _Member(msgspec.Struct):
     low: float | None
     high: float | None
     score: float
+    contribution: float | None = None
 
     def take(self, seen: Seen) -> bool:
         """
@@ -91,6 +92,7 @@ class _Member(msgspec.Struct):
             self.peak = seen.peak
         if anew or worse:
             self.score, self.low, self.high = finding.score, finding.low, finding.high
+            self.contribution = finding.contribution
         return told
 
     def end(self, at_ns: int) -> None:
@@ -270,4 +272,5 @@ def _new_member(seen: Seen, tag: Tag) -> _Member:
         low=finding.low,
         high=finding.high,
         score=finding.score,
+        contribution=finding.contribution,
     )

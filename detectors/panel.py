@@ -14,7 +14,7 @@ from detectors.health import Flatline, Range, Rate, RowDetector
 from detectors.missing import Missing
 from detectors.options import DetectionOptions
 from detectors.parameters import Parameters
-from schemas.anomaly import Kind
+from schemas.anomaly import Finding, Kind
 from schemas.columns import Columns, Index
 
 #: A step that no further sample follows is over after so long: its condition is a moment.
@@ -67,7 +67,7 @@ class Panel:
         clean = piece.only(np.isfinite(piece.value))
         for order, detector in enumerate(self._gated):
             if isinstance(detector, Ewma):
-                fed, changed = detector.feed(clean, self.parameters, self._healthy())
+                fed, changed = detector.feed(clean, self.parameters, self.healthy())
             else:
                 fed, changed = detector.feed(piece if detector.gate == "running" else clean, self.parameters)
             if len(changed.began) == 0 and len(changed.over) == 0:
@@ -117,11 +117,27 @@ class Panel:
         finding = conditions.finding(place, detector, kind, int(self.parameters.number[place]))
         return Seen(finding, finite(conditions.peak[place]))
 
+    def active(self) -> list[Finding]:
+        """The conditions that are active now."""
+        return [
+            self.seen(detector, place).finding
+            for detector, (_, conditions) in self._kinds.items()
+            for place in np.flatnonzero(conditions.active).tolist()
+        ]
+
     def is_active(self, detector: str, place: int) -> bool:
         """Whether the detector is switched on and sees its condition on this tag."""
         return detector in self._kinds and bool(self._kinds[detector][1].active[place])
 
-    def _healthy(self) -> NDArray[np.bool_]:
+    def disturbed(self) -> NDArray[np.bool_]:
+        """By slot: a detector has found something on the tag."""
+        found = np.zeros(self.missing.conditions.size, np.bool_)
+        for _, conditions in self._kinds.values():
+            found |= conditions.active
+        return found
+
+    def healthy(self) -> NDArray[np.bool_]:
+        """By slot: no signal check has found anything on the tag."""
         healthy = ~self.missing.conditions.active
         for detector in self._health:
             healthy &= ~detector.conditions.active

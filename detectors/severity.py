@@ -8,6 +8,7 @@ Severity and NE 107 class of an episode: computed from its members, never chosen
 | out_of_range | high     | S | outside the limits that a person declared |
 | rate         | low      | S | moved faster than is believable; over at once |
 | mean_shift   | low; medium from twice the limit on | M | still inside its range, but not where it was |
+| pattern      | low; medium from twice the limit on | M | tags no longer move together as they did |
 
 Three tags or more make the episode one step more urgent. The class is the gravest of the members', F before S
 before M; C (function check) is never concluded from data, only a person's work makes it.
@@ -40,6 +41,7 @@ _BASE: Final[dict[Kind, Severity]] = {
     Kind.OUT_OF_RANGE: Severity.HIGH,
     Kind.RATE: Severity.LOW,
     Kind.MEAN_SHIFT: Severity.LOW,
+    Kind.PATTERN: Severity.LOW,
 }
 _CLASS: Final[dict[Kind, Ne107]] = {
     Kind.MISSING: "F",
@@ -47,6 +49,7 @@ _CLASS: Final[dict[Kind, Ne107]] = {
     Kind.OUT_OF_RANGE: "S",
     Kind.RATE: "S",
     Kind.MEAN_SHIFT: "M",
+    Kind.PATTERN: "M",
 }
 _GRAVEST_FIRST: Final[tuple[Ne107, ...]] = ("F", "C", "S", "M")
 _MANY_TAGS: Final = 3
@@ -55,7 +58,7 @@ _FAR: Final = 2.0
 
 def severity_of(kind: Kind, score: float) -> Severity:
     """Severity of one member by itself."""
-    if kind is Kind.MEAN_SHIFT and score >= _FAR:
+    if kind in (Kind.MEAN_SHIFT, Kind.PATTERN) and score >= _FAR:
         return Severity.MEDIUM
     return _BASE[kind]
 

@@ -10,6 +10,7 @@ Source of the rules: W8 (1601, 1970, 9999 and the far future are no times), W10,
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.columns import Index, occurrence
+from schemas.entries import Position
 from schemas.samples import SampleBatch
 from schemas.status import Flag
 
@@ -30,6 +32,8 @@ STEP_ROWS: Final = 5
 STEP_NS: Final = 60_000_000_000
 #: Last time of a tag whose source's clock was set back, until its first row on the new time base.
 RESTARTED_NS: Final = NEVER_NS + 1
+#: Our own clock was set back where a batch came so much before a time of arrival that was given.
+BACK_NS: Final = 1_000_000_000
 _SKEW_WINDOW_NS: Final = 60_000_000_000
 
 
@@ -69,12 +73,15 @@ class SourceClock(msgspec.Struct):
     before_ns: int | None = None  #: the same of the window before
     late_rows: int = 0  #: rows since the last that was not late
     late_since_ns: int = 0  #: reception of the first of them
+    arrived_ns: int = -(2**63)  #: last source time that was one of arrival
+    base: int = 0  #: names the time base of arrival: another one each time that our own clock was set back
 
     def believe(self, batch: SampleBatch, future_limit_ns: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """
         Source times of a batch and the rows whose device clock is not believed.
 
-        Such a row gets the time of arrival, strictly increasing over the source, however the stream is cut.
+        Such a row gets the time of arrival, strictly increasing over the source, however the stream is cut; where our
+        own clock was set back by more than ``BACK_NS``, from its new time on.
         """
         own = (batch.flags & np.uint32(Flag.ARRIVAL_TIME)) == 0
         self._estimate(batch, own)
@@ -84,6 +91,8 @@ class SourceClock(msgspec.Struct):
         count = int(np.count_nonzero(suspect))
         if count:
             first = max(batch.received_ns, self.arrival_ns + 1)
+            if batch.received_ns < self.arrival_ns - BACK_NS:
+                first = batch.received_ns
             source_ns = source_ns.copy()
             source_ns[suspect] = first + np.arange(count)
             self.arrival_ns = first + count - 1
@@ -102,6 +111,33 @@ class SourceClock(msgspec.Struct):
         """What :meth:`believe` and :meth:`judge` remember of a batch that :meth:`is_calm` and has no late row."""
         self._estimate(batch, (batch.flags & np.uint32(Flag.ARRIVAL_TIME)) == 0)
         self.late_since_ns = batch.received_ns
+
+    def bases(
+        self, batch: SampleBatch, source_ns: NDArray[np.int64], suspect: NDArray[np.bool_] | None, position: Position
+    ) -> NDArray[np.int64] | None:
+        """
+        What tells apart rows of equal times of arrival, int64[n]: 0 for rows with a time of the device; None for 0 all.
+
+        Times of arrival rise over a source, until our own clock is set back: then a time may come twice, and what came
+        at it is no redelivery. The step's place in the journal names what follows. Call it for each batch, in order.
+        """
+        marks = (batch.flags & np.uint32(Flag.ARRIVAL_TIME)) != 0
+        if suspect is not None:
+            marks |= suspect
+        if not marks.any():
+            return None
+        times = source_ns if marks.all() else source_ns[marks]
+        before, self.arrived_ns = self.arrived_ns, int(times[-1])
+        if not self.base and int(times[0]) >= before and not (times[1:] < times[:-1]).any():
+            return None
+        arrived = np.flatnonzero(marks)
+        steps = np.flatnonzero(times < np.concatenate(([before], times[:-1])))
+        found = np.zeros(len(batch), np.int64)
+        found[arrived] = self.base
+        for step in steps.tolist():
+            self.base = _named(position, step)
+            found[arrived[step:]] = self.base
+        return found
 
     def judge(
         self, times: Times, received_ns: int, last_ns: NDArray[np.int64], of_source: Callable[[], Index]
@@ -162,6 +198,12 @@ class SourceClock(msgspec.Struct):
             return None
         ahead = max(known)
         return Skew(ahead, abs(ahead) > limit_ns)
+
+
+def _named(position: Position, row: int) -> int:
+    """A number of 63 bits, not 0, that belongs to a row of an entry."""
+    text = f"{position.epoch}/{position.seq}/{row}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1 or 1
 
 
 def late_rows(times: Times, last_ns: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

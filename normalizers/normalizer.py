@@ -73,6 +73,7 @@ class Judged:
     live: NDArray[np.bool_]
     late: NDArray[np.bool_]
     restarts: NDArray[np.bool_]
+    bases: NDArray[np.int64] | None  #: see :meth:`SourceClock.bases`
 
 
 def _live(batch: SampleBatch) -> NDArray[np.bool_]:
@@ -129,6 +130,7 @@ class Normalizer:
         slot = columns.slot[tag]
         clock = self._clocks.setdefault(batch.source, SourceClock())
         source_ns, suspect = clock.believe(batch, self._future_limit_ns)
+        bases = clock.bases(batch, source_ns, suspect, position)
         live = _live(batch)
         late, restarts = clock.judge(
             Times(slot, source_ns, suspect, live),
@@ -136,7 +138,7 @@ class Normalizer:
             self._time.last_ns,
             lambda: columns.slot[columns.source == batch.source],
         )
-        return self._record(batch, position, columns, Judged(slot, source_ns, suspect, live, late, restarts))
+        return self._record(batch, position, columns, Judged(slot, source_ns, suspect, live, late, restarts, bases))
 
     def join(self, batches: Sequence[SampleBatch], positions: Sequence[Position]) -> RecordBatch | None:
         """
@@ -164,11 +166,14 @@ class Normalizer:
         before = self._time.last_ns[slot]
         if (whole.source_ns < before).any() or (before == RESTARTED_NS).any():
             return None
-        for batch in batches:
-            self._clocks.setdefault(batch.source, SourceClock()).take_calm(batch)
+        bases = []
+        for batch, position in zip(batches, positions, strict=True):
+            clock = self._clocks.setdefault(batch.source, SourceClock())
+            clock.take_calm(batch)
+            bases.append(clock.bases(batch, batch.source_ns, None, position))
         self._time.last_ns[slot] = whole.source_ns
         none = np.zeros(len(tag), np.bool_)
-        judged = Judged(slot, whole.source_ns, none, _live(whole), none, none)
+        judged = Judged(slot, whole.source_ns, none, _live(whole), none, none, _joined(bases, batches))
         firsts = accumulate((len(batch) for batch in batches), initial=0)
         pieces = tuple(
             Piece(first, batch.source, position, batch.received_ns)
@@ -220,9 +225,15 @@ class Normalizer:
             exact=exact,
             pieces=pieces,
         )
+        bases = judged.bases
         if corners is not None:
             _insert(record, corners)
+            if bases is not None:
+                arrived = (corners.flags & np.uint32(Flag.ARRIVAL_TIME)) != 0
+                bases = np.insert(bases, corners.at, np.where(arrived, bases[corners.at], 0))
         record.fingerprint = fingerprints(record.value, record.status, record.exact)
+        if bases is not None:
+            record.fingerprint ^= bases
         return record
 
     def skews(self) -> dict[str, Skew]:
@@ -272,6 +283,15 @@ class Normalizer:
         places = self._slots.keep(wanted)
         self._time.take(places)
         self._band.take(places)
+
+
+def _joined(bases: Sequence[NDArray[np.int64] | None], batches: Sequence[SampleBatch]) -> NDArray[np.int64] | None:
+    if all(base is None for base in bases):
+        return None
+    parts = [
+        np.zeros(len(batch), np.int64) if base is None else base for base, batch in zip(bases, batches, strict=True)
+    ]
+    return np.concatenate(parts)
 
 
 def _values(

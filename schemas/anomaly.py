@@ -22,6 +22,7 @@ class Kind(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     RATE = "rate"
     MEAN_SHIFT = "mean_shift"
+    PATTERN = "pattern"  #: tags no longer move together as they did
 
 
 class Severity(IntEnum):
@@ -55,6 +56,7 @@ class Finding:
         score: how far outside, in sigmas or in multiples of the limit; 1 is the limit itself.
         direction: which way the value went.
         samples: number of samples behind the statement.
+        contribution: part of a statement about several tags that is this tag's, 0 to 1; None for one about it alone.
     """
 
     detector: str
@@ -69,6 +71,7 @@ class Finding:
     score: float
     direction: Direction
     samples: int = 1
+    contribution: float | None = None
 
 
 class _Frozen(BaseModel):
@@ -92,6 +95,7 @@ class Member(_Frozen):
     low: float | None
     high: float | None
     score: float
+    contribution: float | None = None
 
 
 class Anomaly(_Frozen):

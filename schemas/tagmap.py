@@ -110,7 +110,13 @@ class TagMap(_Frozen):
     @classmethod
     def from_body(cls, body: bytes) -> TagMap:
         """Inverse of :attr:`body`. Raises pydantic.ValidationError on anything else."""
-        return cls.model_validate_json(body)
+        made = cls.model_validate_json(body)
+        # each tag's own set of the fields that were given is 0.7 of its 1.8 KB, and few sets differ
+        shared: dict[frozenset[str], set[str]] = {}
+        for tag in made.tags:
+            given = shared.setdefault(frozenset(tag.model_fields_set), tag.model_fields_set)
+            object.__setattr__(tag, "__pydantic_fields_set__", given)
+        return made
 
     def of_source(self, source: str) -> tuple[Tag, ...]:
         """The tags one adapter reads, in map order."""

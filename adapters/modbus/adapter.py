@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adapters.base import AdapterContext, Continuity, register
+from adapters.arrival import Arrival
+from adapters.base import AdapterContext, Continuity
 from adapters.modbus.config import ModbusOptions
 from adapters.modbus.exchange import Answer
 from adapters.modbus.image import Layout
 from adapters.modbus.link import Link
 from adapters.modbus.planner import Block, Item, plan
-from adapters.modbus.point import check_tag, resolve
+from adapters.modbus.point import resolve
 from adapters.modbus.poller import Poller
 from adapters.modbus.schedule import Missed, Schedule
 from adapters.modbus.tls import Security
@@ -41,7 +42,6 @@ class _Plan(NamedTuple):
     layout: Layout
 
 
-@register("modbus", ModbusOptions, check_tag)
 class ModbusAdapter:
     """
     Reads the tags of one source by function codes 1-4.
@@ -51,9 +51,9 @@ class ModbusAdapter:
 
     Counters: ``connections``, ``refused_connections``, ``requests``, ``exceptions``, ``busy_retries``, ``timeouts``,
     ``doubtful_replies``, ``closed_by_peer``, ``refused_items``, ``degraded_units``, ``identity_mismatches``,
-    ``state_errors``, ``missed_polls``. Facts: ``plan`` (blocks and registers of a full poll), ``refused`` (addresses),
-    ``degraded`` (units), ``identity``, ``state``. A device keeps nothing between polls, so ``covered_ns`` stays None
-    and ``continuity`` ``unknown``.
+    ``state_errors``, ``missed_polls``, ``clock_steps``. Facts: ``plan`` (blocks and registers of a full poll),
+    ``refused`` (addresses), ``degraded`` (units), ``identity``, ``state``. A device keeps nothing between polls, so
+    ``covered_ns`` stays None and ``continuity`` ``unknown``.
     """
 
     def __init__(self, options: ModbusOptions, context: AdapterContext) -> None:
@@ -93,7 +93,7 @@ class ModbusAdapter:
         self._plans: dict[tuple[int, ...], _Plan] = {}
         self._broken = NotConnected("not connected; connect first")
         self._connected = False
-        self._last_ns = 0
+        self._arrival = Arrival(self.counters)
 
     async def connect(self) -> None:
         """Open the connection; the first poll is due at once. Raises NotConnected."""
@@ -184,7 +184,7 @@ class ModbusAdapter:
         return made
 
     def _batch(self, layout: Layout, answers: Sequence[Answer]) -> SampleBatch:
-        """One batch of a whole poll; source times strictly increase, also from one poll to the next."""
+        """One batch of a whole poll; source times are those of arrival, see :class:`Arrival`."""
         decoded, codes, arrived = layout.decode(answers)
         rows = len(layout.tag)
         flags = np.full(rows, Flag.ARRIVAL_TIME, np.uint32)
@@ -196,8 +196,7 @@ class ModbusAdapter:
             if exact:
                 place = np.argsort(order)
                 exact = {int(place[row]): item for row, item in exact.items()}
-        source_ns = np.maximum.accumulate(np.maximum(arrived, self._last_ns + 1)) + np.arange(rows, dtype=np.int64)
-        self._last_ns = int(source_ns[-1])
+        source_ns = self._arrival.spread(arrived, flags)
         return SampleBatch(
             self._context.name,
             Origin.LIVE,

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from typing import Final, Literal
 
+from adapters.arrival import Arrival
 from adapters.base import AdapterContext
 from adapters.mqtt.bulk import Group, Limits, Plan
 from adapters.mqtt.bulk import plan as make_plan
@@ -18,8 +19,9 @@ from adapters.mqtt.codec import Codec, Target, converter, flags_of
 from adapters.mqtt.config import MqttOptions
 from adapters.mqtt.message import RAW_LIMIT, Block, Message
 from adapters.mqtt.paths import getter, said
-from adapters.mqtt.rows import Arrival, Rows
+from adapters.mqtt.rows import Rows
 from adapters.mqtt.sparkplug.host import Host
+from adapters.mqtt.sparkplug.losses import Setting
 from adapters.mqtt.sparkplug.topics import is_sparkplug
 from adapters.mqtt.sparkplug.topics import parse as sparkplug_topic
 from adapters.mqtt.topics import TopicMap, parse_address
@@ -36,7 +38,8 @@ class Decoder:
 
     Counts into *counters*: ``messages``, ``rejected``, ``unmapped`` (no tag wants the topic), ``path_missing`` (a
     tag's path is not in the payload), ``time_missing``, ``quality_unknown``, ``retained_ignored``,
-    ``decoded_singly`` (messages that could not be read many at a time, which costs about ten times as much).
+    ``clock_steps`` (our own clock was set back), ``decoded_singly`` (messages that could not be read many at a time,
+    which costs about ten times as much).
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Decoder:
         self._options = options
         self._context = context
         self._counters = counters
-        self._arrival = Arrival()
+        self._arrival = Arrival(counters)
         self._rejects: list[Reject] = []
         self._targets: TopicMap[Target] = TopicMap()
         self._limits = Limits({tag.number: tag.type for tag in context.tags})
@@ -65,7 +68,7 @@ class Decoder:
         self.host: Host | None = None
         if options.speaks_sparkplug:
             shown = {} if facts is None else facts
-            self.host = Host(options.sparkplug, context, counters, shown, self._refuse)
+            self.host = Host(Setting(options.sparkplug, context, counters, shown, self._refuse))
 
     def decode(self, messages: Block, now_s: float = 0.0) -> tuple[SampleBatch, tuple[Reject, ...]]:
         """

@@ -9,29 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters import values
+from adapters.arrival import Arrival
 from adapters.base import AdapterContext
 from schemas.samples import Exact, Origin, SampleBatch
 from schemas.status import Flag, Quality, quality
 
 _ARRIVAL = np.uint32(Flag.ARRIVAL_TIME)
-
-
-class Arrival:
-    """Makes times of arrival strictly increasing over all batches of a source."""
-
-    def __init__(self) -> None:
-        self._last_ns = 0
-
-    def spread(self, at_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Times of rows that arrived then: each later than the one before it, and than every one given before."""
-        if not len(at_ns):
-            return at_ns
-        place = np.arange(len(at_ns), dtype=np.int64)
-        ahead = at_ns - place
-        ahead[0] = max(ahead[0], self._last_ns + 1)
-        found: NDArray[np.int64] = np.maximum.accumulate(ahead) + place
-        self._last_ns = int(found[-1])
-        return found
 
 
 class Part(NamedTuple):
@@ -86,7 +69,9 @@ class Rows:
         source_ns = columns.source_ns
         arrived = (flags & _ARRIVAL) != 0
         if arrived.any():
-            source_ns[arrived] = arrival.spread(source_ns[arrived])
+            marks = flags[arrived]
+            source_ns[arrived] = arrival.spread(source_ns[arrived], marks)
+            flags[arrived] = marks
         return SampleBatch(
             context.name,
             _origin(flags),

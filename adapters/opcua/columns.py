@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,8 +11,9 @@ import numpy as np
 from asyncua import ua
 from numpy.typing import NDArray
 
+from adapters.arrival import Arrival
 from adapters.opcua.wire import OneByOne, Rows
-from schemas.samples import Origin, SampleBatch
+from schemas.samples import Origin, Reject, SampleBatch
 from schemas.status import OVERFLOW_MASK, Flag
 
 _OVERFLOW: Final = np.uint32(OVERFLOW_MASK)
@@ -21,11 +23,11 @@ class Times:
     """
     What one batch leaves for the next of the same source.
 
-    ``arrival_ns`` is the last time given to a row without source time.
+    ``arrival`` gives times to rows without source time; a step back of our clock is counted in *counters*.
     """
 
-    def __init__(self) -> None:
-        self.arrival_ns = 0
+    def __init__(self, counters: Counter[str] | None = None) -> None:
+        self.arrival = Arrival(Counter() if counters is None else counters)
         self._last = np.zeros(0, np.int64)
 
     @property
@@ -45,12 +47,6 @@ class Times:
         if most >= len(self._last):
             self._last = np.concatenate((self._last, np.zeros(most + 1 - len(self._last), np.int64)))
         self._last[tags] = source_ns
-
-    def arrivals(self, received_ns: int, count: int) -> NDArray[np.int64]:
-        """Times of arrival for *count* rows, strictly increasing per source."""
-        first = max(received_ns, self.arrival_ns + 1)
-        self.arrival_ns = first + count - 1
-        return np.arange(first, first + count, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +87,11 @@ class Columns:
             return
         if not rows.source_ns.all():
             unstamped = rows.source_ns == 0
-            stamps = self._times.arrivals(self.received_ns, int(np.count_nonzero(unstamped)))
+            marks = rows.flags[unstamped] | np.uint32(Flag.ARRIVAL_TIME)
+            at_ns = np.full(len(marks), self.received_ns, np.int64)
             rows.source_ns = rows.source_ns.copy()  # the column may be shared with server_ns where both are missing
-            rows.source_ns[unstamped] = stamps
-            rows.flags[unstamped] |= np.uint32(Flag.ARRIVAL_TIME)
+            rows.source_ns[unstamped] = self._times.arrival.spread(at_ns, marks)
+            rows.flags[unstamped] = marks
         if rows.status.any() and (marked := (rows.status & _OVERFLOW) == _OVERFLOW).any():
             rows.flags[marked] |= np.uint32(Flag.OVERFLOW)
             self.overflowed += int(np.count_nonzero(marked))
@@ -164,6 +161,13 @@ class Columns:
             server_ns=rows.server_ns,
             exact=rows.exact,
             origin=origin,
+        )
+
+    def rejects(self, source: str, places: Mapping[int, str]) -> tuple[Reject, ...]:
+        """What could not be decoded, for quarantine; *places* is the address of each tag."""
+        return tuple(
+            Reject(source, places.get(one.tag, ""), one.reason, one.raw, self.received_ns)
+            for one in self._joined().poison
         )
 
     def _joined(self) -> Rows:

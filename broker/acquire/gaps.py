@@ -22,7 +22,7 @@ class GapLedger:
 
     One gap for the whole source may be open at a time (link, disk or disabled); the adapter may have more of its own.
     When the adapter has filled a gap of the whole source from the peer's history, the last outage that lies in the same
-    time is backfilled with it.
+    time is backfilled with it, and so is *downtime*, the gap over the time in which the broker itself was down.
     """
 
     def __init__(
@@ -31,7 +31,10 @@ class GapLedger:
         map_revision: bytes,
         journal: JournalWriter,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        downtime: Gap | None = None,
     ) -> None:
+        self._downtime = downtime
         self._source = source
         self._map_revision = map_revision
         self._journal = journal
@@ -60,6 +63,12 @@ class GapLedger:
             self._closed = None if backfilled else closed
             await self.record(closed)
 
+    async def fill_downtime(self) -> None:
+        """The peer held everything over the broker's own downtime and delivers it."""
+        downtime, self._downtime = self._downtime, None
+        if downtime is not None:
+            await self.record(replace(downtime, backfilled=True))
+
     async def report(self, gap: Gap) -> None:
         """Take over a gap that the adapter found."""
         if gap.backfilled:
@@ -80,11 +89,15 @@ class GapLedger:
         """
         self._own.pop((gap.tags, gap.cause, gap.from_ns), None)
         await self.record(gap)
-        outage = self._closed
-        if outage is None or gap.tags or gap.to_ns is None or not gap.from_ns <= outage.from_ns <= gap.to_ns:
+        if gap.tags or gap.to_ns is None:
             return
-        self._closed = None
-        await self.record(replace(outage, backfilled=True))
+        down, outage = self._downtime, self._closed
+        # the adapter's gap begins where its data was complete, which may be behind the last entry of the run before
+        if down is not None and down.to_ns is not None and gap.from_ns <= down.to_ns <= gap.to_ns:
+            await self.fill_downtime()
+        if outage is not None and gap.from_ns <= outage.from_ns <= gap.to_ns:
+            self._closed = None
+            await self.record(replace(outage, backfilled=True))
 
     async def close_own(self, to_ns: int) -> None:
         """Close what the adapter left open, because it is gone and cannot."""

@@ -88,10 +88,9 @@ def prepare(config: Config) -> tuple[dict[str, Source], TagMap]:
     """
     import adapters
     from adapters.base import REGISTRY
-    from broker.tagmap import load
 
     assert adapters.__all__, "importing the package fills the registry"
-    tag_map = load(config)
+    tag_map = TagMap.from_body(footprint.apart(partial(_tag_map, config)))
     sources = {}
     for name, options in config.sources.items():
         state_dir = config.state_dir(name)
@@ -102,6 +101,13 @@ def prepare(config: Config) -> tuple[dict[str, Source], TagMap]:
         spec = REGISTRY[config.kinds[name]]
         sources[name] = Source(options, partial(spec.build, options, context))
     return sources, tag_map
+
+
+def _tag_map(config: Config) -> bytes:
+    """The resolved map; reading it takes three times the memory of what comes out. Raises ConfigError."""
+    from broker.tagmap import load
+
+    return load(config).body
 
 
 def _run(main: Coroutine[None, None, str]) -> str:
@@ -149,9 +155,11 @@ async def acquire(
     opened = await asyncio.to_thread(journal.open)
     started_ns = now_ns()
     try:
+        downtime: dict[str, Gap] = {}
         for body in _first_entries(opened, sources, tag_map, started_ns):
             if isinstance(body, Gap) and body.cause is GapCause.NOT_RUNNING:
                 events.gap_opened(body.source, body.cause.value)
+                downtime[body.source] = body
             await journal.append_async(body)
         disabled = {gap.source: gap for gap in opened.open_gaps if gap.cause is GapCause.DISABLED}
         runners = {
@@ -163,6 +171,7 @@ async def acquire(
                 map_revision=tag_map.revision,
                 now_ns=now_ns,
                 disabled_gap=disabled.get(name),
+                downtime=downtime.get(name),
             )
             for name, source in sources.items()
         }

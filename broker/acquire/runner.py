@@ -44,7 +44,8 @@ class AdapterRunner:
     or the adapter's ``covered_ns`` where a quiet peer went on saying that nothing is new. It is said to be back, and
     the gap closed, when the first batch after it is durable or ``covered_ns`` has passed the time of the connect; that
     also resets the back-off, because only the peer's own word proves that it is back. Where the peer kept everything
-    over the whole outage (``continuity``), the gap is closed as backfilled.
+    over the whole outage (``continuity``), the gap is closed as backfilled; where it did so over the time in which the
+    broker was not running, *downtime*, the gap of that time is told once more, as backfilled.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class AdapterRunner:
         now_ns: Callable[[], int],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         disabled_gap: Gap | None = None,
+        downtime: Gap | None = None,
     ) -> None:
         self._name = name
         self._build = build
@@ -65,7 +67,8 @@ class AdapterRunner:
         self._journal = journal
         self._now_ns = now_ns
         self._sleep = sleep
-        self._ledger = GapLedger(name, map_revision, journal, sleep)
+        self._ledger = GapLedger(name, map_revision, journal, sleep, downtime=downtime)
+        self._downtime_kept = downtime is not None  # by the peer, over all connects up to the first data
         self._disabled_gap = disabled_gap
         self._started_ns = now_ns()
         self._adapter: Adapter | None = None
@@ -136,6 +139,7 @@ class AdapterRunner:
         found = continuity(self._adapter)
         if found != "kept":
             self._continuity = found
+            self._downtime_kept = False
         self.state.turn("pending", connected_ns)
         await Session(
             self._name,
@@ -156,6 +160,10 @@ class AdapterRunner:
             events.source_connected(self._name)
             await self._ledger.record(Link(self._name, True))
         await self._ledger.close(to_ns, backfilled=self._continuity == "kept")
+        # a gap that the adapter has told meanwhile says that something is missing after all
+        kept, self._downtime_kept = self._downtime_kept, False
+        if kept and self._adapter is not None and continuity(self._adapter) == "kept":
+            await self._ledger.fill_downtime()
 
     async def _lost(self, error: BaseException, cause: GapCause) -> None:
         """Record the loss once, then wait."""
@@ -170,9 +178,10 @@ class AdapterRunner:
             await self._ledger.record(Link(self._name, False, reason))
         if self._ledger.outage is None:
             self._note_coverage()
-            covered = min(self._covered_ns, self._now_ns())
             self._continuity = "kept"
-            await self._ledger.open(cause, max(self._started_ns, self.state.last_batch_ns or 0, covered), reason)
+            begin = max(self._started_ns, self.state.last_batch_ns or 0, self._covered_ns)
+            # those may lie ahead where this host's clock was set back; the gap would have no length
+            await self._ledger.open(cause, min(begin, self._now_ns()), reason)
         await self._sleep(wait)
 
     async def _wait_for_journal(self) -> None:

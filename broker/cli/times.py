@@ -8,8 +8,6 @@ from typing import Final
 
 import typer
 
-from schemas.quantities import parse_duration
-
 _MOMENT: Final = re.compile(
     r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d{2}:\d{2})$", re.IGNORECASE
 )
@@ -33,6 +31,8 @@ def moment(text: str | None, now_ns: int, option: str) -> int | None:
         except ValueError as error:
             raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from None
         return int(at.timestamp()) * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+    from schemas.quantities import parse_duration
+
     try:
         return now_ns - round(parse_duration(text) * 1e9)
     except ValueError:

@@ -38,26 +38,21 @@ def list_certificates(
     print_rows(output, _COLUMNS, rows, empty=f"no certificate is known to {source}; fairlead check --connect asks it")
 
 
-@app.command()
-def accept(
-    source: SourceArgument,
-    fingerprint: FingerprintArgument,
-    config: ConfigOption = DEFAULT_CONFIG,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Trust a rejected certificate; compare its fingerprint at the server first."""
-    _decide(source, fingerprint, "accept", config, output)
+def _deciding(decision: str, text: str) -> None:
+    """Add the command that takes this decision on a certificate."""
+
+    @app.command(name=decision, help=text)
+    def decide(
+        source: SourceArgument,
+        fingerprint: FingerprintArgument,
+        config: ConfigOption = DEFAULT_CONFIG,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        _decide(source, fingerprint, decision, config, output)
 
 
-@app.command()
-def reject(
-    source: SourceArgument,
-    fingerprint: FingerprintArgument,
-    config: ConfigOption = DEFAULT_CONFIG,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Trust a certificate no longer; open connections stay until they are made anew."""
-    _decide(source, fingerprint, "reject", config, output)
+_deciding("accept", "Trust a rejected certificate; compare its fingerprint at the server first.")
+_deciding("reject", "Trust a certificate no longer; open connections stay until they are made anew.")
 
 
 @app.command()

@@ -16,6 +16,8 @@ from schemas.tagmap import TagMap
 
 #: Beside what the slowest tag of a polled source allows: reception and commit take their time.
 SLACK_NS: Final = 2_000_000_000
+#: A wall clock that moved by more against the monotonic one was set (C7).
+JUMP_NS: Final = 1_000_000_000
 #: Causes of the gaps that a reader puts in the place of entries that are gone.
 _HOLES: Final = (GapCause.JOURNAL_DAMAGED, GapCause.DISK_BUDGET)
 
@@ -26,7 +28,8 @@ class Invariants:
 
     ``seq``: sequence numbers of an epoch rise by one, or a gap of every source stands for those that are gone.
     ``rows``: of each bundle, every row is stored, known already, held back by the deadband, or in quarantine.
-    ``gaps``: a polled source that said nothing for longer than its tags allow has a gap row for it.
+    ``gaps``: a polled source that said nothing for longer than its tags allow has a gap row for it. How long that was
+    is told by the monotonic time of the entries: the wall clock may be set while a source is silent.
     """
 
     def __init__(self) -> None:
@@ -34,6 +37,8 @@ class Invariants:
         self._allowed_ns: dict[str, int] = {}
         self._heard_ns: dict[str, int] = {}
         self._gap_until_ns: dict[str, int] = {}
+        # (wall minus monotonic time, it became so between these monotonic times): as it is, and as it was before
+        self._clocks: list[tuple[int, int, int]] = []
         self._open: dict[tuple[str, tuple[int, ...], GapCause, int], Gap] = {}
 
     def use_map(self, tag_map: TagMap) -> None:
@@ -51,11 +56,20 @@ class Invariants:
         stands_for_missing = isinstance(body, Gap) and not body.source and body.cause in _HOLES
         if last is not None and entry.epoch == last.epoch and entry.seq != last.seq + 1 and not stands_for_missing:
             events.invariant_violated("seq", f"entry {entry.seq} of epoch {entry.epoch} follows {last.seq}")
+        if last is not None and entry.boot_id != last.boot_id:
+            # another boot counts from another begin; the time between is the gap of the start
+            self._heard_ns.clear()
+            self._gap_until_ns.clear()
+            self._clocks.clear()
+        ahead = entry.wall_ns - entry.mono_ns
+        if not self._clocks or abs(ahead - self._clocks[0][0]) > JUMP_NS:
+            since = entry.mono_ns if last is None else last.mono_ns
+            self._clocks = [(ahead, since, entry.mono_ns), *self._clocks[:1]]
         self._last = entry
         if isinstance(body, Gap):
-            self._gap(body)
+            self._gap(body, entry.mono_ns)
         elif (isinstance(body, SampleBatch) and body.origin is Origin.LIVE) or isinstance(body, Reject):
-            self._heard(body.source, body.received_ns)
+            self._heard(body.source, entry.mono_ns)
 
     def rows(self, last: Entry, received: int, became: Counter[str]) -> None:
         """What became of the *received* rows of a committed bundle whose last entry is *last*."""
@@ -66,13 +80,24 @@ class Invariants:
             text = f"up to entry {last.seq} came {received} rows, {became.total()} are accounted for: {dict(became)}"
             events.invariant_violated("rows", text)
 
-    def _gap(self, gap: Gap) -> None:
+    def _gap(self, gap: Gap, now_ns: int) -> None:
         key = (gap.source, gap.tags, gap.cause, gap.from_ns)
         if gap.to_ns is None:
             self._open[key] = gap
             return
         self._open.pop(key, None)
-        self._gap_until_ns[gap.source] = max(self._gap_until_ns.get(gap.source, 0), gap.to_ns)
+        until = self._monotonic(gap.to_ns, now_ns)
+        self._gap_until_ns[gap.source] = max(self._gap_until_ns.get(gap.source, until), until)
+
+    def _monotonic(self, wall_ns: int, now_ns: int) -> int:
+        """The monotonic time at which the wall clock, as it is or as it was before it was set, said *wall_ns*."""
+        at_ns, until = wall_ns, now_ns
+        for ahead, since, seen in self._clocks:
+            at_ns = min(wall_ns - ahead, until)
+            if at_ns >= since:
+                break
+            until = seen
+        return at_ns
 
     def _heard(self, source: str, now_ns: int) -> None:
         allowed, before = self._allowed_ns.get(source), self._heard_ns.get(source)
@@ -80,7 +105,7 @@ class Invariants:
         if allowed is None or before is None or now_ns - before <= allowed:
             return
         covered = any(gap.source in (source, "") for gap in self._open.values()) or any(
-            self._gap_until_ns.get(name, 0) > before for name in (source, "")
+            self._gap_until_ns.get(name, before) > before for name in (source, "")
         )
         if not covered:
             silent_s = (now_ns - before) / 1e9

@@ -40,8 +40,9 @@ Write = Callable[[Callable[[Transaction], T]], T]
 #: The normalizer sees so much of the journal before the span, so that deadband and clocks stand as they did.
 WARM_UP_NS: Final = 600 * 1_000_000_000
 MINUTE_NS: Final = 60_000_000_000
+HOUR_NS: Final = 3_600_000_000_000
 ENTRIES: Final = 512
-#: Rows in one transaction at most; one ends with each minute of the journal, since a roll-up is made anew by minutes.
+#: Rows in one transaction at most; one ends with each minute of the journal, and then its roll-ups are made anew.
 ROWS: Final = 20_000
 #: Tags that a message names at most.
 NAMED: Final = 10
@@ -69,7 +70,8 @@ class Outcome:
     What a replay did.
 
     ``unreachable`` are paths whose way of reading changed, ``missing`` paths that the corrected map does not have,
-    ``holes`` texts of what the journal lost, ``unknown_rows`` samples whose map cannot be read.
+    ``holes`` texts of what the journal lost, ``unknown_rows`` samples whose map cannot be read, ``left`` buckets of
+    the roll-ups that stay as they are because retention has removed what they are made of.
     """
 
     revision: int = 0
@@ -81,6 +83,7 @@ class Outcome:
     missing: set[str] = field(default_factory=set)
     holes: list[str] = field(default_factory=list)
     unknown_rows: int = 0
+    left: int = 0
 
     def text(self) -> str:
         """One line for people."""
@@ -93,6 +96,8 @@ class Outcome:
             parts.append(f"the journal has {len(self.holes)} holes in the span: {self.holes[0]}")
         if self.unknown_rows:
             parts.append(f"{self.unknown_rows} samples name a map that cannot be read")
+        if self.left:
+            parts.append(f"{self.left} roll-up buckets stay as they are: their rows are past what the store keeps")
         return "; ".join(parts)
 
 
@@ -265,7 +270,7 @@ class Replay:
     def _work(self) -> None:
         files = JournalFiles(self._directory)
         waiting: list[RecordBatch] = []
-        rows, minute = 0, -1
+        rows, minute, hour = 0, -1, -1
         try:
             after = self._from
             while after < self._until:
@@ -284,9 +289,13 @@ class Replay:
                     if waiting and (now != minute or rows + len(record) > ROWS):
                         self._flush(waiting)
                         waiting, rows = [], 0
+                    if now != minute and minute >= 0:
+                        hour, before = entry.wall_ns // HOUR_NS, hour
+                        self._roll_up(hours=before not in (hour, -1))
                     waiting.append(record)
                     rows, minute = rows + len(record), now
             self._flush(waiting)
+            self._roll_up(hours=True)
         finally:
             files.close()
 
@@ -375,6 +384,14 @@ class Replay:
             outcome.rows = self._write(command)
         except ValueError as error:
             raise Refused(f"{error}: this store never read that map from the journal") from error
+
+    def _roll_up(self, *, hours: bool) -> None:
+        """Make the roll-ups anew that were touched so far, step by step, each in a transaction of its own."""
+        more = True
+        while more:
+            self._go_on()
+            more, left = self._write(lambda tx: tx.rebuild(hours=hours))
+            self.outcome.left += left
 
     def _nothing(self) -> str:
         outcome = self.outcome

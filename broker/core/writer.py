@@ -49,6 +49,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="fairlead-writer", daemon=True)
         self._on_commit: Callable[[], None] | None = None
         self._on_end: Callable[[], None] | None = None
+        self._commanded_s = 0.0
         self.error: str = ""
         self.beat_s: float = time.monotonic()
         self.position = Position(0, 0)
@@ -107,10 +108,11 @@ class Writer:
             pipeline = self._make_pipeline()
             pipeline.careful_to = careful_to
             try:
-                pipeline.restore()
                 if poison is not None:
+                    # before the stages read on: they may fail at an entry that is in SQL already
                     pipeline.refuse(*poison)
                     poison = None
+                pipeline.restore()
                 self._loop(pipeline)
             except StoreError as error:
                 # the stages are ahead of SQL now; they are made anew from what was saved
@@ -157,16 +159,27 @@ class Writer:
                 if settle_at is not None and self.beat_s >= settle_at:
                     settle_at = None
                     pipeline.settle()
+                if self._store.has_stale_rollups and self.beat_s >= self._commanded_s + SETTLE_S:
+                    self._rebuild()
                 self._run_commands(block=True)
 
+    def _rebuild(self) -> None:
+        """One step of what a replay that was cut off has left of the roll-ups; a running one makes them itself."""
+        with self._store.transaction(later=True) as tx:
+            _, left = tx.rebuild()
+        if left:
+            events.rollups_left(left)
+
     def _run_commands(self, *, block: bool) -> None:
+        """Run what waits now; what comes meanwhile waits for the next bundle."""
         timeout = POLL_S if block else 0.0
-        while True:
+        for _ in range(max(1, self._commands.qsize())):
             try:
                 command, future = self._commands.get(block=block, timeout=timeout)
             except queue.Empty:
                 return
             block = False
+            self._commanded_s = time.monotonic()
             if not future.set_running_or_notify_cancel():
                 continue
             try:

@@ -130,8 +130,12 @@ class JournalLog:
         free = max(0, self._disk.free(self._directory) - self.reserve.given)
         return min(self._options.max_size, self.used + free)
 
-    def commit(self, items: Sequence[Item]) -> list[Position | JournalError]:
-        """Make a group durable with one sync; what became of each, in order. Never raises for the disk's sake."""
+    def commit(self, items: Sequence[Item], *, accept: bool = True) -> list[Position | JournalError]:
+        """
+        Make a group durable with one sync; what became of each, in order. Never raises for the disk's sake.
+
+        Where not *accept*, samples and rejects are refused whether they would fit or not.
+        """
         try:
             budget = self.budget()
         except OSError as error:
@@ -144,7 +148,7 @@ class JournalLog:
             size = len(item.payload) + frame.FRAME_SIZE
             if not item.counted and used + size > room:
                 room = self._more_room(used + size, room)
-            if used + size > (limit if item.counted else room):
+            if used + size > (limit if item.counted else room) or (item.counted and not accept):
                 used = max(used, int(limit)) if item.counted else used  # a smaller one must not overtake it
                 outcome.append(JournalFull(f"journal holds {self.used} of {budget} bytes"))
                 continue

@@ -151,6 +151,11 @@ class Survey:
             return SegmentFile(name, first, size, None, header, next_first)
         return SegmentFile(name, first, size, header, "", next_first)
 
+    def is_retired(self, segment: SegmentFile) -> bool:
+        """Whether a segment is gone as retention takes it: no older one is there either."""
+        there = [first for name in self._disk.names(self.directory) if (first := frame.first_of(name)) is not None]
+        return bool(there) and segment.first < min(there)
+
     def items(self, segment: SegmentFile) -> Iterator[Item | Damage]:
         """Every readable frame of a segment in order, and between them what cannot be read."""
         if segment.header is None:

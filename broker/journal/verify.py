@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.journal.disk import Disk
-from broker.journal.survey import Damage, Item, Survey
+from broker.journal.survey import Damage, Item, SegmentFile, Survey
 from schemas.entries import START, Position
 
 
@@ -50,11 +50,14 @@ def verify(directory: Path, *, disk: Disk | None = None) -> Verdict:
         verdict.faults.append(Fault("", 0, 0, "the durable mark cannot be read: the end cannot be verified"))
     for segment in survey.segments:
         verdict.segments += 1
+        removed = survey.removed
         for item in survey.items(segment):
             if isinstance(item, Damage):
                 verdict.faults.append(Fault(item.segment, item.offset, item.size, item.reason))
             else:
                 _entry(verdict, item)
+        if survey.removed > removed and survey.is_retired(segment):
+            _pass_over(verdict, segment)
     _ends(verdict, survey)
     if survey.removed:
         verdict.notes.append(f"retention removed {survey.removed} segments meanwhile")
@@ -83,6 +86,13 @@ def _entry(verdict: Verdict, item: Item) -> None:
     except ValueError as error:
         what = f"entry {place.seq} cannot be decoded: {error}"
         verdict.faults.append(Fault(item.segment, item.offset, item.size, what))
+
+
+def _pass_over(verdict: Verdict, segment: SegmentFile) -> None:
+    """What retention took away while an older segment was read is no hole in front of the next one."""
+    header, last = segment.header, verdict.last
+    if header is not None and segment.next_first is not None and last == Position(header.epoch, segment.first - 1):
+        verdict.last = Position(header.epoch, segment.next_first - 1)
 
 
 def _ends(verdict: Verdict, survey: Survey) -> None:

@@ -87,6 +87,7 @@ class JournalWriter:
         self._for_room: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._running = False
         self._refusing = ""
+        self._full = False  # why: for want of space, not for a disk that fails
         self._abandoned = 0
         self._budget = options.max_size
         self._read = Position(0, 0)
@@ -249,30 +250,38 @@ class JournalWriter:
 
     def _commit(self, group: list[_Waiting]) -> None:
         begun = time.perf_counter()
-        outcome = self._log.commit([item for item, _ in group])
+        # once full, a smaller sample that would still fit is refused, too: else each of them would end the refusal
+        outcome = self._log.commit([item for item, _ in group], accept=not self._full)
         events.journal_committed(time.perf_counter() - begun, self._log.used)
         if self._log.abandoned > self._abandoned:
             self._abandoned = self._log.abandoned
             events.journal_disk_failed(self._log.last_error)
-        refused = ""
+        refused: list[JournalError] = []
         for (_, future), result in zip(group, outcome, strict=True):
             if isinstance(result, JournalError):
-                refused = str(result)
+                refused.append(result)
                 future.set_exception(result)
             else:
                 future.set_result(result)
-        if any(item.counted for item, _ in group) or refused:
-            self._tell(refused, next((r for r in outcome if isinstance(r, JournalError)), None))
+        if refused:
+            self._refuse(str(refused[-1]), full=isinstance(refused[0], JournalFull))
+        elif not self._full:
+            self._accept()
         if bool(self._refusing) != ("stop_ack" in self._pressure.steps) or self._log.reserve.held != self._held:
             self._judge()
 
-    def _tell(self, refused: str, error: JournalError | None) -> None:
-        """Say once that samples are refused, and once that they are accepted again."""
-        if refused and not self._refusing:
-            events.journal_refusing(refused, full=isinstance(error, JournalFull))
-        elif self._refusing and not refused:
+    def _refuse(self, why: str, *, full: bool) -> None:
+        """Say once that samples are refused; where the journal is *full*, until there is room again."""
+        if not self._refusing:
+            events.journal_refusing(why, full=full)
+        self._refusing = why
+        self._full = self._full or full
+
+    def _accept(self) -> None:
+        """Say once that samples are accepted again."""
+        if self._refusing:
             events.journal_accepting()
-        self._refusing = refused
+        self._refusing, self._full = "", False
 
     def _maintain(self) -> None:
         removed = self._log.trim(urgent=bool(self._refusing))
@@ -285,8 +294,8 @@ class JournalWriter:
         with suppress(OSError):
             self._budget = self._log.budget()
             room = self._options.disk.stop_ack * self._budget - self._log.used
-            if self._refusing and room > RESUME_SHARE * self._budget:
-                self._tell("", None)
+            if self._full and room > RESUME_SHARE * self._budget:
+                self._accept()
         if not self._refusing:
             self._log.reserve.fill()
         self._unread = self._log.unread()

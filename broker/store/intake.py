@@ -35,7 +35,7 @@ class Intake:
     Rows of one transaction that wait to be inserted.
 
     ``sources``: live rows stored so far, and the last time of reception, by source. ``revised``: what a replay has
-    stored. ``took``: whether there was a batch at all. ``tally``: what became of all rows: stored, redelivered,
+    stored. ``took``: whether there was a batch of live rows. ``tally``: what became of all rows: stored, redelivered,
     deadband, quarantined.
     """
 
@@ -67,7 +67,7 @@ class Intake:
             batch = revise.keep_stored(self._connection, batch, numbering)
         columns = columns_of(batch, numbering)
         self.tally["deadband"] += len(batch) - len(columns)
-        self.took = True
+        self.took |= not revision
         self._batches.append(batch)
         self._parts.append(columns)
         self._rows += len(columns)
@@ -83,6 +83,9 @@ class Intake:
         first_rows = [0, *accumulate(len(batch) for batch in batches)]
         columns = Columns.joined(parts, first_rows[:-1])
         fresh = new_rows(self._connection, self._memory, columns, self._revision)
+        hidden = np.zeros(0, np.int64)
+        if not self._revision:
+            hidden = fresh.row[revise.hidden(self._connection, self._memory, fresh)]
         outcome = insert_rows(self._connection, self._memory, fresh, self._revision)
         stored = outcome.stored
         self.tally["redelivered"] += len(columns) - len(fresh)
@@ -91,7 +94,9 @@ class Intake:
         if len(stored):
             seq = np.arange(outcome.first_seq, outcome.first_seq + len(stored), dtype=np.int64)
             rows = Inserted(seq, stored.source_ns, stored.tag_id, stored.value, stored.status)
-            (self.revised if self._revision else self._memory.pending).append(rows)
+            rows = rows if not len(hidden) else rows.only(~np.isin(stored.row, hidden))
+            if len(rows.seq):
+                (self.revised if self._revision else self._memory.pending).append(rows)
         owners = [
             (first + piece.first, first, batch, piece)
             for first, batch in zip(first_rows, batches, strict=False)

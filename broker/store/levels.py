@@ -100,12 +100,10 @@ class Level:
         self._keep(connection, state, int(rows.seq[0]))
         return state
 
-    def anew(self, connection: sa.Connection, rows: Inserted) -> NDArray[np.void]:
-        """Count *rows* into empty buckets and write them in the place of what stood there; the buckets."""
-        grouping = Grouping(rows, self.width_ns)
-        state = empty(grouping.tag_id, grouping.bucket_ns)
-        count(state, grouping)
-        self.put(connection, state)
+    def load(self, connection: sa.Connection, tag_id: NDArray[np.int64], bucket_ns: int) -> NDArray[np.void]:
+        """The bucket of each of these tags that begins then, as it stands; empty where there is none."""
+        state = empty(tag_id, np.full(len(tag_id), bucket_ns, np.int64))
+        self._load(connection, state)
         return state
 
     def put(self, connection: sa.Connection, state: NDArray[np.void]) -> None:
@@ -130,6 +128,14 @@ class Level:
             self._write(connection, state[np.lexsort((state["bucket_ns"], state["tag_id"]))])
         for kept, places in zip((self._before, self._now), waiting, strict=True):
             kept.since[places] = WRITTEN
+
+    def write_of(self, connection: sa.Connection, tag_id: NDArray[np.int64]) -> None:
+        """Write what waits of these tags."""
+        for kept in (self._before, self._now):
+            places = tag_id[kept.since[tag_id] != WRITTEN]
+            if len(places):
+                self._write(connection, kept.bucket[places])
+                kept.since[places] = WRITTEN
 
     def _longest(self, waiting: list[NDArray[np.intp]], most: int) -> list[NDArray[np.intp]]:
         before, now = waiting

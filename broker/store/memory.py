@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from broker.store import bulk, tables
 from broker.store.levels import Level, levels
 from broker.store.rollups import Inserted, joined
+from broker.store.valid import not_replaced
 from schemas.tagmap import TagMap
 
 #: Rows read at once where many were not rolled up.
@@ -70,9 +71,12 @@ class Memory:
         records = tables.records.c
         columns = (records.seq, records.source_ts, records.tag_id, records.value, records.status)
         query = sa.select(*columns).order_by(records.seq).limit(_PAGE)
+        # the buckets of what a replay wrote are noted as stale, and made anew as a whole
+        query = query.where(records.revision == 0)
+        if self.last("replay"):
+            query = query.where(not_replaced())
         while True:
-            # what a replay wrote was counted in its own transaction
-            rows = connection.execute(query.where(records.seq > seq, records.revision == 0)).all()
+            rows = connection.execute(query.where(records.seq > seq)).all()
             if not rows:
                 return
             seq = rows[-1].seq
@@ -106,6 +110,16 @@ class Memory:
             self.told_ns[last["tag_id"]] = last["end_ns"]
             columns = [last[name].tolist() for name in ("tag_id", "end_ns", "end_seq")]
             bulk.replace(connection, tables.newest, columns)
+
+    def name_newest(self, connection: sa.Connection, rows: Inserted) -> None:
+        """Name the newest of these rows of each tag in ``newest`` where no newer one is named."""
+        order = np.lexsort((rows.seq, rows.source_ns, rows.tag_id))
+        last = order[np.append(np.diff(rows.tag_id[order]) != 0, True)]
+        last = last[rows.source_ns[last] >= self.told_ns[rows.tag_id[last]]]
+        if len(last):
+            columns = (rows.tag_id[last], rows.source_ns[last], rows.seq[last])
+            self.told_ns[columns[0]] = columns[1]
+            bulk.replace(connection, tables.newest, [column.tolist() for column in columns])
 
     def last(self, name: str) -> int:
         """Last used number of a counter, 0 before the first."""

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from broker.store import tables
 from broker.store.memory import Memory
 from broker.store.options import KeepOptions
+from broker.store.rebuild import MINUTES_GONE, RECORDS_GONE
 
 DAY_NS: Final = 86_400_000_000_000
 #: What retention takes for the present moves on by no more than this in one call: a clock that jumps ahead by a year
@@ -69,6 +70,7 @@ def trim(
 
     def records(before_ns: int) -> bool:
         table = tables.records
+        memory.set(RECORDS_GONE, max(memory.last(RECORDS_GONE), before_ns))
         # what the roll-ups may have to count again stays
         upto = memory.last("rolled_seq")
         return _sweep(connection, memory, table.c.seq, table.c.received_ts, before_ns, clock_ns, SLICE, _delete, upto)
@@ -200,6 +202,7 @@ def _gaps(connection: sa.Connection, before_ns: int) -> bool:
 
 
 def _minutes(connection: sa.Connection, memory: Memory, before_ns: int) -> bool:
+    memory.set(MINUTES_GONE, max(memory.last(MINUTES_GONE), before_ns))
     tags, minutes = tables.tags, tables.rollup_1m
     turn = memory.last("rollup_1m_turn")
     query = sa.select(tags.c.tag_id).where(tags.c.tag_id > turn).order_by(tags.c.tag_id).limit(TAGS)

@@ -12,12 +12,13 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from broker.store import engines, migrate, retention, tables
-from broker.store.engines import SQL_ERRORS, failure
+from broker.store import engines, layout, retention, tables
+from broker.store.engines import failure, sql_errors
 from broker.store.lock import WriterLock
 from broker.store.memory import Memory
 from broker.store.options import StoreOptions
 from broker.store.reader import Reader
+from broker.store.rebuild import NOTED
 from broker.store.transaction import Transaction
 from schemas.entries import START, Position
 from schemas.errors import StoreError, StoreLocked
@@ -84,7 +85,7 @@ class Store:
             return
         try:
             self._write.connect().close()
-        except SQL_ERRORS as error:
+        except sql_errors() as error:
             if engines.is_already_written(error):
                 raise StoreLocked("the database is in use by another process") from error
 
@@ -97,8 +98,10 @@ class Store:
         """
         if self.is_current():
             return
+        from broker.store import migrate  # with Alembic, which a current store does not need
+
         with self._writing() as connection:
-            made = migrate.current(connection)
+            made = layout.current(connection)
             if made is not None and not migrate.is_known(made):
                 raise StoreError(f"the store was made by a newer version (migration {made}); use that version")
             migrate.upgrade(connection)
@@ -109,7 +112,7 @@ class Store:
         if self._write is None and not self._exists():
             return False
         with engines.bounded(self._read, self._options.query_limit) as connection:
-            return migrate.is_current(connection)
+            return layout.is_current(connection)
 
     def _exists(self) -> bool:
         # opening an SQLite file makes it; a reader shall not
@@ -146,6 +149,11 @@ class Store:
             yield transaction
             transaction.finish()
 
+    @property
+    def has_stale_rollups(self) -> bool:
+        """Whether ``Transaction.rebuild`` has work to do; not known before the first transaction."""
+        return self._memory is not None and bool(self._memory.last(NOTED))
+
     def _remembered(self, connection: sa.Connection) -> Memory:
         if self._memory is None:
             self._memory = Memory.load(connection)
@@ -167,7 +175,7 @@ class Store:
                 self._memory = None
                 if engines.is_already_written(error):
                     raise StoreLocked("the database is in use by another process") from error
-                if isinstance(error, SQL_ERRORS):
+                if isinstance(error, sql_errors()):
                     raise failure(error) from error
                 raise
             finally:
@@ -221,7 +229,9 @@ class Store:
                     cursor.execute(f"PRAGMA busy_timeout={engines.BUSY_MS}")
                 finally:
                     raw.close()
-        except (OSError, *SQL_ERRORS) as error:
+        except OSError as error:
+            raise failure(error) from error
+        except sql_errors() as error:
             raise failure(error) from error
 
     @property

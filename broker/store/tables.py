@@ -138,6 +138,8 @@ def _rollup(name: str) -> sa.Table:
 
 rollup_1m = _rollup("rollup_1m")
 rollup_1h = _rollup("rollup_1h")
+#: Buckets that a replay has corrected rows in, to be made anew; ``level`` 0: minutes, 1: hours.
+stale_buckets = _table("stale_buckets", _key("level"), _key("bucket_ns"), _key("tag_id"), with_rowid=False)
 #: The valid row with the newest device time of each tag.
 newest = _table("newest", _key("tag_id"), _int("source_ts"), _int("seq"))
 

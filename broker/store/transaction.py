@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-import numpy as np
 import sqlalchemy as sa
 
-from broker.store import alarms, episodes, people, registry, replays, revise, stream, tables
+from broker.store import alarms, episodes, people, rebuild, registry, replays, stream, tables
 from broker.store.intake import Intake
 from broker.store.memory import Memory, upsert
 from broker.store.reader import episodes as read_episodes
 from broker.store.reader import operation, values
 from broker.store.reader.spans import Spans
+from broker.store.rollups import joined
 from broker.store.rows import GapRow, RecordRow, Window
 from broker.store.text import clean
 from schemas.alarms import Event
@@ -28,8 +29,10 @@ from schemas.records import Piece, RecordBatch
 from schemas.samples import Gap, Reject
 from schemas.tagmap import Equipment, TagMap
 
-#: Rows that may wait for the roll-ups; what a crash makes the next start read again (about a second).
-MOST_PENDING: Final = 400_000
+#: Rows that may wait until the roll-ups in memory count them, so that a tick has no whole second of them to count.
+MOST_PENDING: Final = 50_000
+#: For making roll-ups anew in one transaction; a step that has begun is finished.
+REBUILD_S: Final = 0.1
 
 
 class Transaction:
@@ -73,7 +76,7 @@ class Transaction:
         if self._intake.took and not self._later:
             self._memory.roll_up(self._connection, everything=True)
         elif sum(len(part.seq) for part in self._memory.pending) >= MOST_PENDING:
-            self._memory.roll_up(self._connection)
+            self._memory.count(self._connection)
         stream.put_source_rows(self._connection, self._intake.sources)
         for source in sorted(self._rejects):
             stream.put_source_rejects(self._connection, source, self._rejects[source])
@@ -96,11 +99,22 @@ class Transaction:
     def _revise(self) -> None:
         revised, self._intake.revised = self._intake.revised, []
         if revised:
-            # what is made anew counts every row there is: none may be counted again
-            self._memory.roll_up(self._connection, everything=True)
-            tag_id = np.concatenate([part.tag_id for part in revised])
-            source_ns = np.concatenate([part.source_ns for part in revised])
-            revise.rebuild(self._connection, self._memory, tag_id, source_ns)
+            rebuild.note(self._connection, self._memory, joined(revised))
+
+    def rebuild(self, *, hours: bool = True, budget_s: float = REBUILD_S) -> rebuild.Progress:
+        """
+        Make roll-ups anew that a replay has corrected, for about *budget_s*; call it until nothing more is noted.
+
+        Minutes go first; hours are made from them, and only where *hours* is true.
+        """
+        self._intake.write()
+        self._revise()
+        deadline, left = time.monotonic() + budget_s, 0
+        while True:
+            more, unmade = rebuild.step(self._connection, self._memory, hours=hours)
+            left += unmade
+            if not more or time.monotonic() >= deadline:
+                return rebuild.Progress(more, left)
 
     # the stream
 
@@ -113,7 +127,7 @@ class Transaction:
         Store the rows outside the deadband that are not there yet; :attr:`next_seq` tells how many those were.
 
         A row that SQL refuses becomes a quarantine row. *revision* is above 0 for a replay that repairs: then rows
-        inside the deadband are stored too where they replace a stored one, and the roll-ups are made anew.
+        inside the deadband are stored too where they replace a stored one, and :meth:`rebuild` has work to do.
 
         Raises:
             ValueError: the batch's map was never registered, or a tag number is not in it.

@@ -200,7 +200,7 @@ def test_streams_of_the_property_tests_hold_every_kind() -> None:
             for anomaly in stage.tick(NOW + second * S):
                 kinds |= {m.kind for m in anomaly.members}
                 states.add(anomaly.state)
-    assert kinds == {"missing", "flatline", "out_of_range", "rate", "mean_shift"}
+    assert kinds == {"missing", "flatline", "out_of_range", "rate", "mean_shift", "pattern"}
     assert states == {"open", "closed"}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from normalizers.base import BadState
@@ -189,3 +190,66 @@ def test_state_of_other_columns_is_refused(damage: str) -> None:
     saved["band"]["unheard" if damage == "unknown" else "sent_ns"] = b"1234"
     with pytest.raises(BadState):
         stage.stage.restore(msgspec.msgpack.encode(saved))
+
+
+def arrived(
+    stage: Stage, times: Sequence[float], values: Sequence[float], seq: int, **more: Any
+) -> tuple[set[tuple[int, int, int]], RecordBatch]:
+    """Keys of rows that bear the time of arrival, of the entry with this number."""
+    flags = np.full(len(times), int(Flag.ARRIVAL_TIME), np.uint32)
+    batch = SampleBatch.build(
+        "plc",
+        stage.tag_map.revision,
+        NOW + round(times[-1] * S),
+        tag=[0] * len(times),
+        source_ns=[NOW + round(time * S) for time in times],
+        value=values,
+        flags=flags,
+        **more,
+    )
+    record = stage.stage.step(batch, Position(1, seq))
+    return stored(record), record
+
+
+def test_times_of_arrival_that_come_twice_are_two_rows() -> None:
+    """
+    Our own clock was set back, and polls came at the very nanoseconds of an hour before with the same values.
+
+    Their keys differ, also after a restart, however often it is set back; they are the same when the journal is read
+    again.
+    """
+    times, values = [0.0, 1.0, 2.0], [5.0, 5.0, 5.0]
+
+    def keys(stage: Stage) -> list[set[tuple[int, int, int]]]:
+        found = []
+        for seq in range(1, 5):
+            found.append(arrived(stage, times, values, seq)[0])
+            saved = stage.stage.state()
+            stage = Stage(tag(0))
+            stage.stage.restore(saved)
+        return found
+
+    first = keys(Stage(tag(0)))
+    assert len(set().union(*first)) == 12
+    assert keys(Stage(tag(0))) == first
+    # a step in the middle of a batch parts it
+    both, _ = arrived(Stage(tag(0)), [*times, *times], values * 2, 1)
+    assert len(both) == 6
+
+
+def test_control_rows_of_a_device_time_that_come_twice_are_one() -> None:
+    """A redelivery of what has a time of its own keeps its key; so does what comes first after a device's step."""
+    stage = Stage(tag(0))
+    first = stored(stage.step([0, 1, 2], [5.0] * 3))
+    assert stored(stage.step([0, 1, 2], [5.0] * 3, received=10)) == first
+
+
+def test_a_doubted_time_follows_our_clock_back() -> None:
+    """Rows whose device time is not believed get the time of arrival by the clock as it was set, not as it was."""
+    stage = Stage(tag(0))
+    ahead = stage.step([10_000.0], [1.0])
+    back = stage.step([10_000.0], [1.0], received=-3600.0)
+    assert (ahead.source_ns.tolist(), back.source_ns.tolist()) == ([NOW], [NOW - 3600 * S])
+    again = stage.step([10_000.0], [1.0])
+    assert again.source_ns.tolist() == [NOW]
+    assert len(stored(ahead) | stored(again)) == 2

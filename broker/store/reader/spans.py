@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from broker.store import tables
-from broker.store.reader.values import any_of, not_replaced, tag_of
+from broker.store.reader.values import any_of, tag_of
 from broker.store.rows import Window
+from broker.store.valid import not_replaced
 
 _R = tables.records
 #: Rows of all tags that one span may read, about 0.1 s.

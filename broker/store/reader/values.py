@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from broker.store import tables
 from broker.store.rows import RecordPage, RecordRow, TagRow, Window
+from broker.store.valid import not_replaced
 
 _R = tables.records
 _T = tables.tags
@@ -125,15 +126,6 @@ def current(connection: sa.Connection, pattern: str | None, limit: int) -> list[
     wanted = matcher(pattern)
     rows = (RecordRow._make(row) for row in connection.execute(query))
     return [row for row in rows if wanted.fullmatch(row.path)][:limit]
-
-
-def not_replaced(upto: int | None) -> sa.ColumnElement[bool]:
-    """No row up to *upto* of the same tag and time has a higher revision."""
-    higher = _R.alias("higher")
-    found = sa.exists().where(
-        higher.c.source_ts == _R.c.source_ts, higher.c.tag_id == _R.c.tag_id, higher.c.revision > _R.c.revision
-    )
-    return ~(found if upto is None else found.where(higher.c.seq <= upto))
 
 
 def window(connection: sa.Connection, path: str, from_ns: int, to_ns: int, upto: int, limit: int) -> Window:

@@ -365,3 +365,24 @@ async def test_every_way_to_write_an_address(make_tag: MakeTag, make_adapter: Ma
                 assert (rows[i].status, rows[i].value) == (status.GOOD, value), address
         assert bool(rows[10].flags & Flag.DECODE_LOSS)
         assert server.requests == {3: 1}
+
+
+async def test_times_follow_our_clock_back(make_tag: MakeTag, make_adapter: MakeAdapter, take: Take) -> None:
+    """Polls of a source whose host's clock was set back by an hour bear the new time: flagged once, and counted."""
+    back_ns = 0
+
+    def clock() -> int:
+        return time.time_ns() - back_ns
+
+    points = [RegisterPoint("a", "holding", 0, "uint16", "ABCD")]
+    async with server_of({"a": 1}, points) as server:
+        adapter = make_adapter(server.port, [make_tag(0, "40001")], now_ns=clock)
+        await adapter.connect()
+        first = await take(adapter)
+        back_ns = 3600 * 10**9
+        second, third = await take(adapter), await take(adapter)
+    step = int(first.source_ns[0]) - int(second.source_ns[0])
+    assert 3500 * 10**9 < step < back_ns
+    assert third.source_ns[0] > second.source_ns[0]
+    assert [bool(batch.flags[0] & Flag.CLOCK_SUSPECT) for batch in (first, second, third)] == [False, True, False]
+    assert adapter.counters["clock_steps"] == 1

@@ -89,6 +89,17 @@ def test_without_a_time_arrival_is_strictly_increasing() -> None:
     assert {row.flags for row in first} == {GUESSED}
 
 
+def test_without_a_time_rows_follow_our_clock_back() -> None:
+    """Set back by an hour, it is believed: flagged, counted; rows with a time of their own are not concerned."""
+    bench = Bench({"t/x#a": None}, {"decode": "json", "time": "at"})
+    earlier = Message(b"t/x", b'{"a": 2}', 8, 1, False, False, 1, ARRIVED - 3600 * 10**9)
+    bench.put(b'{"a": 1}')
+    rows, _ = bench.put(b'{"a": 3, "at": "2026-05-06T07:08:09Z"}', earlier)
+    assert [(row.value, row.source_ns == earlier.arrival_ns) for row in rows] == [(3.0, False), (2.0, True)]
+    assert [bool(row.flags & Flag.CLOCK_SUSPECT) for row in rows] == [False, True]
+    assert bench.counters["clock_steps"] == 1
+
+
 def test_a_retained_message_is_an_uncertain_last_value() -> None:
     """What the broker kept is marked so, and a batch of nothing else has origin retained."""
     bench = Bench({"t/x": None}, {"decode": "plain"})

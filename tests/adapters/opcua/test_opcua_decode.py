@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -154,6 +155,21 @@ def test_without_a_source_time_rows_take_the_arrival(stamp: datetime | None) -> 
     assert set(first.flags.tolist()) == {int(Flag.ARRIVAL_TIME)}
     assert first.server_ns is not None
     assert first.server_ns.tolist() == [STAMP_NS] * 3
+
+
+def test_without_a_source_time_rows_follow_our_clock_back() -> None:
+    """Set back by an hour, it is believed: flagged, counted, and the times do not stand still."""
+    counters: Counter[str] = Counter()
+    times = Times(counters)
+    found = []
+    for received_ns in (NOW, NOW - 3600 * 10**9, NOW - 3599 * 10**9):
+        columns = Columns(received_ns, times)
+        columns.extend([(0, _value(1, "Int32", SourceTimestamp=None))])
+        batch = columns.batch("s", bytes(16))
+        assert batch.source_ns.tolist() == [received_ns]
+        found.append(int(batch.flags[0]))
+    assert found == [Flag.ARRIVAL_TIME, Flag.ARRIVAL_TIME | Flag.CLOCK_SUSPECT, Flag.ARRIVAL_TIME]
+    assert counters == {"clock_steps": 1}
 
 
 def test_overflow_names_the_hole() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
+from adapters.base import Continuity
 from schemas.alarms import Event
 from schemas.entries import Entry
 from schemas.errors import EndOfInput, NotConnected
@@ -19,8 +20,9 @@ class Plant:
     Source of every adapter a runner builds: steps are taken in turn, and all of them write into one record.
 
     A step is an int (a batch with this number), a Gap, an exception to raise, "silence" (read hangs), "heartbeat" (read
-    hangs, a counter moves), a Reject, or a whole SampleBatch. After the last step read hangs. ``hang``: settling never
-    returns. ``redeliver``: what was refused comes again, as from a peer that waits for its acknowledgement.
+    hangs, a counter moves), a Reject, or a whole SampleBatch. After the last step read hangs until ``wake`` is set.
+    ``hang``: settling never returns. ``continuity`` is what a connect finds out. ``redeliver``: what was refused comes
+    again, as from a peer that waits for its acknowledgement.
     """
 
     def __init__(self, *steps: object, refuse_connect: int = 0) -> None:
@@ -29,7 +31,9 @@ class Plant:
         self.built = self.connects = self.closed = self.reads = 0
         self.hang = False
         self.redeliver = False
+        self.wake = asyncio.Event()
         self.settled: list[tuple[int, str]] = []
+        self.continuity: Continuity = "unknown"
         self.on_settle: Callable[[int], None] = lambda number: None
         self.now = 1_800_000_000 * 10**9
 
@@ -47,28 +51,32 @@ class ScriptedAdapter:
         self.counters: Counter[str] = Counter()
         self.facts: dict[str, str] = {"peer": "scripted"}
         self._plant = plant
+        self.continuity: Continuity = "unknown"
 
     async def connect(self) -> None:
         self._plant.connects += 1
+        self.continuity = self._plant.continuity
         if self._plant.refuse_connect > 0:
             self._plant.refuse_connect -= 1
             raise NotConnected("refused; is the plant on?")
 
     async def read(self) -> Delivery | Gap:
         self._plant.reads += 1
-        if not self._plant.steps:
-            await asyncio.Event().wait()
+        while not self._plant.steps:
+            await self._plant.wake.wait()
+            self._plant.wake.clear()
         step = self._plant.steps.pop(0)
         if isinstance(step, Exception):
             raise step
         if isinstance(step, Gap):
+            self.continuity = "lost"
             return step
         if step == "silence":
             await asyncio.Event().wait()
         if step == "heartbeat":
             while True:
                 self.counters["keep_alive"] += 1
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.005)  # the rate of the heartbeats
         assert isinstance(step, int | SampleBatch | Reject | Event)
         return self._deliver(step)
 

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base import SourceOptions
+from adapters.base import Continuity, SourceOptions
+from broker.acquire.gaps import GapLedger
 from broker.acquire.process import Source, acquire
 from broker.acquire.ticks import tick
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
 from schemas.entries import START, Entry, MapInForce, Tick
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, NotConnected
 from schemas.samples import Gap, GapCause, SampleBatch
 from schemas.tagmap import Tag, TagMap
 from tests.broker.acquire.conftest import OPTIONS
-from tests.broker.acquire.scripted import Plant, end, story
+from tests.broker.acquire.scripted import REVISION, Plant, end, story
 
 Eventually = Callable[..., Awaitable[None]]
 TAGS = TagMap(site="Acme/Lyon", tags=(Tag(number=0, id="a", path="Acme/Lyon/a", source="plc", address="1"),))
@@ -65,6 +66,70 @@ async def test_downtime_is_a_gap(tmp_path: Path, options: SourceOptions, eventua
     assert (gap.source, gap.cause, gap.from_ns) == ("plc", GapCause.NOT_RUNNING, last)
     assert gap.to_ns is not None
     assert gap.to_ns > last
+
+
+async def downtime(
+    data_dir: Path, plant: Plant, options: SourceOptions, eventually: Eventually, *steps: object
+) -> list[Gap]:
+    """Two runs; every gap of the second one's downtime as the journal has it. *steps* are the second run's."""
+    sources = {"plc": Source(options, plant.build)}
+    plant.steps.append(1)
+    await run_until(data_dir, sources, lambda: len(plant.settled) == 1, eventually)
+    plant.steps += steps
+    await run_until(data_dir, sources, lambda: not plant.steps and len(plant.settled) >= 2, eventually)
+    bodies = [entry.body for entry in entries(data_dir)]
+    return [body for body in bodies if isinstance(body, Gap) and body.cause is GapCause.NOT_RUNNING]
+
+
+@pytest.mark.parametrize(("continuity", "told"), [("kept", [False, True]), ("lost", [False]), ("unknown", [False])])
+async def test_a_downtime_that_the_peer_bridged_is_backfilled(
+    tmp_path: Path, options: SourceOptions, eventually: Eventually, continuity: Continuity, told: list[bool]
+) -> None:
+    """An MQTT session or a server's queue that held everything fills the gap; nothing else claims to."""
+    plant = Plant()
+    plant.continuity = continuity
+    gaps = await downtime(tmp_path, plant, options, eventually, NotConnected("not yet"), 2, NotConnected("cut"), 3)
+    assert [gap.backfilled for gap in gaps] == told
+    assert len({(gap.from_ns, gap.to_ns) for gap in gaps}) == 1
+
+
+async def test_a_gap_before_the_first_data_leaves_the_downtime_open(
+    tmp_path: Path, options: SourceOptions, eventually: Eventually
+) -> None:
+    """A peer that said it held everything, and then could not deliver it."""
+    plant = Plant()
+    plant.continuity = "kept"
+    missing = Gap("plc", (3,), 5, 9, GapCause.SEQUENCE_GAP)
+    gaps = await downtime(tmp_path, plant, options, eventually, missing, 2)
+    assert [gap.backfilled for gap in gaps] == [False]
+
+
+@pytest.mark.parametrize(
+    ("tags", "begin", "end", "told"),
+    [
+        ((), -5, 5, [False, True]),
+        ((), 1, 9, [False]),
+        ((3,), -5, 5, [False]),
+        ((), -9, -1, [False]),
+    ],
+)
+async def test_what_the_history_filled_is_told_of_the_downtime_too(
+    journal: JournalWriter,
+    read: Callable[[], list[Entry]],
+    tags: tuple[int, ...],
+    begin: int,
+    end: int,
+    told: list[bool],
+) -> None:
+    """A filled gap of the whole source that reaches over the start of the process, and no other."""
+    down = Gap("plc", (), 1000, 2000, GapCause.NOT_RUNNING)
+    ledger = GapLedger("plc", REVISION, journal, downtime=down)
+    await ledger.record(down)
+    for _ in range(2):
+        await ledger.report(Gap("plc", tags, 2000 + begin, 2000 + end, GapCause.SESSION_LOST, backfilled=True))
+    gaps = [entry.body for entry in read()]
+    found = [body for body in gaps if isinstance(body, Gap) and body.cause is GapCause.NOT_RUNNING]
+    assert [gap.backfilled for gap in found] == told
 
 
 async def test_open_gaps_are_closed_by_the_next_run(

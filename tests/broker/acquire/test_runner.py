@@ -62,6 +62,25 @@ async def test_a_lost_link_is_one_gap(run: Callable[..., AdapterRunner], read: R
     assert (plant.connects, plant.built, plant.closed) == (4, 1, 1)
 
 
+async def test_an_outage_behind_a_clock_that_was_set_back_has_its_length(
+    run: Callable[..., AdapterRunner], read: Read, eventually: Eventually
+) -> None:
+    """Start and last batch lie an hour ahead then: the gap begins at the loss by the new clock, not in the future."""
+    plant = Plant(1)
+    runner = run(plant)
+    task = asyncio.create_task(runner.run())
+    await eventually(lambda: plant.settled)
+    plant.now -= 3600 * 10**9
+    lost_ns = plant.now
+    plant.steps += [NotConnected("cut"), 2]
+    plant.wake.set()
+    await eventually(lambda: "gap link_down closed" in story(read()))
+    await cancel(task)
+    gap = next(entry.body for entry in read() if isinstance(entry.body, Gap) and entry.body.to_ns is not None)
+    assert gap.to_ns is not None
+    assert lost_ns <= gap.from_ns < gap.to_ns < lost_ns + 10**9
+
+
 async def test_peer_down_at_start(run: Callable[..., AdapterRunner], read: Read) -> None:
     """A peer that is not there at the start is a gap from the start, closed by the first batch."""
     plant = Plant(1, end(), refuse_connect=3)

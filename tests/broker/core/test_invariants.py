@@ -42,8 +42,19 @@ def found() -> Callable[[], dict[str, int]]:
     return lambda: {name: int(violations(name) - before[name]) for name in names if violations(name) > before[name]}
 
 
-def entry(seq: int, body: Any, epoch: int = 1) -> Entry:
-    return Entry(epoch, seq, b"", seq * S, seq * S, body)
+def entry(
+    seq: int, body: Any, epoch: int = 1, *, mono_s: float | None = None, ahead_s: float = 0.0, boot: bytes = b""
+) -> Entry:
+    """An entry at a monotonic time (its number), by a wall clock that is so far ahead of it."""
+    mono = round((seq if mono_s is None else mono_s) * S)
+    return Entry(epoch, seq, boot, mono + round(ahead_s * S), mono, body)
+
+
+def when(body: Any) -> float | None:
+    """Monotonic seconds at which a body is journalled: its reception, or the end of a closed gap."""
+    if isinstance(body, Gap):
+        return None if body.to_ns is None else body.to_ns / S
+    return getattr(body, "received_ns", 0) / S
 
 
 def sample(source: str, at_s: float, origin: Origin = Origin.LIVE) -> SampleBatch:
@@ -54,8 +65,10 @@ def sample(source: str, at_s: float, origin: Origin = Origin.LIVE) -> SampleBatc
 def follow(*bodies: Any) -> None:
     watch = Invariants()
     watch.use_map(MAP)
+    mono = 0.0
     for seq, body in enumerate(bodies, 1):
-        watch.entry(entry(seq, body))
+        mono = max(mono, when(body) or mono)
+        watch.entry(entry(seq, body, mono_s=mono))
 
 
 def test_a_sound_stream_violates_nothing(tmp_path: Path, found: Callable[[], dict[str, int]]) -> None:
@@ -140,3 +153,46 @@ def test_rows_are_counted_by_what_became_of_them(found: Callable[[], dict[str, i
     assert found() == {}
     watch.rows(entry(2, Tick()), 5, Counter({"stored": 4}))
     assert found() == {"rows": 1}
+
+
+def with_clock(*moments: tuple[float, float, Any]) -> None:
+    """Entries at (monotonic seconds, wall clock ahead by so many seconds, body told by that clock)."""
+    watch = Invariants()
+    watch.use_map(MAP)
+    for seq, (mono_s, ahead_s, body) in enumerate(moments, 1):
+        watch.entry(entry(seq, body, mono_s=mono_s, ahead_s=ahead_s))
+
+
+def polled(mono_s: float, ahead_s: float) -> tuple[float, float, Any]:
+    return mono_s, ahead_s, sample("plc", mono_s + ahead_s)
+
+
+def test_a_clock_that_is_set_is_no_silence(found: Callable[[], dict[str, int]]) -> None:
+    """Forward by an hour, back by an hour: polls went on each second, and nothing is violated."""
+    for ahead in (3600.0, -3600.0):
+        with_clock(*(polled(5000 + i, 0.0 if i < 3 else ahead) for i in range(8)))
+    assert found() == {}
+
+
+def test_a_clock_that_is_set_hides_no_silence(found: Callable[[], dict[str, int]]) -> None:
+    """Half an hour without a poll while the clock was set back by as much; a gap of long before is no excuse."""
+    ticks = [(5000.5 + i, 0.0 if i < 1790 else -1800.0, Tick()) for i in range(1799)]
+    with_clock(polled(5000, 0), *ticks, polled(6800, -1800))
+    assert found() == {"gaps": 1}
+    old = Gap("plc", (), 4900 * S, 4910 * S, GapCause.LINK_DOWN)
+    with_clock(polled(5000, 0), *ticks, (6799, -1800, old), polled(6800, -1800))
+    assert found() == {"gaps": 2}
+
+
+def test_a_gap_over_a_clock_that_is_set(found: Callable[[], dict[str, int]]) -> None:
+    """Its end counts, told by the clock before or behind the step; another boot has another monotonic time."""
+    for ahead in (3600.0, -3600.0):
+        told = Gap("plc", (), 5000 * S, round((5020 + ahead) * S), GapCause.LINK_DOWN)
+        with_clock(polled(5000, 0), (5020, ahead, told), polled(5020, ahead))
+        before = Gap("plc", (), 5000 * S, 5020 * S, GapCause.LINK_DOWN)
+        with_clock(polled(5000, 0), (5020, ahead, before), polled(5020, ahead))
+    watch = Invariants()
+    watch.use_map(MAP)
+    watch.entry(entry(1, sample("plc", 9000), mono_s=9000))
+    watch.entry(entry(2, sample("plc", 9500), mono_s=10, ahead_s=9490, boot=b"other"))
+    assert found() == {}

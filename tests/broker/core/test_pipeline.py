@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from broker.core import snapshot
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
+from normalizers.clock import SourceClock
 from normalizers.normalizer import Normalizer
 from schemas.alarms import Event
 from schemas.entries import Link, MapInForce, Notice, Position, Tick
 from schemas.records import RecordBatch
 from schemas.samples import Exact, SampleBatch
+from schemas.status import Flag
 from schemas.tagmap import Tag, TagMap
 from tests.broker.core import stream
 
@@ -91,6 +94,16 @@ def test_restarts_same_rows(journal_dir: Path, tmp_path: Path, restart_after: in
     assert _run(journal_dir, tmp_path / "b", [40, 41], restart_after) == whole
 
 
+def test_restarts_while_a_state_is_being_written_same_rows(
+    journal_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state of many parts takes several bundles: what a restart leaves half written is never taken for a state."""
+    whole = _run(journal_dir, tmp_path / "a", [512])
+    monkeypatch.setattr(snapshot, "PART", 500)
+
+    assert _run(journal_dir, tmp_path / "b", [3, 4], 5) == whole
+
+
 def test_without_restore_rows_differ(journal_dir: Path, tmp_path: Path) -> None:
     """Negative control: stages that start empty in the middle of the stream do not give the same anomalies."""
     whole = _run(journal_dir, tmp_path / "a", [512])
@@ -154,8 +167,8 @@ def test_entry_that_cannot_be_processed_is_quarantined(journal_dir: Path, tmp_pa
                 failed = pipeline.at
                 assert failed is not None
                 pipeline = stream.make_pipeline(store, journal)
-                pipeline.restore()
                 pipeline.refuse(failed, repr(error))
+                pipeline.restore()
         again = stream.make_pipeline(store, journal)
         again.restore()
 
@@ -190,7 +203,7 @@ def test_damaged_stage_state_does_not_stop_the_core(journal_dir: Path, tmp_path:
         pipeline.run_once()
         pipeline.save()
         with store.transaction() as tx:
-            tx.save_stage("detection", b"\xc1")
+            tx.save_stage("detection.a.0", b"\xc1")
         fresh = stream.make_pipeline(store, files)
         fresh.restore()
         while fresh.run_once():
@@ -236,6 +249,40 @@ def test_events_are_rows_once(tmp_path: Path) -> None:
         with store.transaction() as tx:
             assert tx.next_seq == 1, "no record"
     assert [(row.seq, row.event_id, row.equipment) for row in rows] == [(1, "31", stream.P101), (2, "32", stream.P101)]
+
+
+@pytest.mark.parametrize("identity", [True, False])
+def test_polls_at_the_same_times_after_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: bool
+) -> None:
+    """Every one is a row, although time, tag and value are those of before; the control loses the second half."""
+    if not identity:
+        monkeypatch.setattr(SourceClock, "bases", lambda *_: None)
+    site = stream.tag_map()
+    clock = stream.Clock()
+    writer = JournalWriter(tmp_path / "journal", JournalOptions(), now_ns=clock, mono_ns=clock)
+    writer.open()
+    futures = [writer.append(MapInForce(site.revision, site.body))]
+    tags = len(stream.SIGNALS)
+    flags = np.full(tags, int(Flag.ARRIVAL_TIME), np.uint32)
+    for _ in range(2):
+        for second in range(20):
+            at = stream.T0 + second * stream.SECOND
+            batch = SampleBatch.build(
+                "plc",
+                site.revision,
+                at,
+                tag=range(tags),
+                source_ns=range(at, at + tags),
+                value=[1.0] * tags,
+                flags=flags,
+            )
+            futures.append(writer.append(batch))
+    for future in futures:
+        future.result(10)
+    writer.close()
+    rows = _run(tmp_path / "journal", tmp_path / "s", [7])["records"]
+    assert len(rows) == (2 if identity else 1) * 20 * tags
 
 
 def _many_sources(folder: Path, *, awkward: bool) -> int:

@@ -362,6 +362,41 @@ def test_stopped_in_the_middle_and_run_again(store: Store, plant: Plant, folder:
     assert rows_of(store, "SELECT sum(n) FROM v_rollup_1h WHERE tag = 't-flow'") == [(SECONDS,)]
 
 
+def test_roll_ups_of_a_replay_that_was_cut_off(
+    store: Store, plant: Plant, folder: Path, eventually_sync: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next core makes them when it has nothing else to do; until then they differ from the records."""
+    monkeypatch.setattr("broker.core.writer.SETTLE_S", 0.05)
+    catch_up(store, folder)
+    stop = threading.Event()
+
+    def write(command: Any) -> Any:
+        with store.transaction() as tx:
+            result = command(tx)
+        if rows_of(store, "SELECT count(*) FROM stale_buckets")[0][0]:
+            stop.set()  # the process ends right behind the first rows
+        return result
+
+    def minutes(view: str) -> list[tuple[Any, ...]]:
+        bucket = "bucket_ns" if view == "v_rollup_1m" else "source_ns / 60000000000 * 60000000000"
+        figures = "n, min" if view == "v_rollup_1m" else "count(*), min(value)"
+        grouped = "" if view == "v_rollup_1m" else "GROUP BY 1"
+        return sorted(rows_of(store, f"SELECT {bucket}, {figures} FROM {view} WHERE tag = 't-flow' {grouped}"))
+
+    with pytest.raises(Refused, match="stopping"):
+        replay(store, folder, request(), write=write, stop=stop)
+    assert minutes("v_rollup_1m") != minutes("v_records")
+
+    with closing(JournalFiles(folder)) as files:
+        writer = Writer(store, lambda: pipeline(store, files))
+        writer.submit(lambda tx: tx.interrupt_replays())
+        writer.start()
+        eventually_sync(lambda: not rows_of(store, "SELECT count(*) FROM stale_buckets")[0][0])
+        writer.stop()
+    assert minutes("v_rollup_1m") == minutes("v_records")
+    assert rows_of(store, "SELECT n FROM v_rollup_1h WHERE tag = 't-flow'") == [(SECONDS,)]
+
+
 def test_a_hole_in_the_journal_is_told(store: Store, plant: Plant, folder: Path, tmp_path: Path) -> None:
     """Damaged entries keep their old rows, and the outcome says so."""
     catch_up(store, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -117,3 +118,52 @@ def test_poisoned_entry_costs_only_itself(store: Store, files: JournalFiles, eve
     writer.stop()
 
     assert any("journal entry" in row.place for row in store.reader().quarantine())
+
+
+def test_entry_that_poisons_the_restart(store: Store, files: JournalFiles, eventually_sync: Eventually) -> None:
+    """
+    A stage that fails while it reads on from its saved state refuses that entry, too: core starts, and starts again.
+
+    What the entry became before the restart stays; one quarantine row says so.
+    """
+    pipeline = stream.make_pipeline(store, stream.Bundled(files, [4]))
+    pipeline.restore()
+    while store.position().seq < Poisoned.BAD_SEQ:
+        pipeline.run_once()
+    poisoned = Poisoned(files, [64])
+    with pytest.raises((IndexError, ValueError)):  # what a core that cannot refuse it would die of, each time
+        stream.make_pipeline(store, poisoned).restore()
+
+    for _ in range(2):
+        writer = Writer(store, lambda: stream.make_pipeline(store, poisoned))
+        writer.start()
+        eventually_sync(lambda: _stored(store) == SAMPLES)
+        writer.stop()
+        assert writer.error == ""
+
+    rows = [row for row in store.reader().quarantine() if "journal entry" in row.place]
+    assert len(rows) == 1
+    assert "after a restart" in rows[0].reason
+
+
+def test_commands_without_end_do_not_hold_up_the_stream(
+    store: Store, files: JournalFiles, eventually_sync: Eventually
+) -> None:
+    """Whoever asks again at once, as a replay does, has its turn after the next bundle."""
+    writer = Writer(store, lambda: stream.make_pipeline(store, stream.Bundled(files, [8])))
+    asked: list[int] = []
+    over = threading.Event()
+
+    def again(tx: Transaction) -> None:
+        asked.append(1)
+        if not over.is_set():
+            writer.submit(again)
+
+    writer.submit(again)
+    writer.start()
+    try:
+        eventually_sync(lambda: _stored(store) == SAMPLES)
+    finally:
+        over.set()
+        writer.stop()
+    assert len(asked) > 10

@@ -158,3 +158,55 @@ def test_the_writer_says_each_step_once(small: JournalOptions, batch: MakeBatch)
     assert status.unread == pytest.approx(status.used, rel=0.1)
     assert sorted(notices) == sorted(set(notices))
     assert {"journal_derived_entered", "journal_expire_entered", "journal_stop_ack_entered"} <= set(notices)
+
+
+def actions(disk: SimulatedDisk) -> list[str]:
+    """Notices of the step at which samples are refused, in their order."""
+    found = JournalFiles(FOLDER, disk=disk).read(START, 100_000)
+    notices = [entry.body.action for entry in found if isinstance(entry.body, Notice)]
+    return [action for action in notices if "stop_ack" in action]
+
+
+def test_refusing_ends_only_when_there_is_room(
+    small: JournalOptions, batch: MakeBatch, eventually_sync: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two shares samples are refused whatever their size; one notice for each real change."""
+    disk = SimulatedDisk()
+    writer = JournalWriter(FOLDER, small, disk=disk)
+    writer.open()
+    while writer.append(batch(1, 70)).exception(10) is None:
+        pass
+    room = small.disk.stop_ack * small.max_size - writer.status().used
+    assert room > 1000, "the control: a smaller one would fit"
+    errors = [writer.append(batch(2, 1)).exception(10) for _ in range(5)]
+    assert all(isinstance(error, JournalFull) for error in errors)
+    writer.append(Tick()).result(10)
+    assert actions(disk) == ["journal_stop_ack_entered"]
+
+    reader = JournalFiles(FOLDER, disk=disk)
+    reader.done(reader.read(START, 100_000)[-1].position)
+    eventually_sync(lambda: bool(writer.append(Tick()).result(10)) and not writer.refusing)
+    assert writer.append(batch(3, 70)).exception(10) is None
+    writer.close()
+    # what was trimmed had the first notice in it, or not
+    assert actions(disk)[-1] == "journal_stop_ack_left"
+    assert actions(disk).count("journal_stop_ack_left") == 1
+
+
+def test_a_disk_that_fails_is_tried_with_each_commit(small: JournalOptions, batch: MakeBatch) -> None:
+    """No space has to come back: samples are accepted with the first commit that works, and that is said once."""
+    disk = SimulatedDisk()
+    writer = JournalWriter(FOLDER, small, disk=disk)
+    writer.open()
+    writer.append(batch(0, 3)).result(10)
+    disk.fail_syncs = set(range(disk.syncs + 1, disk.syncs + 7))
+    errors = []
+    while disk.syncs < max(disk.fail_syncs):
+        errors.append(writer.append(batch(1, 3)).exception(10))
+    assert errors
+    assert not any(isinstance(error, JournalFull) for error in errors)
+    writer.append(Tick()).result(10)
+    writer.append(Tick()).result(10)
+    writer.close()
+    assert writer.refusing == ""
+    assert actions(disk) == ["journal_stop_ack_entered", "journal_stop_ack_left"]

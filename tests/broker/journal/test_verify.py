@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.journal import JournalFiles, JournalOptions, JournalWriter, frame
+from broker.journal.disk import DiskFile, RealDisk
 from broker.journal.log import Item, JournalLog
 from broker.journal.mark import MARK_FILE
 from broker.journal.stats import stats
@@ -77,6 +78,43 @@ def test_a_missing_segment_is_a_hole(tmp_path: Path, small: JournalOptions, batc
     files[0].unlink()
     files[1].unlink()
     assert verify(tmp_path).faults == []
+
+
+class Removing(RealDisk):
+    """A disk on which segments go while the first one is read."""
+
+    def __init__(self, read: Path, gone: list[Path]) -> None:
+        self._read, self._gone = read, gone
+        self._looks = 0
+
+    def view(self, path: Path) -> DiskFile:
+        found = super().view(path)
+        self._looks += path == self._read
+        if self._looks == 2:  # the first look is at its header
+            for segment in self._gone:
+                segment.unlink(missing_ok=True)
+        return found
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_retention_beside_it_is_no_fault(tmp_path: Path, small: JournalOptions, batch: MakeBatch, count: int) -> None:
+    """However many segments retention takes while one is read."""
+    fill(tmp_path, small, batch, range(60))
+    files = segments(tmp_path)
+    verdict = verify(tmp_path, disk=Removing(files[0], files[:count]))
+    assert verdict.faults == []
+    assert (verdict.first.seq, verdict.last.seq) == (1, 60)
+    assert verdict.notes == ([f"retention removed {count - 1} segments meanwhile"] if count > 1 else [])
+
+
+def test_control_segments_that_go_from_the_middle_are_a_fault(
+    tmp_path: Path, small: JournalOptions, batch: MakeBatch
+) -> None:
+    """Retention takes the oldest; where an older one stays, somebody else removed them."""
+    fill(tmp_path, small, batch, range(40))
+    files = segments(tmp_path)
+    verdict = verify(tmp_path, disk=Removing(files[0], files[1:3]))
+    assert ["are missing" in fault.what for fault in verdict.faults] == [True]
 
 
 def test_a_cut_tail_and_a_lost_mark_are_faults(tmp_path: Path, small: JournalOptions, batch: MakeBatch) -> None:
