@@ -17,6 +17,7 @@ PUMP = "Acme/Lyon/Line1/P101"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_kills_and_cuts_lose_and_double_no_event(
     tmp_path: Path, free_port: Callable[[], int], eventually: Eventually
 ) -> None:
