@@ -35,6 +35,7 @@ def rows(store: Store) -> tuple[list[int], np.ndarray, np.ndarray]:
         top = int(np.nanargmax(np.where(status < BAD, value, np.nan)))
         value[top] = 1.5
         tx.records(batch(MAP, [0], [at[top]], [1.5]), revision=1)
+        assert not tx.rebuild(budget_s=60.0).more
     return at, value, status
 
 
