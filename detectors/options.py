@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.quantities import Duration
 
 _BUDGET: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?) per tag per (day|week)\s*$")
+_EQUIPMENT_BUDGET: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?) per equipment per (day|week)\s*$")
 _PERIOD_S: Final = {"day": 86_400.0, "week": 604_800.0}
 
-Health = Literal["missing", "flatline", "out_of_range", "rate"]
-Spc = Literal["ewma"]
+Health = Literal[
+    "missing",
+    "late",
+    "stale",
+    "clock",
+    "out_of_range",
+    "rate",
+    "flatline",
+    "spike",
+    "saturation",
+    "quantization",
+]
+Spc = Literal["shewhart", "ewma", "cusum", "nelson"]
+Shape = Literal["level_shift", "trend", "variance", "oscillation"]
+Loop = Literal["deviation", "windup", "stiction"]
 
 
 def _budget(text: str) -> str:
@@ -23,6 +37,48 @@ def _budget(text: str) -> str:
             f"{text!r} is no false-alarm budget; write it like '1 per tag per week' or '0.5 per tag per day'"
         )
     return text
+
+
+def _equipment_budget(text: str) -> str:
+    match = _EQUIPMENT_BUDGET.match(text)
+    if match is None or float(match.group(1)) <= 0:
+        raise ValueError(f"{text!r} is no false-alarm budget; write it like '1 per equipment per week'")
+    return text
+
+
+def _per_s(match: re.Match[str] | None) -> float:
+    assert match is not None
+    return float(match.group(1)) / _PERIOD_S[match.group(2)]
+
+
+class MultivariateOptions(BaseModel):
+    """Options of ``detection.multivariate``: how the tags of one piece of equipment move together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: Annotated[bool, Field(description="false: tags are judged one by one only.")] = True
+    false_alarms: Annotated[
+        str,
+        AfterValidator(_equipment_budget),
+        Field(description="False alarms that healthy equipment may give: `<n> per equipment per day|week`."),
+    ] = "1 per equipment per week"
+    tags: Annotated[
+        int, Field(ge=2, le=128, description="Most tags of one model; equipment with more is cut into equal groups.")
+    ] = 64
+    modes: Annotated[
+        int, Field(ge=1, le=32, description="Operating modes (state and set points) that are kept for each group.")
+    ] = 6
+    hold: Annotated[
+        Duration, Field(gt=0, description="The last value of a tag counts for so long, and for three scans at least.")
+    ] = 600.0
+    returned: Annotated[
+        float,
+        Field(ge=0, lt=1, description="A condition that has fallen to this part of its peak is over; 0: only inside."),
+    ] = 0.3
+
+    def alarms_per_s(self) -> float:
+        """The false-alarm budget of one piece of equipment per second."""
+        return _per_s(_EQUIPMENT_BUDGET.match(self.false_alarms))
 
 
 class DetectionOptions(BaseModel):
@@ -50,16 +106,26 @@ class DetectionOptions(BaseModel):
         Duration, Field(ge=0, description="Findings this close on one piece of equipment are one anomaly.")
     ] = 60.0
     close_after: Annotated[Duration, Field(gt=0, description="Quiet time after which an anomaly is closed.")] = 300.0
-    health: Annotated[tuple[Health, ...], Field(description="Signal checks that run.")] = (
-        "missing",
-        "flatline",
-        "out_of_range",
-        "rate",
+    settle: Annotated[Duration, Field(gt=0, description="Time a control loop may be away from its set point.")] = 120.0
+    health: Annotated[
+        tuple[Health, ...], Field(description="Signal checks that run; what they find gates the rest.")
+    ] = get_args(Health)
+    spc: Annotated[
+        tuple[Spc, ...], Field(description="Control charts that run. `nelson` (run rules) keeps no budget.")
+    ] = ("shewhart", "ewma", "cusum")
+    shape: Annotated[tuple[Shape, ...], Field(description="Looks at the last 32 points of each chart that run.")] = (
+        get_args(Shape)
     )
-    spc: Annotated[tuple[Spc, ...], Field(description="Control charts that run.")] = ("ewma",)
+    loop: Annotated[
+        tuple[Loop, ...], Field(description="Checks of control loops that run, where the map names their tags.")
+    ] = get_args(Loop)
+    slow_trend: Annotated[bool, Field(description="Look for trends over weeks in daily means.")] = True
+    multivariate: MultivariateOptions = MultivariateOptions()
+
+    def charts(self) -> tuple[str, ...]:
+        """The detectors that share a tag's false-alarm budget."""
+        return (*self.spc, *self.shape)
 
     def alarms_per_s(self) -> float:
         """The false-alarm budget of one tag per second."""
-        match = _BUDGET.match(self.false_alarms)
-        assert match is not None
-        return float(match.group(1)) / _PERIOD_S[match.group(2)]
+        return _per_s(_BUDGET.match(self.false_alarms))

@@ -17,7 +17,7 @@ from typing import Final
 
 from asyncua import ua
 
-from adapters.base import AdapterContext, Continuity, register
+from adapters.base import AdapterContext, Continuity
 from adapters.opcua import limits, subscription
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
@@ -55,16 +55,6 @@ _GONE: Final = (status.BAD_NODE_ID_UNKNOWN, status.BAD_NODE_ID_INVALID)
 Nodes = dict[int, ua.NodeId | None]
 
 
-def check_tag(options: OpcUaOptions, tag: Tag) -> str | None:  # noqa: ARG001 - the hook's signature
-    """What is wrong with the tag's address, or None."""
-    try:
-        parse_address(tag.address)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-@register("opcua", OpcUaOptions, check_tag)
 class OpcUaAdapter:
     """
     Values of one OPC UA server, as they change.

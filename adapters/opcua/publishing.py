@@ -325,7 +325,7 @@ class PublishLoop:
             else:
                 self._counters["ignored_events"] += 1
         self._counters["general_decoder"] += message.general
-        if watch.events:
+        if watch.events or told.foreign:
             await self._note_events(watch, told, columns.received_ns)
         await self._deliver(columns, watch, message.sequence, told, behind=behind)
 

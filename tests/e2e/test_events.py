@@ -17,6 +17,7 @@ PUMP = "Acme/Lyon/Line1/P101"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_kills_and_cuts_lose_and_double_no_event(
     tmp_path: Path, free_port: Callable[[], int], eventually: Eventually
 ) -> None:
@@ -49,11 +50,13 @@ async def test_kills_and_cuts_lose_and_double_no_event(
         stop = asyncio.Event()
         try:
             broker.start("acquire", "core")
-            await eventually(lambda: broker.source("cell").get("facts", {}).get("events") == "2 of 2 notifiers watched")
+            await eventually(
+                lambda: broker.source("cell").get("facts", {}).get("events") == "2 of 2 notifiers watched", 90
+            )
             telling = asyncio.create_task(tell(server, stop))
             for turn, victim in enumerate(("core", "acquire")):
                 before = broker.count("SELECT count(*) FROM events")
-                await eventually(lambda before=before: broker.count("SELECT count(*) FROM events") > before + 10)
+                await eventually(lambda before=before: broker.count("SELECT count(*) FROM events") > before + 10, 90)
                 await server.drop_connections()
                 broker.kill(victim)
                 if turn == 1:
@@ -61,11 +64,11 @@ async def test_kills_and_cuts_lose_and_double_no_event(
                         await server.happen(f"short {n}", 900, notifier=area)
                 broker.start(victim)
             before = broker.count("SELECT count(*) FROM events")
-            await eventually(lambda before=before: broker.count("SELECT count(*) FROM events") > before + 10)
+            await eventually(lambda before=before: broker.count("SELECT count(*) FROM events") > before + 10, 90)
             stop.set()
             await telling
             found = "SELECT message FROM v_events WHERE equipment = ? ORDER BY seq"
-            await eventually(lambda: len(broker.rows(found, PUMP)) >= len(told))
+            await eventually(lambda: len(broker.rows(found, PUMP)) >= len(told), 90)
             assert [row[0] for row in broker.rows(found, PUMP)] == told, "lost, doubled or out of order"
             lost = "SELECT count(*) FROM v_gaps WHERE scope = 'events' AND cause = 'queue_overflow'"
             await eventually(lambda: broker.count(lost) == 1)
