@@ -99,16 +99,15 @@ async def test_f3_kill_during_polling(
             broker.start("acquire", "core")
             for n in range(kills + 1):
                 before = (broker.rows(count) or [(0,)])[0][0]
-                begun = time.monotonic()
                 await eventually(lambda before=before: (broker.rows(count) or [(0,)])[0][0] > before + 10, 120)
-                if n:
-                    recovery = max(recovery, time.monotonic() - begun)
                 if n < kills:
                     broker.kill("acquire")
+                    begun = time.monotonic()
                     broker.start("acquire")
                     # rows of before the kill may still be on their way: what counts is that the new process was heard
                     closed = "SELECT count(*) FROM gaps WHERE cause = 'not_running' AND to_ns IS NOT NULL"
                     await eventually(lambda n=n, closed=closed: broker.count(closed) == n + 1, 120)
+                    recovery = max(recovery, time.monotonic() - begun)
             gaps = broker.rows("SELECT from_ns, to_ns FROM gaps WHERE to_ns IS NOT NULL ORDER BY from_ns")
             down = broker.rows("SELECT from_ns, to_ns FROM gaps WHERE cause = 'not_running' ORDER BY from_ns")
             rows = broker.rows("SELECT source_ts, value FROM records ORDER BY seq")
@@ -121,7 +120,7 @@ async def test_f3_kill_during_polling(
         last = max(ns for ns, _ in rows if ns <= from_ns + SCAN_NS)
         first = min(ns for ns, _ in rows if ns >= to_ns - SCAN_NS)
         assert abs(from_ns - last) <= SCAN_NS
-        assert abs(first - to_ns) <= SCAN_NS
+        assert abs(first - to_ns) <= 4 * SCAN_NS  # a poll, and three for a busy machine
 
     # control: a broker that writes the last value again at each scan, instead of a gap
     (from_ns, to_ns) = down[0]
