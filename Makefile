@@ -8,6 +8,7 @@ check: lint types test
 lint: .venv/ready ; .venv/bin/ruff check . && .venv/bin/ruff format --check .
 types: .venv/ready ; .venv/bin/mypy
 bench: .venv/ready ; $(PY) -m bench
+bench-detect: .venv/ready ; .venv/bin/pip install -q -c requirements.lock -e '.[bench]' && $(PY) -m bench detect
 faults: .venv/ready ; $(PY) -m tests.faults
 fuzz: .venv/ready ; .venv/bin/pip install -q -c requirements.lock -e '.[fuzz]' && $(PY) -m tests.fuzz
 docs: .venv/ready ; $(PY) -m broker config reference > docs/configuration.md
@@ -18,4 +19,4 @@ lock: .venv/ready ; .venv/bin/pip freeze --exclude-editable > requirements.lock
 AMX := $(shell $(CC) -mno-amx-tile -E -x c /dev/null >/dev/null 2>&1 && echo -mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 .venv/ready: pyproject.toml requirements.lock ; python3 -m venv .venv && CFLAGS="$(AMX)" CXXFLAGS="$(AMX)" .venv/bin/pip install -q -c requirements.lock -e '.[llm,demo,dev]' && touch $@
 
-.PHONY: demo test check lint types bench faults fuzz docs lock
+.PHONY: demo test check lint types bench bench-detect faults fuzz docs lock

@@ -1,9 +1,4 @@
-"""
-CPU of detection alone: records and ticks of 10,000 tags at 1 Hz through the stage with its default options.
-
-Printed: CPU µs a value while the charts learn and while they watch (median, mean over the seconds), the share of
-the ticks, the stage's memory and its saved state, bytes a tag. Asserts nothing.
-"""
+"""CPU time and memory of detection with its default options, on many tags at one value a second."""
 
 from __future__ import annotations
 
@@ -11,92 +6,124 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
+from bench.stages import Stages
 from detectors.detection import Detection, DetectionOptions
+from detectors.multivariate import Multivariate
 from schemas.entries import Position
 from schemas.records import RecordBatch
 from schemas.samples import Origin
 from schemas.tagmap import Tag, TagMap
 
-SECOND = 1_000_000_000
-T0 = 1_790_000_000 * SECOND
+SECOND: Final = 1_000_000_000
+T0: Final = 1_790_000_000 * SECOND
+
+
+def site(tags: int, equipment: int) -> TagMap:
+    """*tags* measured values on *equipment* pieces of equipment."""
+    return TagMap(
+        site="Bench/Site",
+        tags=tuple(
+            Tag(
+                number=i,
+                id=f"t-{i}",
+                path=f"Bench/Site/Area/U{i * equipment // tags}/v{i}",
+                source="plc",
+                address=str(i),
+                unit="1",
+                range=(-1000.0, 1000.0) if i % 2 else None,
+            )
+            for i in range(tags)
+        ),
+    )
+
+
+def batch(revision: bytes, at_ns: int, first: int, value: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RecordBatch:
+    """One second of some tags, as the normalizer gives it."""
+    n = len(value)
+    return RecordBatch(
+        source="plc",
+        origin=Origin.LIVE,
+        map_revision=revision,
+        position=Position(1, 1),
+        received_ns=at_ns,
+        tag=np.arange(first, first + n, dtype=np.int32),
+        source_ns=np.full(n, at_ns, np.int64),
+        server_ns=None,
+        value=value,
+        status=np.zeros(n, np.uint32),
+        flags=np.zeros(n, np.uint32),
+        fingerprint=np.zeros(n, np.int64),
+    )
+
+
+def measure(tags: int, equipment: int, rows: int, seconds: int, options: DetectionOptions) -> str:
+    """One line of the table: while learning, and when every group has its model."""
+    tag_map = site(tags, equipment)
+    detection = Detection(options)
+    detection.use_map(tag_map.revision, tag_map)
+    rng = np.random.default_rng(7)
+    common = rng.normal(size=(4096, equipment))
+    own = rng.normal(size=(64, tags))
+    of = np.arange(tags) * equipment // tags
+    stages = Stages()
+    places = [(Detection, "records", "rows"), (Detection, "tick", "tick"), (Multivariate, "tick", "pca")]
+    cells = []
+    second = 0
+    together = detection._multivariate
+    with stages.of(places):
+        for phase in ("learning", "watching"):
+            if phase == "watching":
+                while together is not None and together.known() < sum(len(bank.groups) for bank in together._banks):
+                    second += 1
+                    _second(detection, tag_map.revision, second, rows, common[second % 4096][of] + own[second % 64])
+            stages.spent.clear()
+            for _ in range(seconds):
+                second += 1
+                _second(detection, tag_map.revision, second, rows, common[second % 4096][of] + own[second % 64])
+            cells.append([stages.spent[name] / (tags * seconds) * 1e6 for name in ("rows", "tick", "pca")])
+    begun = time.thread_time()
+    state = detection.state(models=False)
+    took = time.thread_time() - begun
+    held = sum(c.nbytes for group in detection._memory().values() for c in vars(group).values() if hasattr(c, "nbytes"))
+    learned = 0 if together is None else together.nbytes()
+    figures = " | ".join(f"{sum(cell):.2f} ({cell[2]:.2f})" for cell in cells)
+    sizes = f"{(held + learned) / tags:.0f} | {len(state) / tags:.0f} | {len(detection.models()) / tags:.0f}"
+    return f"| {tags} | {equipment} | {rows} | {figures} | {sizes} | {took * 1000:.0f} |"
+
+
+def _second(
+    detection: Detection, revision: bytes, second: int, rows: int, value: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> None:
+    at_ns = T0 + second * SECOND
+    for first in range(0, len(value), rows):
+        detection.records(batch(revision, at_ns, first, value[first : first + rows]))
+    detection.tick(at_ns)
 
 
 def main(argv: Sequence[str]) -> int:
     """``python -m bench detect-speed``."""
     parser = argparse.ArgumentParser(prog="python -m bench detect-speed", description=__doc__)
     parser.add_argument("--tags", type=int, default=10_000, help="tags (default 10000)")
+    parser.add_argument(
+        "--equipment", type=int, nargs="+", default=[20, 200, 1000], help="pieces of equipment (default 20 200 1000)"
+    )
     parser.add_argument("--batch", type=int, default=1000, help="rows of one batch (default 1000)")
-    parser.add_argument("--watch", type=int, default=256, help="seconds to watch after learning (default 256)")
+    parser.add_argument("--seconds", type=int, default=60, help="journal time measured in each phase (default 60)")
+    parser.add_argument("--clean-window", default="64s", help="learning time, short so that models come soon")
     arguments = parser.parse_args(argv)
-    tags = tuple(
-        Tag(
-            number=i,
-            id=f"t{i}",
-            path=f"Bench/Site/Area/Line{i % 20}/v{i}",
-            source="plc",
-            address=str(i),
-            type="float32",
-            range=(-1000.0, 1000.0) if i % 2 else None,
+    options = DetectionOptions(clean_window=arguments.clean_window)
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; CPU µs a value, of it the multivariate part")
+    print(
+        "| tags | equipment | batch | learning | watching | memory, B/tag | state, B/tag | models, B/tag | saving, ms |"
+    )
+    print("|" + "---|" * 9, flush=True)
+    for equipment in arguments.equipment:
+        print(
+            measure(arguments.tags, equipment, arguments.batch, arguments.seconds, options),
+            flush=True,
         )
-        for i in range(arguments.tags)
-    )
-    tag_map = TagMap(site="Bench/Site", tags=tags)
-    options = DetectionOptions()
-    detection = Detection(options)
-    detection.use_map(tag_map.revision, tag_map)
-    noise = np.random.default_rng(1).normal(size=1 << 21)
-    learning: list[float] = []
-    watching: list[float] = []
-    ticks: list[float] = []
-    second = 0
-    while len(watching) < arguments.watch and second < 4 * options.clean_window:
-        now = T0 + second * SECOND
-        spent = 0.0
-        for first in range(0, arguments.tags, arguments.batch):
-            numbers = np.arange(first, min(first + arguments.batch, arguments.tags), dtype=np.int32)
-            n = len(numbers)
-            start = (second * 7919 + first) % (1 << 20)
-            batch = RecordBatch(
-                "plc",
-                Origin.LIVE,
-                tag_map.revision,
-                Position(1, 1),
-                now,
-                numbers,
-                now + numbers.astype(np.int64),
-                None,
-                50 + noise[start : start + n],
-                np.zeros(n, np.uint32),
-                np.zeros(n, np.uint32),
-                np.zeros(n, np.int64),
-            )
-            begun = time.thread_time()
-            detection.records(batch)
-            spent += time.thread_time() - begun
-        begun = time.thread_time()
-        detection.tick(now)
-        tick = time.thread_time() - begun
-        charts = detection._panel.charts
-        learned = charts is not None and bool(charts.chart.learned.all())
-        (watching if learned else learning).append(spent + tick)
-        ticks.append(tick)
-        second += 1
-    begun = time.thread_time()
-    state = detection.state()
-    saved_s = time.thread_time() - begun
-    memory = sum(getattr(group, title).nbytes for group in detection._memory().values() for title in group._declared)
-    per_value = 1e6 / arguments.tags
-    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; {second} s of journal time")
-    print(
-        "| tags | batch | learning µs/value | watching µs/value (mean) | ticks µs/value | memory B/tag | state B/tag |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    print(
-        f"| {arguments.tags} | {arguments.batch} | {np.median(learning) * per_value:.2f} "
-        f"| {np.mean(watching or [np.nan]) * per_value:.2f} | {np.median(ticks) * per_value:.3f} "
-        f"| {memory / arguments.tags:.0f} | {len(state) / arguments.tags:.0f} ({saved_s * 1000:.0f} ms) |"
-    )
     return 0

@@ -20,11 +20,13 @@ from detectors.base import BadState, Rows, UnknownMap
 from detectors.context import Context, EquipmentState
 from detectors.episodes import Episodes, Seen
 from detectors.missing import SourceLink
+from detectors.multivariate import Change, Multivariate, Snapshot
 from detectors.options import DetectionOptions
 from detectors.panel import LastRows, Panel, Said
 from detectors.parameters import MapView, Parameters, equipment_of
+from detectors.suppression import Suppressor
 from detectors.timing import SourceRows
-from schemas.anomaly import Anomaly
+from schemas.anomaly import Anomaly, Finding
 from schemas.columns import Columns, Index, Slots, column, rounds
 from schemas.entries import Link
 from schemas.records import RecordBatch
@@ -63,6 +65,8 @@ class _Saved(msgspec.Struct):
     episodes: bytes
     timings: dict[str, tuple[int, dict[str, SourceRows]]]
     slow_trend: tuple[int, int]
+    multivariate: bytes = b""
+    models: bytes = b""
 
 
 def _sources(batch: RecordBatch, fresh: NDArray[np.bool_]) -> list[str]:
@@ -80,13 +84,16 @@ class Detection:
     All detectors and the episodes made of their findings; state per tag follows the stable ``Tag.id``.
 
     The maps are not part of the state: :meth:`use_map` is called for the one in force, before or after
-    :meth:`restore`.
+    :meth:`restore`. ``suppressor`` keeps its own state, which outlives one of detection that cannot be read.
     """
 
     def __init__(self, options: DetectionOptions) -> None:
         self._options = options
+        self.suppressor = Suppressor()
+        self._suppressed = 0  # version of the suppressor's decisions that episodes follow
         self._maps: dict[bytes, MapView] = {}
         self._pending: _Saved | None = None
+        self._pending_models = b""
         self._begin()
 
     def _begin(self) -> None:
@@ -96,9 +103,11 @@ class Detection:
         self._wall_ns = 0
         self._common = _Common()
         self._panel = Panel(self._options)
+        self._multivariate = Multivariate(self._options) if self._options.multivariate.enabled else None
         self._context = Context(self._options.hold_off)
         self._episodes = Episodes(self._options.group_window, self._options.close_after)
         self._gates: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+        self._conditional: dict[int, str] = {}  # slots of the tags that rules of suppression look at
 
     def use_map(self, revision: bytes, tag_map: TagMap) -> None:
         """
@@ -118,7 +127,7 @@ class Detection:
         if self._pending is not None:
             if revision == self._pending.revision:
                 pending, self._pending = self._pending, None
-                self._load(pending)
+                self._load(pending, self._pending_models)
             return
         if len(self._maps) > _MAPS_KEPT:
             self._forget(next(iter(self._maps)))
@@ -130,6 +139,8 @@ class Detection:
         form = self._panel.parameters.form
         other = np.flatnonzero(form != self._common.form)
         self._panel.forget(other)
+        if self._multivariate is not None:
+            self._multivariate.forget(other)
         for columns in (self._common, *self._context.memory):
             columns.reset(other)
         self._common.joined_ns[other] = self._now_ns
@@ -152,6 +163,8 @@ class Detection:
         status = batch.status & np.uint32(0xFFFF0000)
         usable = ((status >> np.uint32(30)) == 0) | (status == np.uint32(UNCERTAIN_EU_EXCEEDED))
         usable &= ((batch.flags & _NOT_FED) == 0) & ~np.isnan(batch.value)
+        if self._conditional:
+            self._note(batch, slot, usable & same)
         watched = np.flatnonzero(usable & same & self._context.watched[slot])
         changes = watched[self._context.changes(slot[watched], batch.value[watched])].tolist()
         rows = np.flatnonzero(usable & known)
@@ -166,8 +179,19 @@ class Detection:
         self._take(said)
         return []
 
+    def _note(self, batch: RecordBatch, slot: Index, usable: NDArray[np.bool_]) -> None:
+        """Tell the suppressor the latest value of each tag that its rules look at."""
+        places = np.fromiter(self._conditional, np.intp, len(self._conditional))
+        rows = np.flatnonzero(usable & np.isin(slot, places))
+        for place, row in dict(zip(slot[rows].tolist(), rows.tolist(), strict=True)).items():
+            self.suppressor.note(self._conditional[place], float(batch.value[row]))
+
     def tick(self, wall_ns: int) -> list[Anomaly]:
-        """Let time pass up to *wall_ns* (UTC); the revisions that are due now."""
+        """
+        Let time pass up to *wall_ns* (UTC); the revisions that are due now.
+
+        The suppressor's own tick comes before, with the same time.
+        """
         if not self._options.enabled:
             return []
         self._ready()
@@ -175,13 +199,61 @@ class Detection:
             self._now_ns += min(max(wall_ns - self._wall_ns, 0), _LONGEST_TICK_NS)
         self._wall_ns = wall_ns
         self._gates = None
-        self._take(self._panel.tick(self._now_ns, wall_ns, self._last_rows()))
+        decided, self._suppressed = self._suppressed != self.suppressor.version, self.suppressor.version
+        said = self._shut(wall_ns) if decided else []
+        said += self._panel.tick(self._now_ns, wall_ns, self._last_rows())
+        self._take(said)
+        self._take_changes(self._together())
+        if decided:
+            self._episodes.reroute(self.suppressor.cause, self._now_ns, wall_ns)
         return self._episodes.tick(self._now_ns, self._observe)
+
+    def _shut(self, wall_ns: int) -> list[Said]:
+        """Close or open the gate of equipment that the calendar or people took out of service, or gave back."""
+        said: list[Said] = []
+        for path in self._context.hold(self.suppressor.off, self.suppressor.maintained, self._now_ns):
+            if path in self._panel.parameters.equipments:
+                said += self._close_gate(path, 0, wall_ns)
+        return said
+
+    def _close_gate(self, path: str, row: int, time_ns: int) -> list[Said]:
+        """What was found behind the gate of this equipment is over."""
+        slots = self._slots_of(path)
+        said = self._panel.close_gate(slots, not self._context.runs(path), row, time_ns)
+        if self._multivariate is not None:
+            said += [Said(row, -1, at.place, at.seen) for at in self._multivariate.close_gate(slots, time_ns)]
+        return said
+
+    def _slots_of(self, path: str) -> Index:
+        parameters = self._panel.parameters
+        return np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
+
+    def _together(self) -> list[Change]:
+        """What the multivariate detector says of the last values."""
+        if self._multivariate is None or len(self._slots) == 0:
+            return []
+        common = self._common
+        snapshot = Snapshot(
+            value=common.row_value,
+            time_ns=common.row_ns,
+            fed_ns=common.fed_ns,
+            steady=self._gated()[1],
+            healthy=self._panel.healthy(),
+            disturbed=self._panel.disturbed(),
+        )
+        return self._multivariate.tick(self._now_ns, snapshot)
+
+    def active(self) -> list[Finding]:
+        """The conditions that detectors see now, by slot and detector; the episodes hold what was told of them."""
+        found = self._panel.active()
+        if self._multivariate is not None:
+            places = np.flatnonzero(self._multivariate.conditions.active)
+            found += [self._multivariate.seen(place).finding for place in places.tolist()]
+        return found
 
     def _last_rows(self) -> LastRows:
         common = self._common
-        gates = self._context.gates(self._panel.parameters, self._now_ns)
-        return LastRows(common.row_ns, common.row_value, common.fed_ns, common.joined_ns, *gates)
+        return LastRows(common.row_ns, common.row_value, common.fed_ns, common.joined_ns, *self._gated())
 
     def link(self, link: Link, wall_ns: int) -> list[Anomaly]:
         """
@@ -198,8 +270,12 @@ class Detection:
             self._take(self._panel.link_down(link.source, wall_ns))
         return []
 
-    def state(self) -> bytes:
-        """Everything that the next output depends on, but the maps: msgpack, up to 2 KiB a tag while it learns."""
+    def state(self, *, models: bool = True) -> bytes:
+        """
+        Everything that the next output depends on, but the maps: msgpack, up to 2 KiB a tag while it learns.
+
+        Without *models* what :meth:`models` gives is left out, and has to be saved beside it.
+        """
         if self._pending is not None:
             return msgspec.msgpack.encode(self._pending)
         slow = self._panel.slow_trend
@@ -214,14 +290,27 @@ class Detection:
             links=self._panel.missing.links,
             equipment=self._context.known,
             episodes=self._episodes.dump(),
+            multivariate=b"" if self._multivariate is None else self._multivariate.dump(),
+            models=self.models() if models else b"",
             timings={timing.name: (timing.since_ns, timing.sources) for timing in self._panel.timings},
             slow_trend=(0, 0) if slow is None else (slow.sampled_ns, slow.hour),
         )
         return msgspec.msgpack.encode(saved)
 
-    def restore(self, state: bytes) -> None:
+    def models(self) -> bytes:
+        """
+        What the multivariate detector has learned, msgpack; belongs to :meth:`state`, apart because it seldom changes.
+
+        The same object until something was learned or dropped: up to 1 KiB a tag, which need not be saved each time.
+        """
+        if self._pending is not None:
+            return self._pending.models or self._pending_models
+        return b"" if self._multivariate is None else self._multivariate.models()
+
+    def restore(self, state: bytes, models: bytes = b"") -> None:
         """
         Go on from a saved state; what follows is bit-identical. Detectors switched on since then begin anew.
+        *models* are those that the state was saved without.
 
         Where the state's map is not known yet, the state takes effect with the :meth:`use_map` that names it; where
         newer maps are known, or it was saved without one, the newest is in force. While detection is switched off the
@@ -237,11 +326,11 @@ class Detection:
             raise BadState(f"detection state version {saved.version}, want {_VERSION}")
         self._pending = None
         if saved.revision and saved.revision not in self._maps:
-            self._pending = saved
+            self._pending, self._pending_models = saved, models
         else:
-            self._load(saved)
+            self._load(saved, models)
 
-    def _load(self, saved: _Saved) -> None:
+    def _load(self, saved: _Saved, models: bytes) -> None:
         self._begin()
         self._slots = Slots(saved.ids)
         memory = self._memory()
@@ -265,6 +354,13 @@ class Detection:
             self._panel.slow_trend.sampled_ns, self._panel.slow_trend.hour = saved.slow_trend
         if saved.revision:
             self._bind(saved.revision)
+        if self._multivariate is not None and saved.multivariate:
+            try:
+                self._multivariate.load(saved.multivariate, saved.models or models)
+            except BadState:
+                self._begin()
+                self._enforce_newest(b"")
+                raise
         self._enforce_newest(saved.revision)
 
     def _enforce_newest(self, bound: bytes) -> None:
@@ -275,7 +371,9 @@ class Detection:
 
     def _memory(self) -> dict[str, Columns]:
         context = {f"context.{i}": columns for i, columns in enumerate(self._context.memory)}
-        return {"common.0": self._common, **context, **self._panel.memory()}
+        own = () if self._multivariate is None else self._multivariate.memory
+        together = {f"pca.{i}": columns for i, columns in enumerate(own)}
+        return {"common.0": self._common, **context, **self._panel.memory(), **together}
 
     def _bind(self, revision: bytes) -> None:
         self._revision = revision
@@ -286,6 +384,11 @@ class Detection:
         view = self._maps[revision]
         self._panel.parameters = Parameters(view, self._slots)
         self._context.bind(view.tag_map, self._slots)
+        if self._multivariate is not None:
+            self._multivariate.bind(view.tag_map, self._panel.parameters)
+        self.suppressor.use_map(view.tag_map, self._panel.parameters.equipments)
+        places = ((self._slots.find(tag.id), tag.path) for tag in view.tag_map.tags)
+        self._conditional = {at: path for at, path in places if at is not None and path in self.suppressor.watched}
         self._gates = None
 
     def _forget(self, revision: bytes) -> None:
@@ -342,9 +445,7 @@ class Detection:
         """Feed the rows between two changes of context."""
         if len(at) == 0:
             return
-        if self._gates is None:
-            self._gates = self._context.gates(self._panel.parameters, self._now_ns)
-        running, steady = self._gates
+        running, steady = self._gated()
         common = self._common
         suspect = (batch.flags & np.uint32(Flag.CLOCK_SUSPECT)) != 0
         cut = (batch.flags & _CUT) == _CUT
@@ -365,6 +466,12 @@ class Detection:
             piece = Rows(place, time_ns, value, suspect[rows], cut[rows], running[place], steady[place])
             self._panel.feed(piece, rows, said)
 
+    def _gated(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """By slot: the equipment runs; it runs and is steady."""
+        if self._gates is None:
+            self._gates = self._context.gates(self._panel.parameters, self._now_ns)
+        return self._gates
+
     def _over(self, name: str, ended: Index, rows: Index, place: Index, said: list[Said]) -> None:
         """Tell that conditions of these slots are over at their rows."""
         if len(ended):
@@ -379,21 +486,27 @@ class Detection:
         for path in touched:
             if path not in parameters.equipments:
                 continue
-            slots = np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
-            said += self._panel.close_gate(slots, not self._context.runs(path), row, time_ns)
+            said += self._close_gate(path, row, time_ns)
             if path in moved:
                 # What was learned holds for the old set point.
-                self._panel.relearn(slots)
+                self._panel.relearn(self._slots_of(path))
+
+    def _take_changes(self, changes: Iterable[Change]) -> None:
+        self._take(Said(0, 0, change.place, change.seen) for change in changes)
 
     def _take(self, said: Iterable[Said]) -> None:
         for item in said:
             number = item.seen.finding.tag
             if number >= 0:
                 tag = self._panel.parameters.tags[number]
-                self._episodes.take(item.seen, tag, equipment_of(tag), self._now_ns)
+                equipment, finding = equipment_of(tag), item.seen.finding
+                cause = self.suppressor.cause(tag.path, equipment, finding.kind, count=finding.active)
+                self._episodes.take(item.seen, tag, equipment, self._now_ns, cause)
 
     def _observe(self, tag_id: str, detector: str) -> Seen | None:
         place = self._slots.find(tag_id)
+        if place is not None and self._multivariate is not None and detector == self._multivariate.name:
+            return self._multivariate.seen(place) if self._multivariate.conditions.active[place] else None
         if place is None or not self._panel.is_active(detector, place):
             return None
         return self._panel.seen(detector, place)

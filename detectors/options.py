@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from schemas.quantities import Duration
 
 _BUDGET: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?) per tag per (day|week)\s*$")
+_EQUIPMENT_BUDGET: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?) per equipment per (day|week)\s*$")
 _PERIOD_S: Final = {"day": 86_400.0, "week": 604_800.0}
 
 Health = Literal[
@@ -36,6 +37,48 @@ def _budget(text: str) -> str:
             f"{text!r} is no false-alarm budget; write it like '1 per tag per week' or '0.5 per tag per day'"
         )
     return text
+
+
+def _equipment_budget(text: str) -> str:
+    match = _EQUIPMENT_BUDGET.match(text)
+    if match is None or float(match.group(1)) <= 0:
+        raise ValueError(f"{text!r} is no false-alarm budget; write it like '1 per equipment per week'")
+    return text
+
+
+def _per_s(match: re.Match[str] | None) -> float:
+    assert match is not None
+    return float(match.group(1)) / _PERIOD_S[match.group(2)]
+
+
+class MultivariateOptions(BaseModel):
+    """Options of ``detection.multivariate``: how the tags of one piece of equipment move together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: Annotated[bool, Field(description="false: tags are judged one by one only.")] = True
+    false_alarms: Annotated[
+        str,
+        AfterValidator(_equipment_budget),
+        Field(description="False alarms that healthy equipment may give: `<n> per equipment per day|week`."),
+    ] = "1 per equipment per week"
+    tags: Annotated[
+        int, Field(ge=2, le=128, description="Most tags of one model; equipment with more is cut into equal groups.")
+    ] = 64
+    modes: Annotated[
+        int, Field(ge=1, le=32, description="Operating modes (state and set points) that are kept for each group.")
+    ] = 6
+    hold: Annotated[
+        Duration, Field(gt=0, description="The last value of a tag counts for so long, and for three scans at least.")
+    ] = 600.0
+    returned: Annotated[
+        float,
+        Field(ge=0, lt=1, description="A condition that has fallen to this part of its peak is over; 0: only inside."),
+    ] = 0.3
+
+    def alarms_per_s(self) -> float:
+        """The false-alarm budget of one piece of equipment per second."""
+        return _per_s(_EQUIPMENT_BUDGET.match(self.false_alarms))
 
 
 class DetectionOptions(BaseModel):
@@ -77,6 +120,7 @@ class DetectionOptions(BaseModel):
         tuple[Loop, ...], Field(description="Checks of control loops that run, where the map names their tags.")
     ] = get_args(Loop)
     slow_trend: Annotated[bool, Field(description="Look for trends over weeks in daily means.")] = True
+    multivariate: MultivariateOptions = MultivariateOptions()
 
     def charts(self) -> tuple[str, ...]:
         """The detectors that share a tag's false-alarm budget."""
@@ -84,6 +128,4 @@ class DetectionOptions(BaseModel):
 
     def alarms_per_s(self) -> float:
         """The false-alarm budget of one tag per second."""
-        match = _BUDGET.match(self.false_alarms)
-        assert match is not None
-        return float(match.group(1)) / _PERIOD_S[match.group(2)]
+        return _per_s(_BUDGET.match(self.false_alarms))

@@ -8,6 +8,7 @@ Severity and NE 107 class of an episode: computed from its members, never chosen
 | out_of_range | high     | S | outside the limits that a person declared |
 | rate         | low      | S | moved faster than is believable; over at once |
 | mean_shift   | low; medium from twice the limit on | M | still inside its range, but not where it was |
+| pattern      | low; medium from twice the limit on | M | tags no longer move together as they did |
 | late, clock  | low      | S | the values may be right, their times are not to be trusted |
 | stale, saturation, quantization | medium | F | the signal does not follow the process, or only partly |
 | spike        | low      | S | a sample that is not believable; over at once |
@@ -18,7 +19,8 @@ Severity and NE 107 class of an episode: computed from its members, never chosen
 | slow_trend   | low      | M | there is time |
 
 Three tags or more make the episode one step more urgent. The class is the gravest of the members', F before S
-before M; C (function check) is never concluded from data, only a person's work makes it.
+before M; C (function check) is never concluded from data, only a person's work makes it: an episode of equipment in
+maintenance.
 
 Source of the classes: NAMUR NE 107.
 """
@@ -48,6 +50,7 @@ _BASE: Final[dict[Kind, Severity]] = {
     Kind.OUT_OF_RANGE: Severity.HIGH,
     Kind.RATE: Severity.LOW,
     Kind.MEAN_SHIFT: Severity.LOW,
+    Kind.PATTERN: Severity.LOW,
     Kind.LATE: Severity.LOW,
     Kind.CLOCK: Severity.LOW,
     Kind.STALE: Severity.MEDIUM,
@@ -70,6 +73,7 @@ _CLASS: Final[dict[Kind, Ne107]] = {
     Kind.OUT_OF_RANGE: "S",
     Kind.RATE: "S",
     Kind.MEAN_SHIFT: "M",
+    Kind.PATTERN: "M",
     Kind.LATE: "S",
     Kind.CLOCK: "S",
     Kind.STALE: "F",
@@ -93,16 +97,18 @@ _FAR: Final = 2.0
 
 def severity_of(kind: Kind, score: float) -> Severity:
     """Severity of one member by itself."""
-    if kind is Kind.MEAN_SHIFT and score >= _FAR:
+    if kind in (Kind.MEAN_SHIFT, Kind.PATTERN) and score >= _FAR:
         return Severity.MEDIUM
     return _BASE[kind]
 
 
-def assess(members: Iterable[Judged]) -> tuple[Severity, Ne107]:
-    """Severity and NE 107 class of an episode with these members (at least one)."""
+def assess(members: Iterable[Judged], *, worked_on: bool = False) -> tuple[Severity, Ne107]:
+    """Severity and NE 107 class of an episode with these members (at least one); *worked_on*: in maintenance."""
     found = list(members)
     severity = min(severity_of(member.kind, member.score) for member in found)
     if len({member.tag_id for member in found}) >= _MANY_TAGS:
         severity = Severity(max(severity - 1, Severity.CRITICAL))
+    if worked_on:
+        return severity, "C"
     classes = {_CLASS[member.kind] for member in found}
     return severity, next(item for item in _GRAVEST_FIRST if item in classes)

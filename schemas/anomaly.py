@@ -22,6 +22,7 @@ class Kind(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     RATE = "rate"
     MEAN_SHIFT = "mean_shift"
+    PATTERN = "pattern"  #: tags no longer move together as they did
     LATE = "late"
     STALE = "stale"
     CLOCK = "clock"
@@ -51,6 +52,8 @@ class Severity(IntEnum):
 #: NAMUR NE 107: failure, check function, out of specification, maintenance required.
 Ne107 = Literal["F", "C", "S", "M"]
 Direction = Literal["rose", "fell", "flat", "silent", "jumped"]
+#: Why findings do not ask for attention; see ``schemas.suppression``.
+Cause = Literal["shelved", "by_design", "maintenance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Finding:
         score: how far outside, in sigmas or in multiples of the limit; 1 is the limit itself.
         direction: which way the value went.
         samples: number of samples behind the statement.
+        contribution: part of a statement about several tags that is this tag's, 0 to 1; None for one about it alone.
         reason: the statement for a person, with its numbers in the tag's unit; "" where there is none.
     """
 
@@ -85,6 +89,7 @@ class Finding:
     score: float
     direction: Direction
     samples: int = 1
+    contribution: float | None = None
     reason: str = ""
 
 
@@ -109,6 +114,7 @@ class Member(_Frozen):
     low: float | None
     high: float | None
     score: float
+    contribution: float | None = None
     reason: str = ""
 
 
@@ -118,6 +124,7 @@ class Anomaly(_Frozen):
 
     ``anomaly_id`` is made from the equipment and the first finding, so that a retry cannot create a second one.
     ``members`` are in order of onset; the first one moved first. ``detector_score`` is the largest score of a member.
+    ``suppressed`` says why it asks nobody for attention; such an episode is stored and counted, and not explained.
     """
 
     anomaly_id: str
@@ -132,6 +139,7 @@ class Anomaly(_Frozen):
     closed_ns: int | None
     detector_score: float
     members: tuple[Member, ...]
+    suppressed: Cause | None = None
 
     @property
     def title(self) -> str:

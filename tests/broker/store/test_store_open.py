@@ -10,9 +10,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from pydantic import ValidationError
 
-from broker.store import Store, StoreOptions, engines, views
+from broker.store import Store, StoreOptions, engines, layout, migrate, views
 from broker.store.tables import METADATA
 from broker.store.views import definitions
 from schemas.entries import Position
@@ -267,3 +268,8 @@ def test_one_server_database_has_one_writer(open_store: Opener, new_database: Ca
     with second.transaction() as tx:
         tx.set_position(Position(1, 1))
     assert second.position() == Position(1, 1)
+
+
+def test_the_newest_layout_is_the_head_of_the_migrations() -> None:
+    """Asked without Alembic at every start: file names number the migrations as their chain does."""
+    assert layout.head() == ScriptDirectory.from_config(migrate.config()).get_current_head()
