@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
@@ -164,3 +165,20 @@ def register(
         return build
 
     return decorate
+
+
+def register_later(
+    kind: str, options: type[C], adapter: str, check_tag: Callable[[C, Tag], str | None] = _anything_goes
+) -> None:
+    """
+    Like :func:`register`, for the class that *adapter* (``module:Class``) names; it is imported to build the first.
+
+    For adapters with a large library: core and the command line know the options of every kind, and need no more.
+    """
+
+    def build(options: C, context: AdapterContext) -> Adapter:
+        module, _, name = adapter.partition(":")
+        made: Adapter = getattr(import_module(module), name)(options, context)
+        return made
+
+    register(kind, options, check_tag)(build)

@@ -126,6 +126,19 @@ def acquire_invariant_violated(name: str, detail: str) -> None:
     _log.critical("invariant_violated", name=name, detail=detail)
 
 
+SUPPRESSED = Counter(
+    "fairlead_anomalies_suppressed_by_cause", "Episodes that ask nobody for attention.", ["cause"], registry=CORE
+)
+for _cause in ("shelved", "by_design", "maintenance"):
+    SUPPRESSED.labels(_cause)
+
+
+def anomaly_suppressed(cause: str, revision: int) -> None:
+    """A revision of an episode that is stored and shown to nobody who did not ask; its first one counts."""
+    if revision == 0:
+        SUPPRESSED.labels(cause).inc()
+
+
 def store_refused(reason: str, retry_s: float) -> None:
     """SQL cannot be written; the same entries are tried again."""
     _log.error("store_refused", reason=reason, retry_s=retry_s)

@@ -24,12 +24,22 @@ from schemas.tagmap import Tag, TagMap
 
 #: What was normal is taken from this stretch before the onset.
 BASELINE_NS: Final = 120_000_000_000
+#: A slower tag needs longer for enough samples: so many scans, but not beyond an hour.
+BASELINE_SCANS: Final = 20
+LONGEST_BASELINE_NS: Final = 3_600_000_000_000
 #: The last moments before the onset already belong to it.
 GUARD_NS: Final = 2_000_000_000
 MAX_DEVIATIONS: Final = 8
 MAX_NEIGHBOURS: Final = 5
 MAX_OTHERS: Final = 3
 MAX_GAPS: Final = 1
+MAX_HISTORY: Final = 2
+#: Past episodes of the equipment among which similar ones are looked for.
+PAST: Final = 20
+#: An episode is similar when it shares this part of what either saw (tag and direction).
+ALIKE: Final = 0.5
+#: Beyond so many sigmas a distance says no more about a tag's share: a signal without noise would drown every other.
+MOST_SIGMAS: Final = 1000.0
 #: A tag of the same equipment that moved by so many sigmas is a deviation although no detector has spoken yet.
 MOVED_SIGMAS: Final = 5.0
 #: Fewer good samples than this say nothing about what is normal.
@@ -111,18 +121,30 @@ def reach(tag_map: TagMap, anomaly: Anomaly) -> tuple[list[str], int, int, int]:
     paths = {tag.path for tag in tag_map.tags if tag.equipment == anomaly.equipment}
     paths.update(member.path for member in anomaly.members)
     onset_ns = min([anomaly.onset_ns, *(member.onset_ns for member in anomaly.members)])
-    return sorted(paths), onset_ns - BASELINE_NS, onset_ns, anomaly.updated_ns + 1
+    longest_ns = max((_baseline_ns(tag_map.by_path.get(path)) for path in paths), default=BASELINE_NS)
+    return sorted(paths), onset_ns - longest_ns, onset_ns, anomaly.updated_ns + 1
+
+
+def _baseline_ns(tag: Tag | None) -> int:
+    """How long before the onset a tag's normal is looked for."""
+    scans_ns = 0 if tag is None else BASELINE_SCANS * tag.scan_ms * 1_000_000
+    return min(max(BASELINE_NS, scans_ns), LONGEST_BASELINE_NS)
 
 
 def build_evidence(
-    records: Records, tag_map: TagMap, anomaly: Anomaly, record_seq: int, elsewhere: Collection[str] = ()
+    records: Records,
+    tag_map: TagMap,
+    anomaly: Anomaly,
+    record_seq: int,
+    elsewhere: Collection[str] = (),
+    shifts: Sequence[str] = (),
 ) -> Evidence:
     """
     Compute the numbered facts of one anomaly revision.
 
-    *elsewhere* are paths that belong to other open episodes; nothing is said of them here. At most 18 facts:
-    deviations in order of onset, then gaps, equipment state and set-point changes, a similar past episode, and
-    neighbours that stayed normal.
+    *elsewhere* are paths that belong to other open episodes; nothing is said of them here. *shifts* work now. At most
+    20 facts: deviations in order of onset, then gaps, equipment state and set-point changes, shift, similar past
+    episodes, and neighbours that stayed normal.
     """
     tags = [tag for tag in tag_map.tags if tag.equipment == anomaly.equipment]
     by_path = {tag.path: tag for tag in tags}
@@ -133,10 +155,14 @@ def build_evidence(
     moved, neighbours = _other_tags(records, anomaly, others, record_seq, now_ns)
     context = _context(records, anomaly, tags, equipment.state if equipment else None, record_seq, now_ns)
     ordered = sorted(deviations + moved, key=lambda fact: (fact.from_ns or 0, fact.path or ""))[:MAX_DEVIATIONS]
-    ranked = [fact.model_copy(update={"rank": rank}) for rank, fact in enumerate(ordered, 1)]
+    ranked = [
+        fact.model_copy(update={"rank": rank, "contribution": share})
+        for rank, (fact, share) in enumerate(zip(ordered, _shares(ordered), strict=True), 1)
+    ]
     history = _history(records, anomaly)
     gaps = _gaps(records, anomaly, tags, now_ns)
-    facts = [*ranked, *gaps, *context[:MAX_OTHERS], *history, *neighbours[:MAX_NEIGHBOURS]]
+    working = [Fact(id="E1", kind="state", path="shift", text=", ".join(shifts))] if shifts else []
+    facts = [*ranked, *gaps, *context[:MAX_OTHERS], *working, *history, *neighbours[:MAX_NEIGHBOURS]]
     options = catalogue(equipment.equipment_class if equipment else None)
     return Evidence(
         anomaly_id=anomaly.anomaly_id,
@@ -152,6 +178,20 @@ def build_evidence(
         causes=options.causes,
         actions=options.actions,
     )
+
+
+def _shares(facts: Sequence[Fact]) -> list[float | None]:
+    """
+    Share of each deviation in all of them: as a detector of several tags told it, else by their sigmas.
+
+    None where neither is known; a single deviation has the whole.
+    """
+    told = [fact.contribution for fact in facts]
+    if any(share is not None for share in told):
+        return told
+    parts = [None if fact.sigmas is None else min(fact.sigmas, MOST_SIGMAS) for fact in facts]
+    total = sum(part for part in parts if part is not None)
+    return [None if part is None or total <= 0 else round(part / total, 3) for part in parts]
 
 
 def _strongest(members: tuple[Member, ...]) -> list[Member]:
@@ -176,7 +216,8 @@ def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], u
     facts = []
     for member in _strongest(anomaly.members):
         tag = by_path.get(member.path)
-        before = _baseline(records, member.path, tag.deadband if tag else 0.0, member.onset_ns, upto)
+        same = [other for other in anomaly.members if other.path == member.path]
+        before = _baseline(records, member.path, tag, member.onset_ns, upto)
         during = records.window(member.path, member.onset_ns, now_ns, upto=upto)
         value = _extreme(during, member, before)
         sigmas = None
@@ -196,6 +237,7 @@ def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], u
                 low=member.low,
                 high=member.high,
                 sigmas=sigmas,
+                contribution=max((m.contribution for m in same if m.contribution is not None), default=None),
                 from_ns=member.onset_ns,
                 to_ns=member.last_ns,
                 samples=len(during.value),
@@ -219,9 +261,10 @@ def _extreme(during: Window, member: Member, before: _Level | None) -> float | N
     return float(numbers[np.argmax(np.abs(numbers - middle))])
 
 
-def _baseline(records: Records, path: str, deadband: float, onset_ns: int, upto: int) -> _Level | None:
+def _baseline(records: Records, path: str, tag: Tag | None, onset_ns: int, upto: int) -> _Level | None:
     """What was normal before the onset; of a tag that reports changes only, the last value it reported."""
-    found = _level(records.window(path, onset_ns - BASELINE_NS, onset_ns - GUARD_NS, upto=upto))
+    deadband = 0.0 if tag is None else tag.deadband
+    found = _level(records.window(path, onset_ns - _baseline_ns(tag), onset_ns - GUARD_NS, upto=upto))
     if found is not None or deadband <= 0:
         return found
     last = records.last_value(path, onset_ns - GUARD_NS, upto=upto)
@@ -240,7 +283,7 @@ def _other_tags(
     for tag in tags:
         if tag.path in named or tag.role in {"state", "sp", "good_count", "reject_count", "order", "lot"} or tag.enum:
             continue
-        before = _baseline(records, tag.path, tag.deadband, anomaly.onset_ns, upto)
+        before = _baseline(records, tag.path, tag, anomaly.onset_ns, upto)
         since = records.window(tag.path, anomaly.onset_ns, now_ns, upto=upto)
         ok = (quality_of(since.status) == Quality.GOOD) & np.isfinite(since.value)
         # without a good sample in the later half of the episode nothing can be said of the tag
@@ -286,14 +329,20 @@ def _context(
             facts.append(Fact(id="E1", kind="state", path=tag.path, role="state", value=now, text=text))
             continue
         before = _number(records.last_value(tag.path, anomaly.onset_ns - BASELINE_NS, upto=upto))
+        since = records.window(tag.path, anomaly.onset_ns - BASELINE_NS, now_ns, upto=upto)
         if before is None:
-            earliest = records.window(tag.path, anomaly.onset_ns - BASELINE_NS, now_ns, upto=upto).value
-            before = float(earliest[0]) if len(earliest) and np.isfinite(earliest[0]) else None
+            before = float(since.value[0]) if len(since.value) and np.isfinite(since.value[0]) else None
         if before is not None and before != now:
-            facts.append(
-                Fact(id="E1", kind="setpoint", path=tag.path, role="sp", unit=tag.unit, baseline=before, value=now)
-            )
+            change = Fact(id="E1", kind="setpoint", path=tag.path, role="sp", unit=tag.unit, baseline=before, value=now)
+            facts.append(change.model_copy(update={"from_ns": _last_change(since, now)}))
     return facts
+
+
+def _last_change(window: Window, now: float) -> int | None:
+    """When the value became what it is; None where the window does not show it."""
+    other = np.flatnonzero(window.value != now)
+    first = int(other[-1]) + 1 if len(other) else 0
+    return int(window.source_ns[first]) if first < len(window.source_ns) else None
 
 
 def _number(row: RecordRow | None) -> float | None:
@@ -318,14 +367,30 @@ def _gaps(records: Records, anomaly: Anomaly, tags: list[Tag], now_ns: int) -> l
 
 
 def _history(records: Records, anomaly: Anomaly) -> list[Fact]:
-    """The latest similar episode (same kind, same first tag) on this equipment, and what a person said of it."""
-    first = anomaly.members[0].path
-    for past, cause, verdict in records.past_episodes(anomaly.equipment, anomaly.onset_ns, 10):
-        if past.kind == anomaly.kind and past.members[0].path == first and past.anomaly_id != anomaly.anomaly_id:
-            text = "a similar episode was not reviewed"
-            if verdict == "rejected":
-                text = f"a similar episode: {cause or 'the explanation'} was proposed, and rejected"
-            elif verdict is not None:
-                text = f"a similar episode was {cause or 'unknown'}, {verdict} by a person"
-            return [Fact(id="E1", kind="history", from_ns=past.onset_ns, text=text)]
-    return []
+    """
+    The latest similar episodes on this equipment and what a person said of them, those with a verdict first.
+
+    Of several that say the same the latest is told; ``samples`` counts them.
+    """
+    past = records.past_episodes(anomaly.equipment, anomaly.onset_ns, PAST)
+    alike = [row for row in past if row[0].anomaly_id != anomaly.anomaly_id and _similar(row[0], anomaly)]
+    told: dict[str, list[Anomaly]] = {}
+    for episode, cause, verdict in sorted(alike, key=lambda row: row[2] is None):
+        text = "a similar episode was not reviewed"
+        if verdict == "rejected":
+            text = f"a similar episode: {cause or 'the explanation'} was proposed, and rejected"
+        elif verdict is not None:
+            text = f"a similar episode was {cause or 'unknown'}, {verdict} by a person"
+        told.setdefault(text, []).append(episode)
+    return [
+        Fact(id="E1", kind="history", from_ns=same[0].onset_ns, text=text, samples=len(same))
+        for text, same in list(told.items())[:MAX_HISTORY]
+    ]
+
+
+def _similar(past: Anomaly, anomaly: Anomaly) -> bool:
+    """The same kind of thing on the same first tag, or mostly the same tags in the same directions."""
+    if past.kind == anomaly.kind and past.members[0].path == anomaly.members[0].path:
+        return True
+    one, other = ({(m.path, m.direction) for m in a.members} for a in (past, anomaly))
+    return len(one & other) >= ALIKE * len(one | other)

@@ -17,14 +17,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from broker import events, footprint
 from broker.store.lock import WriterLock
 from broker.version import VERSION
-
-if TYPE_CHECKING:
-    from broker.config.model import Config
 
 SUPERVISED: Final = "FAIRLEAD_SUPERVISED"
 EXIT_CONFIG: Final = 78
@@ -46,7 +44,16 @@ class Limits:
     grace: float = 30.0
 
 
-def run_supervisor(config: Config) -> int:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the supervisor needs of a configuration: ``path`` is its file; the children read it themselves."""
+
+    path: Path
+    data_dir: Path
+    log_level: str = "info"
+
+
+def run_supervisor(plan: Plan) -> int:
     """
     Run acquire and core until SIGTERM or SIGINT; the exit code (78: the configuration cannot work).
 
@@ -54,26 +61,26 @@ def run_supervisor(config: Config) -> int:
         StoreLocked: another supervisor runs on this data directory.
     """
     program = [sys.executable, "-m", "broker"]
-    commands = {part: [*program, part, "--config", str(config.path)] for part in ("acquire", "core")}
-    config.data_dir.mkdir(parents=True, exist_ok=True)
-    lock = WriterLock(config.data_dir / "run.lock", "the data directory")
+    commands = {part: [*program, part, "--config", str(plan.path)] for part in ("acquire", "core")}
+    plan.data_dir.mkdir(parents=True, exist_ok=True)
+    lock = WriterLock(plan.data_dir / "run.lock", "the data directory")
     lock.acquire()
-    events.set_up(config.log.level)
+    events.set_up(plan.log_level)
     events.process_started("supervisor", VERSION)
     try:
-        return _run(config, commands)
+        return _run(plan, commands)
     finally:
         lock.release()
 
 
-def _run(config: Config, commands: Mapping[str, Sequence[str]]) -> int:
-    signs = [config.data_dir / "core.json", config.data_dir / "acquire.json"]
+def _run(plan: Plan, commands: Mapping[str, Sequence[str]]) -> int:
+    signs = [plan.data_dir / "core.json", plan.data_dir / "acquire.json"]
     since = time.time()
 
     def ready() -> bool:
         return all(sign.exists() and sign.stat().st_mtime >= since for sign in signs)
 
-    footprint.settle()  # the tag map was read to be checked, and is not needed here
+    footprint.settle()
     code = asyncio.run(_until_signal(commands, ready))
     events.process_stopped("supervisor", "asked to stop" if code == 0 else "a child cannot run")
     return code

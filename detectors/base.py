@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.parameters import Parameters
 from schemas.anomaly import Direction, Finding, Kind
 from schemas.columns import Columns, Index, column
 
@@ -140,6 +141,25 @@ class Conditions(Columns):
         self.active[ended] = False
         return ended
 
+    def dump(self) -> dict[str, bytes]:
+        """Bytes of the active conditions alone: of one that is over, nothing is used again."""
+        at = np.flatnonzero(self.active)
+        active = type(self)(len(at))
+        for title in self._declared:
+            setattr(active, title, getattr(self, title)[at])
+        return {"at": at.astype("<i4").tobytes(), **super(Conditions, active).dump()}
+
+    def load(self, saved: dict[str, bytes], size: int) -> None:
+        """Inverse of :meth:`dump`. Raises ValueError where the columns do not fit."""
+        at = np.frombuffer(saved.get("at", b""), "<i4").astype(np.intp)
+        if len(at) and not (at.min() >= 0 and at.max() < size):
+            raise ValueError("a condition of a tag that is not there")
+        active = type(self)()
+        super(Conditions, active).load({title: data for title, data in saved.items() if title != "at"}, len(at))
+        super().load({}, size)
+        for title in self._declared:
+            getattr(self, title)[at] = getattr(active, title)
+
     def finding(self, slot: int, detector: str, kind: Kind, tag: int) -> Finding:
         """The condition of one tag as it stands."""
         return Finding(
@@ -156,6 +176,40 @@ class Conditions(Columns):
             direction=DIRECTIONS[int(self.direction[slot])],
             samples=int(self.samples[slot]),
         )
+
+
+#: What a detector that was fed rows answers: slots, and the numbers within them where something began or was over.
+Fed = tuple[Index, Changes]
+NO_ROWS: Final[Fed] = (np.empty(0, np.intp), NOTHING)
+
+
+class RowDetector(Protocol):
+    """
+    A detector that is fed rows.
+
+    ``gate`` says when it looks: while the equipment runs, or only when steady. ``invalidates``: while its condition
+    is active the numbers of the tag say nothing of the process, and nothing but signal health looks at them.
+    """
+
+    name: str
+    kind: Kind
+    gate: str
+    invalidates: bool
+    conditions: Conditions
+
+    @property
+    def memory(self) -> tuple[Columns, ...]:
+        """All state columns, each as long as there are slots."""
+        ...
+
+    def feed(self, rows: Rows, parameters: Parameters) -> Fed:
+        """Slots that were judged, and the numbers within them where a condition began or was over."""
+        ...
+
+
+def plain(n: int, direction: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    """Columns of a judgement without a band (NaN) and of one direction, both of length n."""
+    return np.full(n, np.nan), np.full(n, direction, np.int8)
 
 
 def finite(value: float) -> float | None:

@@ -24,18 +24,30 @@ LAMBDA: Final = 0.2
 _FEWEST_INDEPENDENT: Final = 8.0
 _LAGS: Final = (1, 2, 4, 8)
 _WINSOR: Final = 3.0
+#: Standard errors by which a coefficient may be larger than it looks.
+_DOUBT: Final = 1.5
 _MAD_TO_SIGMA: Final = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """k tags: ``usable`` says where a chart can be drawn; the other columns hold there only. All of length k."""
+    """
+    k tags: ``varies`` says whether they vary at all, ``usable`` where a chart can be drawn; the other columns hold
+    there only. All of length k.
+
+    ``limit`` is that of the EWMA, ``wide`` that of a single point. ``independent`` points would say as much as the
+    window's; ``freedom`` is that of the spread, smaller for tails heavier than normal.
+    """
 
     usable: NDArray[np.bool_]
+    varies: NDArray[np.bool_]
     center: NDArray[np.float64]
     sigma: NDArray[np.float64]
     phi: NDArray[np.float64]
     limit: NDArray[np.float64]
+    wide: NDArray[np.float64]
+    independent: NDArray[np.float64]
+    freedom: NDArray[np.float64]
 
 
 def winsorised(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -71,9 +83,11 @@ def correlation(deviation: NDArray[np.float64], stride: NDArray[np.int32]) -> ND
             break
         r = (centred[:, lag:] * centred[:, :-lag]).sum(axis=1) / power
         counts = (r > 0) if lag == 1 else (r > 3.0 / np.sqrt(n))
-        r = np.clip(r + (1 + 3 * r) / n, 0.0, 0.999)
+        # the upper end of what it may be: too small a coefficient makes every limit too tight
+        r = np.clip(r, 0.0, 1.0)
+        r = np.clip(r + (1 + 3 * r) / n + _DOUBT * np.sqrt((1 - r * r) / n), 0.0, 0.9999)
         phi = np.maximum(phi, np.where(counts, r ** (1.0 / (lag * stride)), 0.0))
-    return np.minimum(phi, 0.999)
+    return np.minimum(phi, 0.9999)
 
 
 def learn(
@@ -96,12 +110,38 @@ def learn(
     sigma = deviation.std(axis=1, ddof=1)
     phi = np.maximum(phi, correlation(deviation, stride))
     independent = n * stride * (1 - phi) / (1 + phi)
-    usable = (sigma > 1e-12 * np.abs(median)) & (sigma > 0) & (independent >= _FEWEST_INDEPENDENT)
-    quantile = np.array([NormalDist().inv_cdf(1 - p / 2) for p in alarm_probability.tolist()])
+    varies = (sigma > 1e-12 * np.abs(median)) & (sigma > 0)
+    usable = varies & (independent >= _FEWEST_INDEPENDENT)
     freedom = np.maximum(independent - 1, 1.0)
-    t = student(quantile, freedom)
-    limit = t * sigma * np.sqrt(variance_ratio(phi) + 1 / np.maximum(independent, 1.0))
-    return Baselines(usable, median + deviation.mean(axis=1), sigma, phi, limit)
+    t = student(two_sided(alarm_probability), freedom)
+    share = 1 / np.maximum(independent, 1.0)
+    limit = t * sigma * np.sqrt(variance_ratio(phi) + share)
+    return Baselines(
+        usable,
+        varies,
+        median + deviation.mean(axis=1),
+        sigma,
+        phi,
+        limit,
+        t * sigma * np.sqrt(1 + share),
+        independent,
+        2 * independent / np.maximum(kurtosis(points - median[:, None]) - 1, 2.0),
+    )
+
+
+def two_sided(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normal quantile that this share lies beyond, on both sides together."""
+    values, place = np.unique(probability, return_inverse=True)
+    return np.array([NormalDist().inv_cdf(1 - p / 2) for p in values.tolist()])[place]
+
+
+def kurtosis(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fourth moment over the squared second one, float64[k] of float64[k, n]; 3 for a normal signal."""
+    size = np.maximum(np.abs(deviation).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    square = (deviation / size) ** 2
+    second = np.maximum(square.mean(axis=1), 1e-30)
+    ratio: NDArray[np.float64] = (square * square).mean(axis=1) / (second * second)
+    return ratio
 
 
 def variance_ratio(phi: NDArray[np.float64]) -> NDArray[np.float64]:

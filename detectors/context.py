@@ -3,9 +3,14 @@ Context gate: detectors look at equipment that runs and has been left alone for 
 
 The equipment's state comes from the tag its map entry names; a change of it, or of a set point (role ``sp``), starts
 the hold-off. Equipment without a state tag always runs; with one, it does not before the state is known.
+
+Equipment that is off by the calendar does not run, and equipment in maintenance is not steady: what people do to it is
+neither judged against its normal nor learned. The end of both starts the hold-off.
 """
 
 from __future__ import annotations
+
+from collections.abc import Set
 
 import msgspec
 import numpy as np
@@ -21,6 +26,8 @@ class EquipmentState(msgspec.Struct):
 
     state: int | None = None
     steady_from_ns: int = -(2**63)
+    off: bool = False
+    maintained: bool = False
 
 
 class _Last(Columns):
@@ -99,8 +106,27 @@ class Context:
                 self.known.setdefault(path, EquipmentState()).steady_from_ns = now_ns + hold_off_ns
         return touched, moved
 
+    def hold(self, off: Set[str], maintained: Set[str], now_ns: int) -> list[str]:
+        """Say which equipment is off and which in maintenance; the equipment of which that is another than before."""
+        touched = [
+            path
+            for path in sorted({*off, *maintained, *self.known})
+            if (path in off, path in maintained) != self._held(path)
+        ]
+        for path in touched:
+            state = self.known.setdefault(path, EquipmentState())
+            state.off, state.maintained = path in off, path in maintained
+            state.steady_from_ns = now_ns + self._hold_off_ns.get(path, round(self._hold_off_s * 1e9))
+        return touched
+
+    def _held(self, path: str) -> tuple[bool, bool]:
+        state = self.known.get(path)
+        return (False, False) if state is None else (state.off, state.maintained)
+
     def runs(self, path: str) -> bool:
         """Whether the equipment is in a state in which detectors look."""
+        if self._held(path)[0]:
+            return False
         running = self._running.get(path)
         if running is None:
             return True
@@ -112,7 +138,9 @@ class Context:
         running = np.array([self.runs(path) for path in parameters.equipments], np.bool_)
         steady = running & np.array(
             [
-                now_ns >= self.known[path].steady_from_ns if path in self.known else True
+                now_ns >= self.known[path].steady_from_ns and not self.known[path].maintained
+                if path in self.known
+                else True
                 for path in parameters.equipments
             ],
             np.bool_,

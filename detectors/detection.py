@@ -22,8 +22,10 @@ from detectors.episodes import Episodes, Seen
 from detectors.missing import SourceLink
 from detectors.multivariate import Change, Multivariate, Snapshot
 from detectors.options import DetectionOptions
-from detectors.panel import Panel, Said
+from detectors.panel import LastRows, Panel, Said
 from detectors.parameters import MapView, Parameters, equipment_of
+from detectors.suppression import Suppressor
+from detectors.timing import SourceRows
 from schemas.anomaly import Anomaly, Finding
 from schemas.columns import Columns, Index, Slots, column, rounds
 from schemas.entries import Link
@@ -35,7 +37,7 @@ from schemas.tagmap import TagMap
 __all__ = ["Detection", "DetectionOptions"]
 
 _MAPS_KEPT: Final = 4
-_VERSION: Final = 1
+_VERSION: Final = 2
 _LONGEST_TICK_NS: Final = 10_000_000_000
 _NOT_FED: Final = np.uint32(Flag.LATE | Flag.CORNER | Flag.RETAINED)
 _CUT: Final = np.uint32(Flag.CLAMPED | Flag.OUT_OF_RANGE)
@@ -61,6 +63,8 @@ class _Saved(msgspec.Struct):
     links: dict[str, SourceLink]
     equipment: dict[str, EquipmentState]
     episodes: bytes
+    timings: dict[str, tuple[int, dict[str, SourceRows]]]
+    slow_trend: tuple[int, int]
     multivariate: bytes = b""
     models: bytes = b""
 
@@ -80,11 +84,13 @@ class Detection:
     All detectors and the episodes made of their findings; state per tag follows the stable ``Tag.id``.
 
     The maps are not part of the state: :meth:`use_map` is called for the one in force, before or after
-    :meth:`restore`.
+    :meth:`restore`. ``suppressor`` keeps its own state, which outlives one of detection that cannot be read.
     """
 
     def __init__(self, options: DetectionOptions) -> None:
         self._options = options
+        self.suppressor = Suppressor()
+        self._suppressed = 0  # version of the suppressor's decisions that episodes follow
         self._maps: dict[bytes, MapView] = {}
         self._pending: _Saved | None = None
         self._pending_models = b""
@@ -101,6 +107,7 @@ class Detection:
         self._context = Context(self._options.hold_off)
         self._episodes = Episodes(self._options.group_window, self._options.close_after)
         self._gates: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+        self._conditional: dict[int, str] = {}  # slots of the tags that rules of suppression look at
 
     def use_map(self, revision: bytes, tag_map: TagMap) -> None:
         """
@@ -156,6 +163,8 @@ class Detection:
         status = batch.status & np.uint32(0xFFFF0000)
         usable = ((status >> np.uint32(30)) == 0) | (status == np.uint32(UNCERTAIN_EU_EXCEEDED))
         usable &= ((batch.flags & _NOT_FED) == 0) & ~np.isnan(batch.value)
+        if self._conditional:
+            self._note(batch, slot, usable & same)
         watched = np.flatnonzero(usable & same & self._context.watched[slot])
         changes = watched[self._context.changes(slot[watched], batch.value[watched])].tolist()
         rows = np.flatnonzero(usable & known)
@@ -170,8 +179,19 @@ class Detection:
         self._take(said)
         return []
 
+    def _note(self, batch: RecordBatch, slot: Index, usable: NDArray[np.bool_]) -> None:
+        """Tell the suppressor the latest value of each tag that its rules look at."""
+        places = np.fromiter(self._conditional, np.intp, len(self._conditional))
+        rows = np.flatnonzero(usable & np.isin(slot, places))
+        for place, row in dict(zip(slot[rows].tolist(), rows.tolist(), strict=True)).items():
+            self.suppressor.note(self._conditional[place], float(batch.value[row]))
+
     def tick(self, wall_ns: int) -> list[Anomaly]:
-        """Let time pass up to *wall_ns* (UTC); the revisions that are due now."""
+        """
+        Let time pass up to *wall_ns* (UTC); the revisions that are due now.
+
+        The suppressor's own tick comes before, with the same time.
+        """
         if not self._options.enabled:
             return []
         self._ready()
@@ -179,9 +199,34 @@ class Detection:
             self._now_ns += min(max(wall_ns - self._wall_ns, 0), _LONGEST_TICK_NS)
         self._wall_ns = wall_ns
         self._gates = None
-        self._take(self._panel.tick(self._now_ns, wall_ns, self._common.joined_ns, self._common.fed_ns))
+        decided, self._suppressed = self._suppressed != self.suppressor.version, self.suppressor.version
+        said = self._shut(wall_ns) if decided else []
+        said += self._panel.tick(self._now_ns, wall_ns, self._last_rows())
+        self._take(said)
         self._take_changes(self._together())
+        if decided:
+            self._episodes.reroute(self.suppressor.cause, self._now_ns, wall_ns)
         return self._episodes.tick(self._now_ns, self._observe)
+
+    def _shut(self, wall_ns: int) -> list[Said]:
+        """Close or open the gate of equipment that the calendar or people took out of service, or gave back."""
+        said: list[Said] = []
+        for path in self._context.hold(self.suppressor.off, self.suppressor.maintained, self._now_ns):
+            if path in self._panel.parameters.equipments:
+                said += self._close_gate(path, 0, wall_ns)
+        return said
+
+    def _close_gate(self, path: str, row: int, time_ns: int) -> list[Said]:
+        """What was found behind the gate of this equipment is over."""
+        slots = self._slots_of(path)
+        said = self._panel.close_gate(slots, not self._context.runs(path), row, time_ns)
+        if self._multivariate is not None:
+            said += [Said(row, -1, at.place, at.seen) for at in self._multivariate.close_gate(slots, time_ns)]
+        return said
+
+    def _slots_of(self, path: str) -> Index:
+        parameters = self._panel.parameters
+        return np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
 
     def _together(self) -> list[Change]:
         """What the multivariate detector says of the last values."""
@@ -206,6 +251,10 @@ class Detection:
             found += [self._multivariate.seen(place).finding for place in places.tolist()]
         return found
 
+    def _last_rows(self) -> LastRows:
+        common = self._common
+        return LastRows(common.row_ns, common.row_value, common.fed_ns, common.joined_ns, *self._gated())
+
     def link(self, link: Link, wall_ns: int) -> list[Anomaly]:
         """
         Take note that a source came up or went down; no time passes, and the list is empty.
@@ -229,6 +278,7 @@ class Detection:
         """
         if self._pending is not None:
             return msgspec.msgpack.encode(self._pending)
+        slow = self._panel.slow_trend
         saved = _Saved(
             version=_VERSION,
             revision=self._revision,
@@ -236,12 +286,14 @@ class Detection:
             now_ns=self._now_ns,
             wall_ns=self._wall_ns,
             columns={title: columns.dump() for title, columns in self._memory().items()},
-            points=b"" if self._panel.ewma is None else self._panel.ewma.points(),
+            points=b"" if self._panel.charts is None else self._panel.charts.points(),
             links=self._panel.missing.links,
             equipment=self._context.known,
             episodes=self._episodes.dump(),
             multivariate=b"" if self._multivariate is None else self._multivariate.dump(),
             models=self.models() if models else b"",
+            timings={timing.name: (timing.since_ns, timing.sources) for timing in self._panel.timings},
+            slow_trend=(0, 0) if slow is None else (slow.sampled_ns, slow.hour),
         )
         return msgspec.msgpack.encode(saved)
 
@@ -287,8 +339,8 @@ class Detection:
                 columns.resize(len(saved.ids))
             for title in memory.keys() & saved.columns.keys():
                 memory[title].load(saved.columns[title], len(saved.ids))
-            if self._panel.ewma is not None and "ewma.1" in saved.columns:
-                self._panel.ewma.load_points(saved.points)
+            if self._panel.charts is not None and "charts.0" in saved.columns:
+                self._panel.charts.load_points(saved.points)
             self._episodes.load(saved.episodes)
         except (msgspec.MsgspecError, ValueError) as e:
             self._begin()
@@ -296,6 +348,10 @@ class Detection:
             raise BadState(f"detection state cannot be read: {e}") from e
         self._now_ns, self._wall_ns = saved.now_ns, saved.wall_ns
         self._panel.missing.links, self._context.known = saved.links, saved.equipment
+        for timing in self._panel.timings:
+            timing.since_ns, timing.sources = saved.timings.get(timing.name, (0, {}))
+        if self._panel.slow_trend is not None:
+            self._panel.slow_trend.sampled_ns, self._panel.slow_trend.hour = saved.slow_trend
         if saved.revision:
             self._bind(saved.revision)
         if self._multivariate is not None and saved.multivariate:
@@ -330,6 +386,9 @@ class Detection:
         self._context.bind(view.tag_map, self._slots)
         if self._multivariate is not None:
             self._multivariate.bind(view.tag_map, self._panel.parameters)
+        self.suppressor.use_map(view.tag_map, self._panel.parameters.equipments)
+        places = ((self._slots.find(tag.id), tag.path) for tag in view.tag_map.tags)
+        self._conditional = {at: path for at, path in places if at is not None and path in self.suppressor.watched}
         self._gates = None
 
     def _forget(self, revision: bytes) -> None:
@@ -361,10 +420,26 @@ class Detection:
         rows = np.flatnonzero(fresh & known)
         for source in _sources(batch, fresh):
             self._panel.missing.heard(source, self._now_ns)
+        if self._panel.timings:
+            self._count(batch, slot, fresh & known)
         back = self._panel.missing.arrived(slot[rows], self._now_ns, self._wall_ns)
         first = [int(rows[np.argmax(slot[rows] == place)]) for place in back.tolist()]
         seen = [self._panel.seen("missing", place) for place in back.tolist()]
         return [Said(row, -2, place, s) for row, place, s in zip(first, back.tolist(), seen, strict=True)]
+
+    def _count(self, batch: RecordBatch, slot: Index, fresh: NDArray[np.bool_]) -> None:
+        """Count late rows, and those whose device time is not believed, by source."""
+        odd = bool((batch.flags & (Flag.LATE | Flag.CLOCK_SUSPECT)).any())
+        parts = batch.parts()
+        ends = [*(piece.first for piece in parts[1:]), len(batch)]
+        for piece, end in zip(parts, ends, strict=True):
+            rows = slice(piece.first, end)
+            arrived = int(np.count_nonzero(fresh[rows]))
+            for timing in self._panel.timings:
+                flagged = np.empty(0, np.intp)
+                if odd:
+                    flagged = slot[rows][fresh[rows] & ((batch.flags[rows] & np.uint32(timing.flag)) != 0)]
+                timing.arrived(piece.source, arrived, flagged)
 
     def _feed(self, batch: RecordBatch, slot: Index, at: Index, said: list[Said]) -> None:
         """Feed the rows between two changes of context."""
@@ -378,7 +453,12 @@ class Detection:
             rows = at[turn]
             place = slot[rows]
             # The same value at the same time is the same row, delivered twice: it says nothing new.
-            again = (batch.source_ns[rows] == common.row_ns[place]) & (batch.value[rows] == common.row_value[place])
+            moved = batch.source_ns[rows] > common.row_ns[place]
+            again = ~moved & (batch.source_ns[rows] == common.row_ns[place])
+            again &= batch.value[rows] == common.row_value[place]
+            if self._panel.stale is not None:
+                back = self._panel.stale.arrived(place, batch.value[rows], moved, self._now_ns)
+                self._over("stale", back, rows, place, said)
             if again.any():
                 rows, place = rows[~again], place[~again]
             time_ns, value = batch.source_ns[rows], batch.value[rows]
@@ -392,6 +472,12 @@ class Detection:
             self._gates = self._context.gates(self._panel.parameters, self._now_ns)
         return self._gates
 
+    def _over(self, name: str, ended: Index, rows: Index, place: Index, said: list[Said]) -> None:
+        """Tell that conditions of these slots are over at their rows."""
+        if len(ended):
+            row_of = dict(zip(place.tolist(), rows.tolist(), strict=True))
+            said += [Said(row_of[at], -2, at, self._panel.seen(name, at)) for at in ended.tolist()]
+
     def _change(self, slot: int, value: float, row: int, time_ns: int, said: list[Said]) -> None:
         """Take a change of equipment state or set point."""
         touched, moved = self._context.apply(slot, value, self._now_ns)
@@ -400,14 +486,10 @@ class Detection:
         for path in touched:
             if path not in parameters.equipments:
                 continue
-            slots = np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
-            said += self._panel.close_gate(slots, not self._context.runs(path), row, time_ns)
-            if self._multivariate is not None:
-                changes = self._multivariate.close_gate(slots, time_ns)
-                said += [Said(row, -1, change.place, change.seen) for change in changes]
-            if path in moved and self._panel.ewma is not None:
+            said += self._close_gate(path, row, time_ns)
+            if path in moved:
                 # What was learned holds for the old set point.
-                self._panel.ewma.relearn(slots)
+                self._panel.relearn(self._slots_of(path))
 
     def _take_changes(self, changes: Iterable[Change]) -> None:
         self._take(Said(0, 0, change.place, change.seen) for change in changes)
@@ -417,7 +499,9 @@ class Detection:
             number = item.seen.finding.tag
             if number >= 0:
                 tag = self._panel.parameters.tags[number]
-                self._episodes.take(item.seen, tag, equipment_of(tag), self._now_ns)
+                equipment, finding = equipment_of(tag), item.seen.finding
+                cause = self.suppressor.cause(tag.path, equipment, finding.kind, count=finding.active)
+                self._episodes.take(item.seen, tag, equipment, self._now_ns, cause)
 
     def _observe(self, tag_id: str, detector: str) -> Seen | None:
         place = self._slots.find(tag_id)

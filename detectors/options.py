@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -13,8 +13,21 @@ _BUDGET: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?) per tag per (day|week)\s
 _EQUIPMENT_BUDGET: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?) per equipment per (day|week)\s*$")
 _PERIOD_S: Final = {"day": 86_400.0, "week": 604_800.0}
 
-Health = Literal["missing", "flatline", "out_of_range", "rate"]
-Spc = Literal["ewma"]
+Health = Literal[
+    "missing",
+    "late",
+    "stale",
+    "clock",
+    "out_of_range",
+    "rate",
+    "flatline",
+    "spike",
+    "saturation",
+    "quantization",
+]
+Spc = Literal["shewhart", "ewma", "cusum", "nelson"]
+Shape = Literal["level_shift", "trend", "variance", "oscillation"]
+Loop = Literal["deviation", "windup", "stiction"]
 
 
 def _budget(text: str) -> str:
@@ -93,14 +106,25 @@ class DetectionOptions(BaseModel):
         Duration, Field(ge=0, description="Findings this close on one piece of equipment are one anomaly.")
     ] = 60.0
     close_after: Annotated[Duration, Field(gt=0, description="Quiet time after which an anomaly is closed.")] = 300.0
-    health: Annotated[tuple[Health, ...], Field(description="Signal checks that run.")] = (
-        "missing",
-        "flatline",
-        "out_of_range",
-        "rate",
+    settle: Annotated[Duration, Field(gt=0, description="Time a control loop may be away from its set point.")] = 120.0
+    health: Annotated[
+        tuple[Health, ...], Field(description="Signal checks that run; what they find gates the rest.")
+    ] = get_args(Health)
+    spc: Annotated[
+        tuple[Spc, ...], Field(description="Control charts that run. `nelson` (run rules) keeps no budget.")
+    ] = ("shewhart", "ewma", "cusum")
+    shape: Annotated[tuple[Shape, ...], Field(description="Looks at the last 32 points of each chart that run.")] = (
+        get_args(Shape)
     )
-    spc: Annotated[tuple[Spc, ...], Field(description="Control charts that run.")] = ("ewma",)
+    loop: Annotated[
+        tuple[Loop, ...], Field(description="Checks of control loops that run, where the map names their tags.")
+    ] = get_args(Loop)
+    slow_trend: Annotated[bool, Field(description="Look for trends over weeks in daily means.")] = True
     multivariate: MultivariateOptions = MultivariateOptions()
+
+    def charts(self) -> tuple[str, ...]:
+        """The detectors that share a tag's false-alarm budget."""
+        return (*self.spc, *self.shape)
 
     def alarms_per_s(self) -> float:
         """The false-alarm budget of one tag per second."""

@@ -14,6 +14,8 @@ from schemas.tagmap import Tag, TagMap
 
 #: Roles whose signal is set or counted; a shift of the mean is no statement about them.
 _NO_CHART: Final = frozenset({"state", "good_count", "reject_count", "sp", "order", "lot"})
+#: Limits of an output in per cent whose map gives no range.
+_PER_CENT: Final = (0.0, 100.0)
 
 
 def form(tag: Tag) -> int:
@@ -30,6 +32,7 @@ def form(tag: Tag) -> int:
         tag.unit,
         tag.role,
         equipment_of(tag),
+        *((tag.loop,) if tag.loop else ()),
     )
     return int.from_bytes(hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).digest(), "little", signed=True)
 
@@ -115,3 +118,26 @@ class Parameters:
         ]
         self.chart: NDArray[np.bool_] = np.zeros(size, np.bool_)
         self.chart[at] = [is_chartable(tag) for tag in tags]
+        # the ends of a range at which a signal is cut off; those of an output, and 0 and 100 %, are ordinary values
+        self.has_ends: NDArray[np.bool_] = self.chart & np.isfinite(self.high - self.low)
+        cut_off = [tag.role != "out" and (tag.unit, tag.range) != ("%", _PER_CENT) for tag in tags]
+        self.has_ends[at] &= np.array(cut_off, np.bool_)
+        self.out_low, self.out_high = self.low.copy(), self.high.copy()
+        in_per_cent = [place for place, tag in zip(at.tolist(), tags, strict=True) if not tag.range and tag.unit == "%"]
+        self.out_low[in_per_cent], self.out_high[in_per_cent] = _PER_CENT
+        self.loop_pv, self.loop_sp, self.loop_out = _loops(tags, at)
+
+
+def _loops(tags: list[Tag], at: Index) -> tuple[Index, Index, Index]:
+    """Slots of process value, set point and output (-1: none) of each loop that has exactly one of the first two."""
+    found: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for tag, place in zip(tags, at.tolist(), strict=True):
+        if tag.role in ("pv", "sp", "out"):
+            found.setdefault((equipment_of(tag), tag.loop), {}).setdefault(tag.role, []).append(place)
+    whole = [roles for roles in found.values() if len(roles.get("pv", ())) == len(roles.get("sp", ())) == 1]
+    outs = [roles.get("out", []) for roles in whole]
+    return (
+        np.array([roles["pv"][0] for roles in whole], np.intp),
+        np.array([roles["sp"][0] for roles in whole], np.intp),
+        np.array([out[0] if len(out) == 1 else -1 for out in outs], np.intp),
+    )

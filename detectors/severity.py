@@ -9,9 +9,18 @@ Severity and NE 107 class of an episode: computed from its members, never chosen
 | rate         | low      | S | moved faster than is believable; over at once |
 | mean_shift   | low; medium from twice the limit on | M | still inside its range, but not where it was |
 | pattern      | low; medium from twice the limit on | M | tags no longer move together as they did |
+| late, clock  | low      | S | the values may be right, their times are not to be trusted |
+| stale, saturation, quantization | medium | F | the signal does not follow the process, or only partly |
+| spike        | low      | S | a sample that is not believable; over at once |
+| level_shift, trend, variance, run | low | M | the process, or the sensor, behaves otherwise than learned |
+| oscillation  | medium   | M | wears valves and drives |
+| deviation, windup | medium | S | the loop does not hold what it was told to hold |
+| stiction     | medium   | M | the valve needs care |
+| slow_trend   | low      | M | there is time |
 
 Three tags or more make the episode one step more urgent. The class is the gravest of the members', F before S
-before M; C (function check) is never concluded from data, only a person's work makes it.
+before M; C (function check) is never concluded from data, only a person's work makes it: an episode of equipment in
+maintenance.
 
 Source of the classes: NAMUR NE 107.
 """
@@ -42,6 +51,21 @@ _BASE: Final[dict[Kind, Severity]] = {
     Kind.RATE: Severity.LOW,
     Kind.MEAN_SHIFT: Severity.LOW,
     Kind.PATTERN: Severity.LOW,
+    Kind.LATE: Severity.LOW,
+    Kind.CLOCK: Severity.LOW,
+    Kind.STALE: Severity.MEDIUM,
+    Kind.SATURATION: Severity.MEDIUM,
+    Kind.QUANTIZATION: Severity.MEDIUM,
+    Kind.SPIKE: Severity.LOW,
+    Kind.LEVEL_SHIFT: Severity.LOW,
+    Kind.TREND: Severity.LOW,
+    Kind.VARIANCE: Severity.LOW,
+    Kind.RUN: Severity.LOW,
+    Kind.OSCILLATION: Severity.MEDIUM,
+    Kind.DEVIATION: Severity.MEDIUM,
+    Kind.WINDUP: Severity.MEDIUM,
+    Kind.STICTION: Severity.MEDIUM,
+    Kind.SLOW_TREND: Severity.LOW,
 }
 _CLASS: Final[dict[Kind, Ne107]] = {
     Kind.MISSING: "F",
@@ -50,6 +74,21 @@ _CLASS: Final[dict[Kind, Ne107]] = {
     Kind.RATE: "S",
     Kind.MEAN_SHIFT: "M",
     Kind.PATTERN: "M",
+    Kind.LATE: "S",
+    Kind.CLOCK: "S",
+    Kind.STALE: "F",
+    Kind.SATURATION: "F",
+    Kind.QUANTIZATION: "F",
+    Kind.SPIKE: "S",
+    Kind.LEVEL_SHIFT: "M",
+    Kind.TREND: "M",
+    Kind.VARIANCE: "M",
+    Kind.RUN: "M",
+    Kind.OSCILLATION: "M",
+    Kind.DEVIATION: "S",
+    Kind.WINDUP: "S",
+    Kind.STICTION: "M",
+    Kind.SLOW_TREND: "M",
 }
 _GRAVEST_FIRST: Final[tuple[Ne107, ...]] = ("F", "C", "S", "M")
 _MANY_TAGS: Final = 3
@@ -63,11 +102,13 @@ def severity_of(kind: Kind, score: float) -> Severity:
     return _BASE[kind]
 
 
-def assess(members: Iterable[Judged]) -> tuple[Severity, Ne107]:
-    """Severity and NE 107 class of an episode with these members (at least one)."""
+def assess(members: Iterable[Judged], *, worked_on: bool = False) -> tuple[Severity, Ne107]:
+    """Severity and NE 107 class of an episode with these members (at least one); *worked_on*: in maintenance."""
     found = list(members)
     severity = min(severity_of(member.kind, member.score) for member in found)
     if len({member.tag_id for member in found}) >= _MANY_TAGS:
         severity = Severity(max(severity - 1, Severity.CRITICAL))
+    if worked_on:
+        return severity, "C"
     classes = {_CLASS[member.kind] for member in found}
     return severity, next(item for item in _GRAVEST_FIRST if item in classes)

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Final, Literal
 
 from llm.compose import compose
-from llm.messages import Ask, Failure, Ready, Refusal, Reply, Setup
+from llm.form import FormField, check_fields, read_form
+from llm.messages import Ask, Failure, Fill, Ready, Refusal, Reply, Setup
 from llm.model_file import ModelFile, find
+from llm.options import ReasonerOptions
 from llm.process import WorkerProcess
 from llm.prompt import PROMPT_VERSION
 from llm.rules import annotate_by_rules
 from schemas.annotation import Annotation, Provenance
 from schemas.errors import WorkerError, WorkerTimeout
 from schemas.evidence import Evidence
-from schemas.quantities import Duration
 
 #: UTC nanoseconds since 1970.
 Clock = Callable[[], int]
@@ -40,32 +39,6 @@ _BACKOFF_MAX_S: Final = 10.0
 _CONTEXT: Final = 4096
 #: The worker is told to stop this much earlier, so that a slow answer does not cost the process.
 _EARLIER_S: Final = 0.5
-
-
-class ReasonerOptions(BaseModel):
-    """Options of the annotator (``llm`` in fairlead.yaml)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    backend: Annotated[
-        Literal["local", "none"], Field(description="local: llama.cpp in its own process; none: rules only.")
-    ] = "local"
-    model: Annotated[
-        str, Field(min_length=1, description="`builtin:plant-tiny`, or a GGUF file; relative to fairlead.yaml.")
-    ] = "builtin:plant-tiny"
-    sha256: Annotated[
-        str | None,
-        Field(pattern=r"^[0-9a-fA-F]{64}$", description="Hash the file must have; checked before it is loaded."),
-    ] = None
-    threads: Annotated[int, Field(ge=1, le=64, description="Threads; leave one core to the broker.")] = 1
-    deadline: Annotated[Duration, Field(gt=0, description="Longest wait for an answer; then rules.")] = 45.0
-    seed: Annotated[int, Field(ge=0, description="Of the free text; used when temperature is above 0.")] = 7
-    temperature: Annotated[
-        float, Field(ge=0, le=2, description="Of the free text; 0 takes the best token. Choices are never sampled.")
-    ] = 0.0
-    family: Annotated[
-        Literal["auto", "v3", "v3-tekken", "v7"], Field(description="Prompt format; auto asks the vocabulary.")
-    ] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,35 +158,69 @@ class Reasoner:
         )
 
     async def _ask(self, evidence: Evidence, detector_score: float, created_ns: int) -> Annotation:
+        file = self._serving_file()
+        if refused := file.refuses(evidence):
+            raise WorkerError(refused)
+        ready, queue_ms, reply = await self._request(
+            lambda number, left_ms: Ask(number, evidence.body, left_ms), self._options.deadline
+        )
+        known = Provenance(
+            engine=f"fairlead-decoder/1 {ready.engine}",
+            prompt_version=PROMPT_VERSION,
+            model_name=ready.model_name or file.name,
+            model_sha256=ready.sha256,
+            model_rung=file.rung,
+            family=ready.family,
+            style=file.style,
+            seed=self._options.seed,
+            temperature=self._options.temperature,
+            threads=self._options.threads,
+            context=_CONTEXT,
+            sandbox=dict(ready.sandbox),
+            queue_ms=queue_ms,
+        )
+        return compose(evidence, reply, known, detector_score=detector_score, created_ns=created_ns)
+
+    @property
+    def reads_questions(self) -> bool:
+        """Whether a full model serves, one that reads instructions."""
+        return self._status == "ready" and self._file is not None and self._file.style == "instruct"
+
+    async def fill(self, question: str, fields: Sequence[FormField], deadline_s: float) -> dict[str, str]:
+        """
+        The option of each field that the model chooses for a question.
+
+        Raises:
+            WorkerError: no such model, no answer in time, or an answer that is not the form.
+        """
+        if not self.reads_questions:
+            raise WorkerError("no model that reads questions is ready")
+        check_fields(fields)
+        told = [(field.name, list(field.options)) for field in fields]
+        _, _, reply = await self._request(lambda number, left_ms: Fill(number, question, told, left_ms), deadline_s)
+        return read_form(reply.answer, fields)
+
+    def _serving_file(self) -> ModelFile:
         if self._file is None or self._status in ("off", "quarantined"):
             raise WorkerError(f"the model is {self._status}: {self._reason}")
-        if refused := self._file.refuses(evidence):
-            raise WorkerError(refused)
+        return self._file
+
+    async def _request(self, make: Callable[[int, float], Ask | Fill], deadline_s: float) -> tuple[Ready, float, Reply]:
+        """Wait for a turn, ask, and wait for the answer; *make* gets the request's number and the time left in ms."""
         if self._waiting >= MAX_WAITING:
             raise WorkerError(f"{MAX_WAITING} requests are waiting for the model")
         loop = asyncio.get_running_loop()
         asked = loop.time()
         self._waiting += 1
         try:
-            async with asyncio.timeout_at(asked + self._options.deadline), self._turn:
+            async with asyncio.timeout_at(asked + deadline_s), self._turn:
                 ready, worker = await self._serving()
                 queue_ms = 1e3 * (loop.time() - asked)
-                reply = await self._exchange(worker, evidence, asked + self._options.deadline)
+                return ready, queue_ms, await self._exchange(worker, make, asked + deadline_s)
         except TimeoutError as error:
-            raise WorkerTimeout(f"no answer within the deadline of {self._options.deadline:g} s") from error
+            raise WorkerTimeout(f"no answer within the deadline of {deadline_s:g} s") from error
         finally:
             self._waiting -= 1
-        known = Provenance(
-            engine=f"fairlead-decoder/1 {ready.engine}",
-            prompt_version=PROMPT_VERSION,
-            model_name=ready.model_name or self._file.name,
-            model_sha256=ready.sha256,
-            model_rung=self._file.rung,
-            seed=self._options.seed,
-            threads=self._options.threads,
-            queue_ms=queue_ms,
-        )
-        return compose(evidence, reply, known, detector_score=detector_score, created_ns=created_ns)
 
     async def _serving(self) -> tuple[Ready, WorkerProcess]:
         async with self._changed:
@@ -225,7 +232,7 @@ class Reasoner:
     def _settled(self) -> bool:
         return self._status != "starting" and (self._worker is None or not self._worker.ended)
 
-    async def _exchange(self, worker: WorkerProcess, evidence: Evidence, until_s: float) -> Reply:
+    async def _exchange(self, worker: WorkerProcess, make: Callable[[int, float], Ask | Fill], until_s: float) -> Reply:
         """Ask, and read until the answer to this question; older ones belong to callers that gave up."""
         loop = asyncio.get_running_loop()
         self._next_id += 1
@@ -233,7 +240,7 @@ class Reasoner:
         left_s = until_s - loop.time()
         told_s = left_s - min(_EARLIER_S, left_s / 10)
         try:
-            await worker.send(Ask(number, evidence.body, 1e3 * told_s))
+            await worker.send(make(number, 1e3 * told_s))
             while True:
                 message = await worker.receive()
                 if isinstance(message, Reply) and message.id == number:

@@ -100,6 +100,10 @@ class Decoder:
             self._model.decode(self._prefix, 0)
             self._cached = len(self._prefix)
 
+    def forget(self) -> None:
+        """Another decoder has used the model's cache: the prefix is decoded again at the next run."""
+        self._cached = 0
+
     def run(self, body: Sequence[Part], plan: Plan) -> Decoded:
         """
         Fill in a plan after the prefix and ``body``.

@@ -53,6 +53,15 @@ class Ask(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     deadline_ms: float
 
 
+class Fill(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Fill in a form for a question; each field is (name, options). Answered by a Reply."""
+
+    id: int
+    question: str
+    fields: list[tuple[str, list[str]]]
+    deadline_ms: float
+
+
 class Reply(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """The filled-in form as JSON bytes, and how it came to be (see :class:`llm.decoding.Decoded`)."""
 
@@ -76,7 +85,7 @@ class Failure(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
     reason: str
 
 
-ToWorker = Setup | Ask
+ToWorker = Setup | Ask | Fill
 FromWorker = Ready | Refusal | Reply | Failure
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _TO_WORKER: Final[msgspec.msgpack.Decoder[ToWorker]] = msgspec.msgpack.Decoder(ToWorker)

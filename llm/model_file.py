@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
@@ -30,6 +30,7 @@ class Manifest(msgspec.Struct, frozen=True):
     what: str
     style: Style
     knows: dict[str, list[str]]
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,24 @@ def find(model: str, sha256: str | None, base_dir: Path) -> ModelFile:
     if wanted and wanted != manifest.sha256:
         raise WorkerError(f"sha256 of {name} is configured otherwise than its manifest says")
     return ModelFile(path, name, "builtin", manifest.style, manifest.sha256, manifest.knows)
+
+
+def shipped(sha256: str) -> dict[str, Any] | None:
+    """What the manifest of the shipped model with this hash says of it; None where none has it."""
+    for path in sorted(_FOLDER.glob("*.json")):
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        except (OSError, ValueError):  # also text that is not UTF-8
+            continue
+        if manifest.sha256 == sha256:
+            return {
+                "name": path.stem,
+                "what": manifest.what,
+                "licence": manifest.licence,
+                "rung": "builtin",
+                "trained_on": ", ".join(sorted(manifest.knows)),
+            }
+    return None
 
 
 def digest(file: BinaryIO) -> str:

@@ -84,7 +84,8 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
 
 
-def _choice(outcome: Chosen | None) -> Chosen:
+def chosen_of(outcome: Chosen | None) -> Chosen:
+    """What came of a choice, which is never nothing."""
     if outcome is None:
         raise TypeError("a choice was answered with nothing")
     return outcome
@@ -98,7 +99,7 @@ def _cites(ids: Sequence[str]) -> Generator[Step, Chosen | None, None]:
         options = [(fact_id, f'{comma}"{fact_id}"') for fact_id in ids[start:]]
         if taken:
             options.append(("end", "]}"))
-        chosen = _choice((yield Choose("cite", tuple(options))))
+        chosen = chosen_of((yield Choose("cite", tuple(options))))
         if options[chosen.index][0] == "end":
             return
         start, taken = start + chosen.index + 1, taken + 1
@@ -114,7 +115,7 @@ def _actions(ids: Sequence[str], at_least: int) -> Generator[Step, Chosen | None
         options = [(action, f'{comma}"{action}"') for action in left]
         if taken >= at_least:
             options.append(("end", '],"text":"'))
-        chosen = _choice((yield Choose("action", tuple(options))))
+        chosen = chosen_of((yield Choose("action", tuple(options))))
         if options[chosen.index][0] == "end":
             return
         del left[chosen.index]
@@ -139,7 +140,7 @@ def annotation_plan(evidence: Evidence, lead: str = "") -> Plan:
     names = list(dict.fromkeys([*(option.id for option in evidence.causes[:MAX_CAUSES]), UNKNOWN]))
     yield Fixed(f'{lead}{{"causes":[{{"id":"')
     options = tuple((name, f'{name}","cites":[') for name in names)
-    first = _choice((yield Choose("cause", options, all_probabilities=True)))
+    first = chosen_of((yield Choose("cause", options, all_probabilities=True)))
     named = [first.index]
     if names[first.index] != UNKNOWN:
         ranked = sorted(range(len(names)), key=lambda i: -first.probabilities[i])

@@ -51,6 +51,11 @@ class Prompt:
     body: tuple[Part, ...]
     lead: str
 
+    @classmethod
+    def of(cls, prefix: tuple[Part, ...], text: str, lead: str) -> Prompt:
+        """A prompt whose request is one text."""
+        return cls(prefix, (text, Control("[/INST]")), lead)
+
     @property
     def text(self) -> str:
         """The whole prompt as people read it; control tokens by their names."""
@@ -59,7 +64,6 @@ class Prompt:
 
 _BOS: Final = Control("<s>")
 _INST: Final = Control("[INST]")
-_END_INST: Final = Control("[/INST]")
 _SYSTEM: Final = Control("[SYSTEM_PROMPT]")
 _END_SYSTEM: Final = Control("[/SYSTEM_PROMPT]")
 #: Control tokens that each family's vocabulary must have.
@@ -199,13 +203,13 @@ def _rows(evidence: Evidence) -> str:
     return "\n".join([head, *(row(fact) for fact in shown_facts(evidence))])
 
 
-def prefix(family: Family, style: Style) -> tuple[Part, ...]:
+def prefix(family: Family, style: Style, instructions: str = INSTRUCTIONS) -> tuple[Part, ...]:
     """What every prompt of a model begins with; it stays in the model's cache."""
     if style == "rows":
         return (_BOS, _INST)
     if family == "v7":
-        return (_BOS, _SYSTEM, INSTRUCTIONS, _END_SYSTEM, _INST)
-    return (_BOS, _INST, (" " if family == "v3" else "") + INSTRUCTIONS + "\n")
+        return (_BOS, _SYSTEM, instructions, _END_SYSTEM, _INST)
+    return (_BOS, _INST, (" " if family == "v3" else "") + instructions + "\n")
 
 
 def build(evidence: Evidence, family: Family, style: Style) -> Prompt:
@@ -217,4 +221,4 @@ def build(evidence: Evidence, family: Family, style: Style) -> Prompt:
     """
     text = _rows(evidence) if style == "rows" else _json(evidence)
     lead = " " if family == "v3" and style == "instruct" else ""
-    return Prompt(prefix(family, style), (text, _END_INST), lead)
+    return Prompt.of(prefix(family, style), text, lead)

@@ -15,15 +15,29 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from llm import sandbox
 from llm.base import EngineBroken
-from llm.messages import Ask, Failure, FromWorker, Ready, Refusal, Reply, Setup, body_length, frame, to_worker
+from llm.form import FormField, check_fields, form_plan, form_prefix, form_prompt
+from llm.messages import (
+    Ask,
+    Failure,
+    Fill,
+    FromWorker,
+    Ready,
+    Refusal,
+    Reply,
+    Setup,
+    ToWorker,
+    body_length,
+    frame,
+    to_worker,
+)
 from llm.model_file import digest
 from llm.plan import annotation_plan
-from llm.prompt import FRAME, Family, Style, build, prefix
+from llm.prompt import FRAME, Family, Prompt, Style, build, prefix
 from schemas.errors import WorkerError
 from schemas.evidence import Evidence
 
 if TYPE_CHECKING:
-    from llm.decoding import Decoder
+    from llm.decoding import Decoded, Decoder
     from llm.engine import Model
 
 #: Exit status after an error of the model's context.
@@ -59,20 +73,18 @@ def family_of(model: Model, wanted: str) -> Family:
 class _Server:
     """One loaded model that answers requests."""
 
-    def __init__(self, model: Model, decoder: Decoder, family: Family, style: Style) -> None:
+    def __init__(self, model: Model, decoder: Decoder, forms: Decoder | None, family: Family, style: Style) -> None:
         self._model = model
         self._decoder = decoder
+        self._forms = forms
         self._family = family
         self._style = style
 
-    def answer(self, ask: Ask) -> Reply | Failure:
+    def answer(self, ask: Ask | Fill) -> Reply | Failure:
         """Answer one request within its deadline."""
-        until = time.monotonic() + ask.deadline_ms / 1e3
+        self._model.set_deadline(time.monotonic() + ask.deadline_ms / 1e3)
         try:
-            evidence = Evidence.model_validate_json(ask.evidence)
-            self._model.set_deadline(until)
-            prompt = build(evidence, self._family, self._style)
-            done = self._decoder.run(prompt.body, annotation_plan(evidence, prompt.lead))
+            prompt, done = self._fill(ask) if isinstance(ask, Fill) else self._annotate(ask)
         except EngineBroken:
             raise
         except (WorkerError, ValueError) as error:
@@ -92,6 +104,23 @@ class _Server:
             prefill_ms=done.prefill_ms,
             decode_ms=done.decode_ms,
         )
+
+    def _annotate(self, ask: Ask) -> tuple[Prompt, Decoded]:
+        evidence = Evidence.model_validate_json(ask.evidence)
+        prompt = build(evidence, self._family, self._style)
+        return prompt, self._decoder.run(prompt.body, annotation_plan(evidence, prompt.lead))
+
+    def _fill(self, ask: Fill) -> tuple[Prompt, Decoded]:
+        if self._forms is None:
+            raise WorkerError("this model reads no questions")
+        fields = [FormField(name, tuple(options)) for name, options in ask.fields]
+        check_fields(fields)
+        prompt = form_prompt(ask.question, fields, self._family)
+        self._decoder.forget()
+        try:
+            return prompt, self._forms.run(prompt.body, form_plan(fields, prompt.lead))
+        finally:
+            self._forms.forget()
 
 
 def _load(setup: Setup) -> tuple[_Server, Ready]:
@@ -120,6 +149,7 @@ def _load(setup: Setup) -> tuple[_Server, Ready]:
         family = family_of(model, setup.family)
         style = cast("Style", setup.style)
         decoder = Decoder(model, prefix(family, style), seed=setup.seed, temperature=setup.temperature)
+        forms = Decoder(model, form_prefix(family)) if style == "instruct" else None
         decoder.warm()
     except WorkerError as error:
         raise _Stop("vocabulary", str(error)) from error
@@ -131,10 +161,10 @@ def _load(setup: Setup) -> tuple[_Server, Ready]:
         load_ms=1e3 * (time.monotonic() - started),
         sandbox=report,
     )
-    return _Server(model, decoder, family, style), ready
+    return _Server(model, decoder, forms, family, style), ready
 
 
-def _receive(source: BinaryIO) -> Setup | Ask | None:
+def _receive(source: BinaryIO) -> ToWorker | None:
     header = source.read(4)
     if len(header) < 4:
         return None
@@ -157,7 +187,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> int:
         send(Refusal(stop.kind, str(stop)))
         return 0
     send(ready)
-    while isinstance(ask := _receive(source), Ask):
+    while isinstance(ask := _receive(source), Ask | Fill):
         try:
             send(server.answer(ask))
         except EngineBroken as error:

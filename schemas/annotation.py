@@ -47,8 +47,13 @@ class Provenance(_Frozen):
     model_rung: str = Field(
         "", description="Step of the sovereign ladder: builtin, open_weights, air_gapped, frontier."
     )
+    family: str = Field("", description="Prompt family of the vocabulary.")
+    style: str = Field("", description="How evidence is written for the model: instruct or rows.")
     seed: int | None = None
+    temperature: float | None = None
     threads: int | None = None
+    context: int | None = Field(None, description="Most tokens in the model's cache.")
+    sandbox: dict[str, str] = Field(default_factory=dict, description="Protections of the worker that held.")
     prompt_tokens: int = 0
     output_tokens: tuple[int, ...] = ()
     choices: tuple[tuple[str, float], ...] = Field((), description="(what was chosen, probability) in order.")

@@ -23,6 +23,21 @@ class Kind(StrEnum):
     RATE = "rate"
     MEAN_SHIFT = "mean_shift"
     PATTERN = "pattern"  #: tags no longer move together as they did
+    LATE = "late"
+    STALE = "stale"
+    CLOCK = "clock"
+    SPIKE = "spike"
+    SATURATION = "saturation"
+    QUANTIZATION = "quantization"
+    RUN = "run"  #: a run rule (Nelson)
+    LEVEL_SHIFT = "level_shift"
+    TREND = "trend"
+    VARIANCE = "variance"
+    OSCILLATION = "oscillation"
+    DEVIATION = "deviation"  #: process value away from its set point
+    WINDUP = "windup"  #: output at its limit, the deviation stays
+    STICTION = "stiction"
+    SLOW_TREND = "slow_trend"  #: over weeks
 
 
 class Severity(IntEnum):
@@ -37,6 +52,8 @@ class Severity(IntEnum):
 #: NAMUR NE 107: failure, check function, out of specification, maintenance required.
 Ne107 = Literal["F", "C", "S", "M"]
 Direction = Literal["rose", "fell", "flat", "silent", "jumped"]
+#: Why findings do not ask for attention; see ``schemas.suppression``.
+Cause = Literal["shelved", "by_design", "maintenance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +62,7 @@ class Finding:
     One detector on one tag: the condition began, goes on, or is over.
 
     Attributes:
-        detector: name of the detector (``range``, ``rate``, ``flatline``, ``missing``, ``ewma``).
+        detector: name of the detector (docs/detectors.md has them all).
         kind: what it saw.
         tag: tag number in the map revision in force.
         onset_ns: when the condition began, device time (tick time for ``missing``).
@@ -57,6 +74,7 @@ class Finding:
         direction: which way the value went.
         samples: number of samples behind the statement.
         contribution: part of a statement about several tags that is this tag's, 0 to 1; None for one about it alone.
+        reason: the statement for a person, with its numbers in the tag's unit; "" where there is none.
     """
 
     detector: str
@@ -72,6 +90,7 @@ class Finding:
     direction: Direction
     samples: int = 1
     contribution: float | None = None
+    reason: str = ""
 
 
 class _Frozen(BaseModel):
@@ -96,6 +115,7 @@ class Member(_Frozen):
     high: float | None
     score: float
     contribution: float | None = None
+    reason: str = ""
 
 
 class Anomaly(_Frozen):
@@ -104,6 +124,7 @@ class Anomaly(_Frozen):
 
     ``anomaly_id`` is made from the equipment and the first finding, so that a retry cannot create a second one.
     ``members`` are in order of onset; the first one moved first. ``detector_score`` is the largest score of a member.
+    ``suppressed`` says why it asks nobody for attention; such an episode is stored and counted, and not explained.
     """
 
     anomaly_id: str
@@ -118,6 +139,7 @@ class Anomaly(_Frozen):
     closed_ns: int | None
     detector_score: float
     members: tuple[Member, ...]
+    suppressed: Cause | None = None
 
     @property
     def title(self) -> str:

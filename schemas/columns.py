@@ -51,11 +51,25 @@ class Slots:
 class _Column:
     dtype: np.dtype[Any]
     fill: Any
+    width: int
+
+    def full(self, size: int) -> NDArray[Any]:
+        """*size* places that hold the fill value."""
+        return np.full((size, self.width) if self.width else size, self.fill, self.dtype)
+
+    def is_all(self, values: NDArray[Any]) -> bool:
+        """Whether these values are the fill value everywhere."""
+        same: NDArray[np.bool_] = np.isnan(values) if self.fill != self.fill else values == self.fill
+        return bool(same.all())
 
 
-def column(dtype: Any, fill: Any = 0) -> Any:
-    """Declare one column in the body of a :class:`Columns` subclass; *fill* is the value of a tag never seen."""
-    return _Column(np.dtype(dtype), fill)
+def column(dtype: Any, fill: Any = 0, width: int = 0) -> Any:
+    """
+    Declare one column in the body of a :class:`Columns` subclass; *fill* is the value of a tag never seen.
+
+    With a *width* each place holds so many values, and the array is [places, width].
+    """
+    return _Column(np.dtype(dtype), fill, width)
 
 
 class Columns:
@@ -70,7 +84,7 @@ class Columns:
     def __init__(self, size: int = 0) -> None:
         self.size = 0
         for title, item in self._declared.items():
-            setattr(self, title, np.empty(0, item.dtype))
+            setattr(self, title, item.full(0))
         self.resize(size)
 
     def resize(self, size: int) -> None:
@@ -79,7 +93,7 @@ class Columns:
         if more <= 0:
             return
         for title, item in self._declared.items():
-            setattr(self, title, np.concatenate([getattr(self, title), np.full(more, item.fill, item.dtype)]))
+            setattr(self, title, np.concatenate([getattr(self, title), item.full(more)]))
         self.size = size
 
     def take(self, places: Index) -> None:
@@ -94,13 +108,17 @@ class Columns:
             getattr(self, title)[places] = item.fill
 
     def dump(self) -> dict[str, bytes]:
-        """Bytes of each column, little endian."""
-        columns = {title: getattr(self, title) for title in self._declared}
+        """Bytes of each column that holds anything but its fill value, little endian."""
+        columns = {
+            title: getattr(self, title)
+            for title, item in self._declared.items()
+            if not item.is_all(getattr(self, title))
+        }
         return {title: c.astype(c.dtype.newbyteorder("<"), copy=False).tobytes() for title, c in columns.items()}
 
     def load(self, saved: dict[str, bytes], size: int) -> None:
         """
-        Inverse of :meth:`dump`; a column that was not saved, because it is newer than the state, gets its fill value.
+        Inverse of :meth:`dump`; a column that was not saved gets its fill value, also where it is newer than the state.
 
         Raises ValueError where a saved column is of another length, or is none of these.
         """
@@ -109,12 +127,12 @@ class Columns:
         loaded: dict[str, NDArray[Any]] = {}
         for title, item in self._declared.items():
             if title not in saved:
-                loaded[title] = np.full(size, item.fill, item.dtype)
+                loaded[title] = item.full(size)
                 continue
             values = np.frombuffer(saved[title], item.dtype.newbyteorder("<")).astype(item.dtype)
-            if len(values) != size:
-                raise ValueError(f"column {title}: want {size} values, got {len(values)}")
-            loaded[title] = values
+            if len(values) != size * max(item.width, 1):
+                raise ValueError(f"column {title}: want {size * max(item.width, 1)} values, got {len(values)}")
+            loaded[title] = values.reshape(size, item.width) if item.width else values
         for title, values in loaded.items():
             setattr(self, title, values)
         self.size = size

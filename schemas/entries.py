@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from schemas.alarms import Event
 from schemas.samples import Gap, Reject, SampleBatch
+from schemas.suppression import Command
 
 
 class Position(NamedTuple):
@@ -64,7 +65,7 @@ class Notice:
     text: str
 
 
-Body = SampleBatch | Gap | Reject | Link | MapInForce | Tick | Notice | Event
+Body = SampleBatch | Gap | Reject | Link | MapInForce | Tick | Notice | Event | Command
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,13 @@ class Fact(_Frozen):
     One fact E1…En. Numbers are in ``unit``, times UTC ns.
 
     * deviation: ``path`` left ``low``..``high``: ``value`` is the peak, ``baseline`` the mean before, ``sigmas`` the
-      distance in standard deviations of the baseline, ``rank`` the place in the order of onset (1 moved first).
+      distance in standard deviations of the baseline, ``rank`` the place in the order of onset (1 moved first),
+      ``contribution`` its share of all that deviates, 0 to 1.
     * neighbour: ``path`` on the same equipment stayed normal (direction None).
-    * state: equipment state, ``text`` is the state's name.
+    * state: equipment state, ``text`` is the state's name; where ``path`` is "shift", the shift that works.
     * gap: samples are missing, ``text`` is the cause.
-    * setpoint: ``path`` (role sp) was changed from ``baseline`` to ``value``.
-    * history: ``text`` names a similar past episode and the verdict on it.
+    * setpoint: ``path`` (role sp) was changed from ``baseline`` to ``value``, last at ``from_ns``.
+    * history: ``text`` names a similar past episode and the verdict on it; ``samples`` such episodes are kept.
     """
 
     id: str = Field(pattern=r"^E[1-9][0-9]?$")
@@ -49,6 +50,7 @@ class Fact(_Frozen):
     high: float | None = None
     sigmas: float | None = None
     rank: int | None = None
+    contribution: float | None = None
     from_ns: int | None = None
     to_ns: int | None = None
     samples: int = 0
@@ -106,8 +108,12 @@ class Evidence(_Frozen):
 
     @cached_property
     def body(self) -> bytes:
-        """Canonical JSON."""
-        return msgspec.json.encode(self.model_dump(mode="json"), order="sorted")
+        """Canonical JSON; a member that came later stands in it only where it says something, so that ids stay."""
+        plain = self.model_dump(mode="json")
+        for fact in plain["facts"]:
+            if fact["contribution"] is None:
+                del fact["contribution"]
+        return msgspec.json.encode(plain, order="sorted")
 
     @cached_property
     def evidence_id(self) -> str:

@@ -92,10 +92,15 @@ class _Loop:
 
 @dataclass(slots=True)
 class Plant:
-    """The physics; ``advance`` steps it, ``signals`` reads it, ``faults`` is the schedule and the ground truth."""
+    """
+    The physics; ``advance`` steps it, ``signals`` reads it, ``faults`` is the schedule and the ground truth.
+
+    ``step_s`` up to half a second keeps every loop stable; weeks are simulated with it.
+    """
 
     seed: int = 7
     faults: list[Fault] = field(default_factory=list)
+    step_s: float = STEP_S
     now_s: float = 0.0
     _rng: np.random.Generator = field(init=False)
     _loop: _Loop = field(default_factory=_Loop)
@@ -122,23 +127,23 @@ class Plant:
 
     def advance(self, to_s: float) -> None:
         """Step the physics up to *to_s* plant seconds."""
-        while self.now_s + STEP_S <= to_s + 1e-9:
+        while self.now_s + self.step_s <= to_s + 1e-9:
             self._step()
 
     def _slow(self, name: str, tau_s: float, sigma: float) -> float:
         """First-order random wander with time constant *tau_s* and standard deviation *sigma*."""
-        keep = math.exp(-STEP_S / tau_s)
+        keep = math.exp(-self.step_s / tau_s)
         last = self._wander.get(name, 0.0)
         self._wander[name] = keep * last + math.sqrt(1 - keep * keep) * sigma * float(self._rng.standard_normal())
         return self._wander[name]
 
     def _lag(self, name: str, target: float, tau_s: float) -> float:
         now = self._values.get(name, target)
-        self._values[name] = now + (target - now) * (1 - math.exp(-STEP_S / tau_s))
+        self._values[name] = now + (target - now) * (1 - math.exp(-self.step_s / tau_s))
         return self._values[name]
 
     def _step(self) -> None:
-        self.now_s += STEP_S
+        self.now_s += self.step_s
         self._pump()
         self._exchanger()
         self._filler()
@@ -163,7 +168,7 @@ class Plant:
 
     def _exchanger(self) -> None:
         fouling, stiction = self.level("hx_fouling"), self.level("valve_stiction")
-        valve = self._loop.act(self._values["product"], STEP_S, stiction)
+        valve = self._loop.act(self._values["product"], self.step_s, stiction)
         steam = 22.0 * (valve / 100.0) ** 1.2
         conductance = 9.5 * (1 - 0.62 * fouling)
         ntu = conductance / max(1.0, self._values["flow"] * 0.32)
@@ -180,14 +185,14 @@ class Plant:
         drift = self.level("nozzle_drift")
         self._values["weight"] = 500.0 + 9.0 * drift + 0.55 * float(self._rng.standard_normal())
         rate = 2.0 + self._slow("rate", 10, 0.004)
-        self._count["reject" if abs(self._values["weight"] - 500) > 6 else "good"] += rate * STEP_S
+        self._count["reject" if abs(self._values["weight"] - 500) > 6 else "good"] += rate * self.step_s
         self._values["rate"] = rate * 60
 
     def _meters(self) -> None:
         self._lag("ambient", 21.0 + self._slow("ambient", 10, 0.02), 20)
         self._values["site_power"] = 62.0 + self._values["power"] + self._slow("site", 4, 0.1)
         self._values["humidity"] = 45.0 + self._slow("humidity", 8, 0.1)
-        self._count["energy"] += self._values["site_power"] * STEP_S / 3600
+        self._count["energy"] += self._values["site_power"] * self.step_s / 3600
 
     def _sensed(self, name: str, value: float, noise: float) -> float:
         value += noise * float(self._rng.standard_normal())

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from hypothesis import settings
 
 from simulators.modbus_server import ModbusServer
 from tests.fault_table import figures, scale
+from tests.waiting import until, until_async
 
 __all__ = ["figures", "scale"]
 
@@ -80,33 +79,13 @@ def free_port() -> Callable[[], int]:
     return pick
 
 
-Condition = Callable[[], object]
-
-
 @pytest.fixture
 def eventually() -> Callable[..., Awaitable[None]]:
     """Wait until a condition holds, and fail when the time (default 30 s) is up."""
-
-    async def wait(condition: Condition, within_s: float = 30.0) -> None:
-        end = time.monotonic() + within_s
-        while not condition():
-            if time.monotonic() > end:
-                pytest.fail(f"did not hold within {within_s} s")
-            await asyncio.sleep(0.01)
-
-    return wait
+    return until_async
 
 
 @pytest.fixture
 def eventually_sync() -> Callable[..., None]:
     """Like ``eventually``, for tests without an event loop."""
-
-    def wait(condition: Condition, within_s: float = 30.0) -> None:
-        end = time.monotonic() + within_s
-        pause = 0.01
-        while not condition():
-            if time.monotonic() > end:
-                pytest.fail(f"did not hold within {within_s} s")
-            time.sleep(pause)
-
-    return wait
+    return until

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from adapters.arrival import Arrival
-from adapters.base import AdapterContext, Continuity, register
+from adapters.base import AdapterContext, Continuity
 from adapters.modbus.config import ModbusOptions
 from adapters.modbus.exchange import Answer
 from adapters.modbus.image import Layout
 from adapters.modbus.link import Link
 from adapters.modbus.planner import Block, Item, plan
-from adapters.modbus.point import check_tag, resolve
+from adapters.modbus.point import resolve
 from adapters.modbus.poller import Poller
 from adapters.modbus.schedule import Missed, Schedule
 from adapters.modbus.tls import Security
@@ -42,7 +42,6 @@ class _Plan(NamedTuple):
     layout: Layout
 
 
-@register("modbus", ModbusOptions, check_tag)
 class ModbusAdapter:
     """
     Reads the tags of one source by function codes 1-4.

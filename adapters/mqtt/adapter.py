@@ -7,9 +7,9 @@ from collections import Counter, deque
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from adapters.base import AdapterContext, Continuity, register
+from adapters.base import AdapterContext, Continuity
 from adapters.mqtt import login, memory
-from adapters.mqtt.config import MqttOptions, check_tag
+from adapters.mqtt.config import MqttOptions
 from adapters.mqtt.decode import Decoder
 from adapters.mqtt.session import Session, Ticket
 from adapters.mqtt.sparkplug.participant import Outcome, Participant, Saved
@@ -31,7 +31,6 @@ class _Settled(NamedTuple):
     saved: Saved
 
 
-@register("mqtt", MqttOptions, check_tag)
 class MqttAdapter:
     """
     Reads one broker over a persistent session.

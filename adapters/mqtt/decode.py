@@ -21,6 +21,7 @@ from adapters.mqtt.message import RAW_LIMIT, Block, Message
 from adapters.mqtt.paths import getter, said
 from adapters.mqtt.rows import Rows
 from adapters.mqtt.sparkplug.host import Host
+from adapters.mqtt.sparkplug.losses import Setting
 from adapters.mqtt.sparkplug.topics import is_sparkplug
 from adapters.mqtt.sparkplug.topics import parse as sparkplug_topic
 from adapters.mqtt.topics import TopicMap, parse_address
@@ -67,7 +68,7 @@ class Decoder:
         self.host: Host | None = None
         if options.speaks_sparkplug:
             shown = {} if facts is None else facts
-            self.host = Host(options.sparkplug, context, counters, shown, self._refuse)
+            self.host = Host(Setting(options.sparkplug, context, counters, shown, self._refuse))
 
     def decode(self, messages: Block, now_s: float = 0.0) -> tuple[SampleBatch, tuple[Reject, ...]]:
         """

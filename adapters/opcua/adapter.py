@@ -17,7 +17,7 @@ from typing import Final
 
 from asyncua import ua
 
-from adapters.base import AdapterContext, Continuity, register
+from adapters.base import AdapterContext, Continuity
 from adapters.opcua import limits, subscription
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
@@ -55,16 +55,6 @@ _GONE: Final = (status.BAD_NODE_ID_UNKNOWN, status.BAD_NODE_ID_INVALID)
 Nodes = dict[int, ua.NodeId | None]
 
 
-def check_tag(options: OpcUaOptions, tag: Tag) -> str | None:  # noqa: ARG001 - the hook's signature
-    """What is wrong with the tag's address, or None."""
-    try:
-        parse_address(tag.address)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-@register("opcua", OpcUaOptions, check_tag)
 class OpcUaAdapter:
     """
     Values of one OPC UA server, as they change.
@@ -72,7 +62,8 @@ class OpcUaAdapter:
     Counters: ``publish_responses`` answers of the server, keep-alives among them; ``overflow`` values before which the
     server's queue lost some; ``refused_items`` refusals of an item; ``sequence_gaps`` messages that could not be
     fetched again; ``republished`` messages fetched again; ``repeated`` messages sent twice; ``undecodable`` messages
-    that could not be read; ``general_decoder`` messages that needed the library's decoder, many times the work;
+    that could not be read, ``undecodable_values`` values in messages that could; ``general_decoder`` messages that
+    needed the library's decoder, many times the work;
     ``publish_refused`` publish requests that were too many for the server; ``unknown_acknowledgements`` of messages it
     did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adapters.arrival import Arrival
 from adapters.opcua.wire import OneByOne, Rows
-from schemas.samples import Origin, SampleBatch
+from schemas.samples import Origin, Reject, SampleBatch
 from schemas.status import OVERFLOW_MASK, Flag
 
 _OVERFLOW: Final = np.uint32(OVERFLOW_MASK)
@@ -161,6 +161,13 @@ class Columns:
             server_ns=rows.server_ns,
             exact=rows.exact,
             origin=origin,
+        )
+
+    def rejects(self, source: str, places: Mapping[int, str]) -> tuple[Reject, ...]:
+        """What could not be decoded, for quarantine; *places* is the address of each tag."""
+        return tuple(
+            Reject(source, places.get(one.tag, ""), one.reason, one.raw, self.received_ns)
+            for one in self._joined().poison
         )
 
     def _joined(self) -> Rows:

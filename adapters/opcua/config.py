@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from adapters.base import Options, SourceOptions
 from adapters.opcua.event_options import EventOptions, listed_once
-from adapters.opcua.limits import ProfileName
+from adapters.opcua.profiles import ProfileName
 from adapters.secrets import is_loopback
 from schemas.quantities import Duration
 

@@ -174,6 +174,7 @@ class Backfill:
                         continue
                     rows = result.rows.take(result.rows.source_ns != 0)
                     rows.tag[:] = tag
+                    rows.poison = [one._replace(tag=tag) for one in rows.poison]
                     parts.append(rows)
                     if result.continuation is not None:
                         waiting.append((tag, node, begin, result.continuation))
@@ -204,6 +205,9 @@ class Backfill:
         columns = Columns(self._context.now_ns(), Times())
         columns.add(rows)
         batch = columns.batch(self._context.name, self._context.map_revision, Origin.HISTORY)
+        places = {tag.number: tag.address for tag in self._context.tags} if rows.poison else {}
+        rejects = columns.rejects(self._context.name, places)
+        self._counters["undecodable_values"] += len(rejects)
         settled: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
         async def settle(error: Exception | None) -> None:
@@ -212,7 +216,7 @@ class Backfill:
             if error is not None:
                 self._link.drop()
 
-        await self._handover.put(Handed(batch, settle))
+        await self._handover.put(Handed(batch, settle, rejects))
         error = await settled
         if error is not None:
             raise NotConnected(f"a batch of the history was not journalled: {error}")

@@ -1,43 +1,20 @@
 """
 How much a server takes at once: what it says itself, cut by what is known of its kind.
 
-Source: OPC UA Part 5, 6.3.2 and 6.3.11 (OperationLimits, ServerCapabilities). The profiles' numbers follow those of
-benthos-umh (`opcua_plugin/server_profiles.go`) and the vendors' manuals: an S7-1200 claims 1000 items a call and is
-fifty times slower above 200 (Siemens, entry 109755846).
+Source: OPC UA Part 5, 6.3.2 and 6.3.11 (OperationLimits, ServerCapabilities).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from asyncua import ua
 
+from adapters.opcua.profiles import NO_LIMIT, PROFILES, ProfileName
+
 _UNKNOWN_LIMIT: Final = 100  # for a server that does not tell its limit
-_NO_LIMIT: Final = 1000  # for a server that says it has none
-
-ProfileName = Literal["auto", "high-performance", "ignition", "kepware", "siemens-s7-1200", "siemens-s7-1500", "prosys"]
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What is known of a kind of server; ``items`` 0 is no limit, ``filters`` whether it may take a deadband."""
-
-    create: int = _NO_LIMIT
-    items: int = 0
-    filters: bool = True
-
-
-PROFILES: Final[Mapping[ProfileName, Profile]] = {
-    "auto": Profile(),
-    "high-performance": Profile(),
-    "ignition": Profile(create=100),
-    "kepware": Profile(),
-    "siemens-s7-1200": Profile(create=100, items=1000, filters=False),
-    "siemens-s7-1500": Profile(create=500, items=10_000),
-    "prosys": Profile(create=800),
-}
 
 #: What is read at each connect, in the order of :meth:`Limits.of`.
 NODES: Final = tuple(
@@ -102,7 +79,7 @@ def _a_request(data: ua.DataValue) -> int:
     value = None if data.Value is None else data.Value.Value
     if not isinstance(value, int):
         return _UNKNOWN_LIMIT
-    return min(value, _NO_LIMIT) if value > 0 else _NO_LIMIT
+    return min(value, NO_LIMIT) if value > 0 else NO_LIMIT
 
 
 def _lower(one: int, other: int) -> int:

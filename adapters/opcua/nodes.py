@@ -14,8 +14,14 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from asyncua import ua
+from schemas.tagmap import Tag
+
+if TYPE_CHECKING:
+    from asyncua import ua
+
+    from adapters.opcua.config import OpcUaOptions
 
 _ADDRESS = re.compile(r"^(?:nsu=(?P<uri>.+?);|ns=(?P<index>[0-9]{1,5});)?(?P<kind>[sigb])=(?P<text>.+)$", re.DOTALL)
 _LONGEST_IDENTIFIER = 4096  # Part 3, 8.2.4
@@ -37,6 +43,8 @@ class NodeAddress:
             index = list(namespaces).index(self.namespace)
         else:
             return None
+        from asyncua import ua  # addresses are checked where the library is not needed
+
         return ua.NodeId(self.identifier, index)
 
 
@@ -95,3 +103,12 @@ def _identifier(kind: str, text: str) -> str | int | bytes | uuid.UUID:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError(f"b={text}: want base64") from None
+
+
+def check_tag(options: OpcUaOptions, tag: Tag) -> str | None:  # noqa: ARG001 - the hook's signature
+    """What is wrong with the tag's address, or None."""
+    try:
+        parse_address(tag.address)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -94,7 +94,8 @@ class PublishLoop:
         self._chores = chores
         self._notifiers = notifiers
         self.found = found
-        self._tags = frozenset(tag.number for tag in context.tags)
+        self._places = {tag.number: tag.address for tag in context.tags}
+        self._tags = frozenset(self._places)
         self._known = np.zeros(max(self._tags, default=0) + 1, np.bool_)
         self._known[list(self._tags)] = True
         self._lateness_ns = int(2 * options.subscription.publishing * _NS) + _NS
@@ -387,8 +388,10 @@ class PublishLoop:
         rejects, happened = (tuple(told.rejects), tuple(told.events)) if told is not None else ((), ())
         if len(columns) or rejects or happened:
             settle = self._window.add(columns, noted)
+            undecodable = columns.rejects(self._context.name, self._places)
+            self._counters["undecodable_values"] += len(undecodable)
             batch = columns.batch(self._context.name, self._context.map_revision)
-            await self.handover.put(Handed(batch, settle, rejects, happened))
+            await self.handover.put(Handed(batch, settle, (*undecodable, *rejects), happened))
         else:
             self._window.after(noted)
 

@@ -4,6 +4,7 @@ DataValues on the wire straight into columns: no Python object per value where t
 Runs of one layout become numpy views, mixed layouts are gathered layout by layout. What has no fixed layout
 (text, arrays, structures, dates) is decoded value by value with the library's own decoder; the fields around it are
 still ours, so that times keep their 100 ns everywhere (A19) and picoseconds stand where the standard puts them (A23).
+A value that the library cannot decode is a row with BadDecodingError, and its neighbours are what they were (A20).
 Source: OPC UA Part 6, 5.2.2.17 (DataValue) and 5.2.2.16 (Variant).
 """
 
@@ -22,9 +23,11 @@ from asyncua.ua.ua_binary import variant_from_binary
 from asyncua.ua.uaerrors import UaStructParsingError
 from numpy.typing import NDArray
 
+from adapters.opcua import extent
 from adapters.opcua.decode import EXACT_INTEGERS, Stamp, number_or_exact, ticks_ns, time_ns
+from adapters.opcua.faults import DECODE_ERRORS, describe
 from schemas.samples import Exact
-from schemas.status import Flag
+from schemas.status import BAD_DECODING_ERROR, Flag
 
 #: A run of one layout shorter than this is cheaper value by value.
 SHORTEST_RUN: Final = 32
@@ -32,7 +35,9 @@ SHORTEST_RUN: Final = 32
 _LOT: Final = 1024
 _GENERAL: Final = -1
 _NAN: Final = math.nan
-_DATE_TIME, _ARRAY = 13, 0x80
+#: Bytes of a value that could not be decoded that are kept.
+_MOST_RAW: Final = 4096
+_DATE_TIME = 13
 _BOOLEAN: Final = 1
 #: Numpy type of each Variant type of fixed size; 0 is the null Variant, 19 a StatusCode.
 _TYPES: Final[Mapping[int, str]] = {
@@ -89,6 +94,14 @@ _WITH_HANDLES: Final = _layouts(handles=True)
 _BARE: Final = _layouts(handles=False)
 
 
+class Poison(NamedTuple):
+    """A DataValue that could not be decoded: its ClientHandle, its bytes (the first 4096), and why."""
+
+    tag: int
+    raw: bytes
+    reason: str
+
+
 @dataclass(slots=True)
 class Rows:
     """
@@ -103,6 +116,7 @@ class Rows:
         flags: uint32[n], ``Flag.NAN`` where the device said NaN.
         exact: row to the value that float64 cannot hold.
         general: number of values that took the library's decoder.
+        poison: what could not be decoded; each of them is a row, too.
     """
 
     tag: NDArray[np.int64]
@@ -113,6 +127,7 @@ class Rows:
     flags: NDArray[np.uint32]
     exact: dict[int, Exact] = field(default_factory=dict)
     general: int = 0
+    poison: list[Poison] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.tag)
@@ -129,6 +144,7 @@ class Rows:
             self.flags[keep],
             {int(place[row]): value for row, value in self.exact.items() if keep[row]},
             self.general,
+            [one for one in self.poison if (self.tag[keep] == one.tag).any()],
         )
 
     @classmethod
@@ -152,13 +168,14 @@ class Rows:
             np.concatenate([part.flags for part in parts]),
             exact,
             sum(part.general for part in parts),
+            [one for part in parts for one in part.poison],
         )
 
 
 class OneByOne:
     """Collects values that the library's decoder made."""
 
-    __slots__ = ("_exact", "_flags", "_server_ns", "_source_ns", "_status", "_tag", "_value")
+    __slots__ = ("_exact", "_flags", "_server_ns", "_source_ns", "_status", "_tag", "_value", "poison")
 
     def __init__(self) -> None:
         self._tag: list[int] = []
@@ -168,6 +185,7 @@ class OneByOne:
         self._server_ns: list[int] = []
         self._flags: list[int] = []
         self._exact: dict[int, Exact] = {}
+        self.poison: list[Poison] = []
 
     def add(self, tag: int, data: ua.DataValue) -> None:
         """Append a value."""
@@ -194,6 +212,7 @@ class OneByOne:
             np.array(self._flags, np.uint32),
             self._exact,
             len(self._tag),
+            self.poison,
         )
 
 
@@ -268,8 +287,11 @@ def _mixed(body: bytes, offset: int, count: int, layouts: dict[int, _Layout]) ->
             offset += layout.size
         else:
             keys.append(_GENERAL)
-            [data], end = objects(body, offset + skip, 1)
-            general.add(int.from_bytes(body[offset : offset + skip], "little"), data)
+            handle = int.from_bytes(body[offset : offset + skip], "little")
+            data, end, reason = _object(body, offset + skip)
+            general.add(handle, data)
+            if reason:
+                general.poison.append(Poison(handle, body[offset + skip : min(end, offset + skip + _MOST_RAW)], reason))
             offset = end
     if offset > len(body):
         raise UaStructParsingError("the message ends within a value")
@@ -304,6 +326,7 @@ def _scattered(groups: list[tuple[NDArray[np.intp], Rows]], count: int) -> Rows:
         whole.flags[places] = rows.flags
         whole.exact.update({int(places[row]): value for row, value in rows.exact.items()})
         whole.general += rows.general
+        whole.poison += rows.poison
     return whole
 
 
@@ -332,36 +355,65 @@ def values(body: bytes, offset: int, count: int, *, handles: bool) -> tuple[Rows
 
 
 def objects(body: bytes, offset: int, count: int) -> tuple[list[ua.DataValue], int]:
-    """*count* DataValues as the library's objects, with times that keep their 100 ns (:class:`Stamp`)."""
+    """
+    *count* DataValues as the library's objects, with times that keep their 100 ns (:class:`Stamp`).
+
+    One that cannot be decoded has no value, and the status BadDecodingError. Raises as :func:`values`.
+    """
     found: list[ua.DataValue] = []
     for _ in range(count):
-        mask = body[offset]
-        value, offset = variant(body, offset + 1) if mask & _VALUE else (None, offset + 1)
-        parts: dict[int, int] = {}
-        for bit, form, size in _FIELDS:
-            if mask & bit:
-                [parts[bit]] = struct.unpack_from(form, body, offset)
-                offset += size
-        data = ua.DataValue(
-            value,
-            StatusCode=ua.StatusCode(parts.get(_STATUS, 0)),
-            SourceTimestamp=Stamp.of(parts[_SOURCE]) if mask & _SOURCE else None,
-            ServerTimestamp=Stamp.of(parts[_SERVER]) if mask & _SERVER else None,
-            SourcePicoseconds=parts.get(_SOURCE_PS),
-            ServerPicoseconds=parts.get(_SERVER_PS),
-        )
+        data, offset, _ = _object(body, offset)
         found.append(data)
     return found, offset
 
 
+def _object(body: bytes, offset: int) -> tuple[ua.DataValue, int, str]:
+    """A DataValue, the offset behind it, and why its value could not be decoded where it could not."""
+    mask, value, reason = body[offset], None, ""
+    offset += 1
+    if mask & _VALUE:
+        end, sound = extent.variant(body, offset)
+        try:
+            value = _decoded(body, offset, end, sound=sound)
+        except DECODE_ERRORS as error:
+            reason = f"the value cannot be decoded: {describe(error)}"
+        offset = end
+    parts: dict[int, int] = {}
+    for bit, form, size in _FIELDS:
+        if mask & bit:
+            [parts[bit]] = struct.unpack_from(form, body, offset)
+            offset += size
+    status = parts.get(_STATUS, 0)
+    data = ua.DataValue(
+        value,
+        StatusCode=ua.StatusCode(BAD_DECODING_ERROR if reason and not status >> 31 else status),
+        SourceTimestamp=Stamp.of(parts[_SOURCE]) if mask & _SOURCE else None,
+        ServerTimestamp=Stamp.of(parts[_SERVER]) if mask & _SERVER else None,
+        SourcePicoseconds=parts.get(_SOURCE_PS),
+        ServerPicoseconds=parts.get(_SERVER_PS),
+    )
+    return data, offset, reason
+
+
 def variant(body: bytes, offset: int) -> tuple[ua.Variant, int]:
-    """One Variant as the library's object, with a time that keeps its 100 ns, and the offset behind it."""
-    if body[offset] & _ARRAY:
-        [length] = struct.unpack_from("<i", body, offset + 1)
-        if length > len(body) - offset:  # elements without a size would fill the memory before they end
-            raise UaStructParsingError(f"an array of {length} elements in a message of {len(body)} bytes")
+    """
+    One Variant as the library's object, with a time that keeps its 100 ns, and the offset behind it.
+
+    Raises as :func:`values`.
+    """
+    end, sound = extent.variant(body, offset)
+    return _decoded(body, offset, end, sound=sound), end
+
+
+def _decoded(body: bytes, offset: int, end: int, *, sound: bool) -> ua.Variant:
+    """The Variant from *offset* to *end*, as :mod:`adapters.opcua.extent` measured it."""
+    if not sound:
+        raise UaStructParsingError("an array of other dimensions than elements")
     if body[offset] == _DATE_TIME:
         [ticks] = struct.unpack_from("<q", body, offset + 1)
-        return ua.Variant(Stamp.of(ticks), ua.VariantType.DateTime), offset + 9
+        return ua.Variant(Stamp.of(ticks), ua.VariantType.DateTime)
     buffer = Buffer(body, offset)
-    return variant_from_binary(buffer), buffer.cur_pos
+    found: ua.Variant = variant_from_binary(buffer)
+    if buffer.cur_pos != end:  # a negative length takes the library back to bytes it has read
+        raise UaStructParsingError(f"it is {end - offset} bytes and was read as {buffer.cur_pos - offset}")
+    return found

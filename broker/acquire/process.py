@@ -25,6 +25,7 @@ from prometheus_client import generate_latest
 from adapters.base import Adapter, AdapterContext, SourceOptions
 from broker import events, footprint
 from broker.acquire.files import METRICS_FILE, STATUS_FILE
+from broker.acquire.inbox import take_commands
 from broker.acquire.runner import AdapterRunner
 from broker.acquire.state import JournalFigures, acquire_json
 from broker.acquire.ticks import tick
@@ -88,10 +89,9 @@ def prepare(config: Config) -> tuple[dict[str, Source], TagMap]:
     """
     import adapters
     from adapters.base import REGISTRY
-    from broker.tagmap import load
 
     assert adapters.__all__, "importing the package fills the registry"
-    tag_map = load(config)
+    tag_map = TagMap.from_body(footprint.apart(partial(_tag_map, config)))
     sources = {}
     for name, options in config.sources.items():
         state_dir = config.state_dir(name)
@@ -102,6 +102,13 @@ def prepare(config: Config) -> tuple[dict[str, Source], TagMap]:
         spec = REGISTRY[config.kinds[name]]
         sources[name] = Source(options, partial(spec.build, options, context))
     return sources, tag_map
+
+
+def _tag_map(config: Config) -> bytes:
+    """The resolved map; reading it takes three times the memory of what comes out. Raises ConfigError."""
+    from broker.tagmap import load
+
+    return load(config).body
 
 
 def _run(main: Coroutine[None, None, str]) -> str:
@@ -184,6 +191,7 @@ async def acquire(
 
         tasks = [asyncio.create_task(runner.run(), name=name) for name, runner in runners.items()]
         ticking = asyncio.create_task(tick(journal, each_second=each_second, now_ns=now_ns, mono_ns=mono_ns))
+        tasks.append(asyncio.create_task(take_commands(journal, data_dir), name="commands"))
         try:
             await _until_stopped([*tasks, ticking], ticking, stop)
         finally:

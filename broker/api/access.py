@@ -32,6 +32,7 @@ READERS: Final[frozenset[str]] = frozenset({"consumer", "integrator", "engineer"
 PLANT: Final[frozenset[str]] = frozenset({"integrator", "engineer", "auditor", "admin"})
 ENGINEER: Final[frozenset[str]] = frozenset({"engineer"})
 INTEGRATOR: Final[frozenset[str]] = frozenset({"integrator", "admin"})
+SHELVER: Final[frozenset[str]] = frozenset({"engineer", "admin"})
 ADMIN: Final[frozenset[str]] = frozenset({"admin"})
 AUDITOR: Final[frozenset[str]] = frozenset({"auditor", "admin"})
 
@@ -47,6 +48,10 @@ ACCESS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("GET", "/ui/anomalies"): PLANT,
     ("GET", "/ui/anomalies/{anomaly_id}"): PLANT,
     ("POST", "/ui/annotations/{annotation_id}/review"): ENGINEER,
+    ("POST", "/ui/suppressions"): ENGINEER,
+    ("POST", "/ui/suppressions/{suppression_id}/end"): ENGINEER,
+    ("GET", "/ask"): PLANT,
+    ("POST", "/ui/ask"): PLANT,
     ("GET", "/api/v1/openapi.json"): READERS,
     ("GET", "/api/v1/records"): READERS,
     ("GET", "/api/v1/current"): READERS,
@@ -60,6 +65,10 @@ ACCESS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("GET", "/api/v1/anomalies"): READERS,
     ("GET", "/api/v1/anomalies/{anomaly_id}"): READERS,
     ("POST", "/api/v1/annotations/{annotation_id}/review"): ENGINEER,
+    ("GET", "/api/v1/suppressions"): READERS,
+    ("POST", "/api/v1/suppressions"): SHELVER,
+    ("POST", "/api/v1/suppressions/{suppression_id}/end"): SHELVER,
+    ("POST", "/api/v1/ask"): READERS,
     ("GET", "/api/v1/documents"): READERS,
     ("GET", "/api/v1/documents/{document_id}"): READERS,
     ("GET", "/api/v1/replays"): PLANT,

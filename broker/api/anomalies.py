@@ -58,6 +58,7 @@ def _row(row: AnomalyRow) -> dict[str, Any]:
         "origin": row.origin,
         "cause": row.cause,
         "probability": row.probability,
+        "suppressed": anomaly_now.suppressed,
         "review": row.verdict,
         "reviewed_by": row.person,
     }
@@ -67,13 +68,21 @@ def anomalies(
     reader: ReaderOf,
     state: Literal["open", "closed"] | None = None,
     review: Literal["pending", "approved", "rejected", "edited"] | None = None,
+    suppressed: Annotated[
+        bool | None, Query(description="Only those that ask nobody for attention, or only the others.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[
         int | None, Query(ge=0, le=MAX_PLACE, description="`cursor` of the last row of the page before.")
     ] = None,
 ) -> dict[str, Any]:
-    """Episodes, newest first, each with its newest annotation and review; ``pending`` ones have no review yet."""
-    return {"anomalies": [_row(r) for r in reader.anomalies(state=state, review=review, limit=limit, before=before)]}
+    """
+    Episodes, newest first, each with its newest annotation and review; ``pending`` ones have no review yet.
+
+    Suppressed ones are among them, and say why.
+    """
+    found = reader.anomalies(state=state, review=review, suppressed=suppressed, limit=limit, before=before)
+    return {"anomalies": [_row(row) for row in found]}
 
 
 def annotation_json(entry: AnnotationEntry, evidence: Evidence | None) -> dict[str, Any]:

@@ -19,14 +19,14 @@ from fastapi.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from broker import events
-from broker.api import alarms, anomalies, documents, health, people, records, replays, trust
+from broker.api import alarms, anomalies, documents, health, people, questions, records, replays, suppressions, trust
 from broker.api.access import SECURITY_HEADERS, Gate
 from broker.api.accounts import Accounts, Sessions
 from broker.api.answers import problem
 from broker.api.services import Services
 from broker.core.replays import ReplayService
 from broker.version import VERSION
-from broker.web import pages
+from broker.web import asking, pages, suppress
 from schemas.errors import Refused, StoreError
 
 if TYPE_CHECKING:
@@ -64,7 +64,11 @@ def build_app(services: Services, *, mono_s: Callable[[], float] = time.monotoni
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
-    for module in (health, records, alarms, anomalies, documents, replays, people, trust, pages):
+    modules = (
+        *(health, records, alarms, anomalies, suppressions, questions, documents, replays, people, trust),
+        *(pages, asking, suppress),
+    )
+    for module in modules:
         module.add_routes(app)
     app.mount("/static", StaticFiles(directory=Path(str(files("broker.web") / "static"))), name="static")
     return app

@@ -128,6 +128,8 @@ class _Snapshot(Collector):
             "fairlead_gaps_open": (counts.gaps_open, "Gaps that are not closed."),
             "fairlead_quarantine_rows": (counts.quarantine, "Rows in quarantine."),
             "fairlead_anomalies_open": (counts.anomalies_open, "Episodes that go on."),
+            "fairlead_anomalies_suppressed": (counts.anomalies_suppressed, "Of those that go on: ask nobody."),
+            "fairlead_suppressions": (counts.suppressions, "Shelves and maintenance of people in force."),
             "fairlead_reviews_pending": (counts.pending_review, "Anomalies that wait for a person."),
             "fairlead_documents": (counts.documents, "Documents in the outbox."),
             "fairlead_store_bytes": (counts.bytes, "Size of the store."),

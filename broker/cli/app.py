@@ -10,16 +10,20 @@ import typer
 
 from broker.cli import (
     alarms,
+    ask,
+    audit,
     check,
     configs,
     database,
     discover,
     exits,
     journal,
+    llm,
     modbus,
     processes,
     records,
     replay,
+    suppress,
     trust,
     users,
 )
@@ -38,11 +42,17 @@ app.command()(processes.demo)
 app.command()(records.records)
 app.command()(records.anomalies)
 app.command()(alarms.events)
+app.command()(ask.ask)
 app.command()(replay.replay)
+app.command()(suppress.shelve)
+app.command()(suppress.unshelve)
+app.add_typer(suppress.app, name="maintenance")
+app.add_typer(audit.app, name="audit")
 app.add_typer(users.app, name="user")
 app.add_typer(trust.app, name="trust")
 app.add_typer(database.app, name="db")
 app.add_typer(journal.app, name="journal")
+app.add_typer(llm.app, name="llm")
 app.add_typer(configs.app, name="config")
 app.add_typer(modbus.app, name="modbus")
 app.command(hidden=True)(processes.acquire)

@@ -46,6 +46,7 @@ class Kind(StrEnum):
     MAP = "map"
     TICK = "tick"
     NOTICE = "notice"
+    COMMAND = "command"
     EVENT = "event"
 
 
@@ -129,9 +130,8 @@ def export(
     if source is not None and source not in settings.sources:
         typer.echo(f"fairlead: {source} is not a source of {config}; entries of former sources are given", err=True)
     now_ns = time.time_ns()
-    kinds = (
-        frozenset(item.value for item in kind) if kind else frozenset({"samples", "gap", "reject", "link", "notice"})
-    )
+    usual = frozenset(item.value for item in Kind) - {Kind.MAP, Kind.TICK}
+    kinds = frozenset(item.value for item in kind) if kind else usual
     job = Export(
         directory,
         from_ns=times.moment(begin, now_ns, "--from"),

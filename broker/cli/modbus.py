@@ -6,13 +6,15 @@ import asyncio
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_json, print_rows
 from schemas.errors import ConfigError
-from schemas.tagmap import Tag
+
+if TYPE_CHECKING:
+    from schemas.tagmap import Tag
 
 app = typer.Typer(no_args_is_help=True, help="Try out addresses of a Modbus source; read only.")
 

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption
 
+if TYPE_CHECKING:
+    from broker.supervisor import Plan
+
 
 def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the broker until it is stopped."""
-    from broker.config import load_config
+    from broker import footprint
+
+    footprint.confine()
+    # a map with an error starts nothing and writes nothing
+    plan = footprint.apart(partial(_check, config))
     from broker.supervisor import run_supervisor
+
+    raise typer.Exit(run_supervisor(plan))
+
+
+def _check(path: Path) -> Plan:
+    """Read configuration and tag map. Raises ConfigError."""
+    from broker.config import load_config
+    from broker.supervisor import Plan
     from broker.tagmap import load
 
-    checked = load_config(config)
-    load(checked)  # a map with an error starts nothing and writes nothing
-    raise typer.Exit(run_supervisor(checked))
+    config = load_config(path)
+    load(config)
+    return Plan(config.path, config.data_dir, config.log.level)
 
 
 def acquire(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the process of the plant side: adapters and journal."""
+    from broker import footprint
+
+    footprint.confine()
     from broker.acquire.process import run_acquire
     from broker.config import load_config
 
@@ -31,6 +50,9 @@ def acquire(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 def core(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the process of the office side: pipeline, store, API and pages."""
+    from broker import footprint
+
+    footprint.confine()
     from broker.config import load_config
     from broker.core.process import run_core
 

@@ -8,12 +8,17 @@ from typing import Final
 
 import typer
 
-from schemas.quantities import parse_duration
-
 _MOMENT: Final = re.compile(
     r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d{2}:\d{2})$", re.IGNORECASE
 )
 HELP: Final = "RFC 3339 with its offset (2026-03-01T08:00:00Z), or a duration: so long ago (2h)."
+
+
+def ahead(text: str | None, now_ns: int, option: str) -> int | None:
+    """Like :meth:`moment`, a duration counts from now on. Raises typer.BadParameter."""
+    at_ns = moment(text, now_ns, option)
+    plain = text is not None and at_ns is not None and not _MOMENT.match(text.strip())
+    return 2 * now_ns - at_ns if plain and at_ns is not None else at_ns
 
 
 def moment(text: str | None, now_ns: int, option: str) -> int | None:
@@ -33,6 +38,8 @@ def moment(text: str | None, now_ns: int, option: str) -> int | None:
         except ValueError as error:
             raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from None
         return int(at.timestamp()) * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+    from schemas.quantities import parse_duration
+
     try:
         return now_ns - round(parse_duration(text) * 1e9)
     except ValueError:

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validat
 
 from adapters.base import SourceOptions
 from broker.api.options import ApiOptions
+from broker.ask.options import AskOptions
 from broker.journal.options import JournalOptions
 from broker.store.options import StoreOptions
 from detectors.detection import DetectionOptions
-from llm.client import ReasonerOptions
+from llm.options import ReasonerOptions
 from normalizers.normalizer import NormalizerOptions
 
 #: The version of both kinds of file that this program reads.
@@ -91,6 +92,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "normalize": NormalizerOptions,
     "detection": DetectionOptions,
     "llm": ReasonerOptions,
+    "ask": AskOptions,
     "api": ApiOptions,
     "log": LogOptions,
 }
@@ -118,6 +120,7 @@ class Config(BaseModel):
     normalize: SerializeAsAny[NormalizerOptions]
     detection: SerializeAsAny[DetectionOptions]
     llm: SerializeAsAny[ReasonerOptions]
+    ask: AskOptions
     api: ApiOptions
     log: LogOptions
 

@@ -20,7 +20,7 @@ from broker.config.loader import Checked
 from broker.config.model import SECTIONS, RootOptions
 from broker.config.yaml_lines import Node
 from broker.tagmap.csv_map import BASE, FURTHER
-from broker.tagmap.entry import EquipmentEntry, TagEntry
+from broker.tagmap.entry import EquipmentEntry, RuleEntry, TagEntry, WindowEntry
 from schemas.quantities import parse_duration, parse_keep, parse_share, parse_size
 
 _QUANTITIES: Final = {parse_duration: "duration", parse_keep: "duration", parse_size: "size", parse_share: "share"}
@@ -66,10 +66,32 @@ tags:
 """
 _MAP_TEXT: Final = """\
 Top level: `version`, `defaults` (any tag option but `path`, `id` and `address`), `equipment`, `enums`, `templates`,
-`tags`. Enums and templates are known in every file. Tags are numbered in the order of their paths.
+`tags`, `calendar`. Enums and templates are known in every file. Tags are numbered in the order of their paths.
 
 A template is used with `{use: motor, at: Acme/Lyon/M1, with: {base: 100}}`; further options there are given to each
 of its tags. `{base}` is the parameter, `{base + 1}` arithmetic with `+ - *` on integers; `{{` is a brace.
+"""
+_SUPPRESS: Final = """\
+Suppression by design: findings that mean nothing while a tag says something. They are stored and counted as
+`by_design` and ask nobody for attention. Before the tag's first value nothing is suppressed.
+
+```yaml
+equipment:
+  - path: Acme/Lyon/Utilities/P102
+    suppress:
+      - {when: Acme/Lyon/Utilities/P102/State, in: [Standby], tags: [Flow, "*Pressure"], reason: standby pump}
+```
+"""
+_CALENDAR: Final = """\
+Windows that come back each week, on the clock of the wall in their time zone. They are part of the map: a change comes
+into force with it, at one place of the stream, so that a replay gives the same.
+
+```yaml
+calendar:
+  - {name: early, kind: shift, days: [mon, tue, wed, thu, fri], from: "06:00", to: "14:00"}
+  - {name: weekend, kind: "off", equipment: [Acme/Lyon/Filling], days: [sat, sun], from: "00:00", to: "00:00"}
+  - {name: cleaning, kind: maintenance, days: [wed], from: "22:00", to: "02:00", every: 2, first: "2026-01-07"}
+```
 """
 
 
@@ -109,7 +131,9 @@ def markdown() -> str:
     for name, model in SECTIONS.items():
         parts += [f"## `{name}`\n", _doc(model), _table(rows(model))]
     parts += ["## Tag-map files\n", _MAP_TEXT, "### Tags\n", _table(rows(TagEntry)), "### Equipment\n"]
-    parts += [_table(rows(EquipmentEntry)), "### CSV\n", _csv_text(), "## Error codes\n"]
+    parts += [_table(rows(EquipmentEntry, skip=frozenset({"suppress"}))), "### Equipment: `suppress`\n", _SUPPRESS]
+    parts += [_table(rows(RuleEntry)), "### Calendar\n", _CALENDAR, _table(rows(WindowEntry))]
+    parts += ["### CSV\n", _csv_text(), "## Error codes\n"]
     parts.append(_lines([("Code", "Meaning"), *((f"`{code}`", text) for code, text in CODES.items())]))
     return "\n".join(part for part in parts if part).rstrip() + "\n"
 

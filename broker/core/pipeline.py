@@ -2,8 +2,8 @@
 From the journal into SQL: the deterministic half of Fairlead, and its only writer.
 
 One bundle of entries is one transaction: records, gaps, rejects, anomalies, evidence, rules' annotations and the
-position commit together. Stage state is saved every ten seconds of journal time; after a restart the stages
-are loaded, run on from there, and their outputs up to the committed position are thrown away.
+position commit together. Stage state is saved at least every ten seconds of journal time (``snapshot.py``); after a
+restart the stages are loaded, run on from there, and their outputs up to the committed position are thrown away.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import msgspec
 import detectors.base
 import normalizers.base
 from broker import events
+from broker.core import snapshot
 from broker.core.grouping import groups
 from broker.core.invariants import Invariants
+from broker.core.snapshot import Snapshot
 from broker.evidence import build_evidence, reach, signature
 from broker.store import Store, Transaction
 from detectors.detection import Detection
@@ -28,12 +30,16 @@ from normalizers.clock import Skew
 from normalizers.normalizer import Normalizer
 from schemas.alarms import Event
 from schemas.anomaly import Anomaly
+from schemas.documents import rfc3339
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Notice, Position, Tick
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
+from schemas.suppression import Command, SuppressionEvent
 from schemas.tagmap import TagMap
 
-#: Stage state is saved when so much journal time has passed since the last save.
-SAVE_EVERY_NS: Final = 10_000_000_000
+#: The next state of the stages is taken when so much journal time has passed; written, it is at most ten seconds old.
+SAVE_EVERY_NS: Final = 8_000_000_000
+#: What the detection has learned of equipment, saved where it changed.
+MODELS: Final = "detection.models"
 #: Refused entries that are remembered; their journal segments are gone long before there are so many.
 MAX_REFUSED: Final = 1000
 #: Maps that stages keep, so that the saved state can be read again.
@@ -58,8 +64,10 @@ class Pipeline:
         normalizer: Normalizer,
         detection: Detection,
         now_ns: Callable[[], int] = time.time_ns,
+        on_maps: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        self._on_maps = on_maps  # maps were read, which leaves much behind
         self._now_ns = now_ns  # for the lag metric alone; stages take time from entries
         self._journal = journal
         self._normalizer = normalizer
@@ -77,8 +85,13 @@ class Pipeline:
         #: last entry of the bundle at work
         self.bundle_end = Position(0, 0)
         self._read_to = Position(0, 0)
+        self._saved_to = Position(0, 0)
         self._saved_ns = 0
-        self._saved_models = b""  # as the store has them; the detection gives the same object until they change
+        self._place: str | None = None
+        self._saving: Snapshot | None = None
+        #: what the detection has learned, as each place has it; it gives the same object until that changes
+        self._models_at: dict[str, bytes] = {}
+        self._saving_models = b""
         self._ahead: list[Entry] = []
 
     @property
@@ -104,10 +117,11 @@ class Pipeline:
         """
         committed = self._store.position()
         self._load_refused()
-        saved = self._store.stage("pipeline")
+        saved = snapshot.saved(self._store)
         if saved is not None:
-            state = msgspec.msgpack.decode(saved)
-            self._read_to = Position(*state["position"])
+            state, stages = saved
+            self._place = state["place"]
+            self._read_to = self._saved_to = Position(*state["position"])
             self._saved_ns = state["saved_ns"]
             self._explained = {key: tuple(value) for key, value in state["explained"].items()}
             self._open_paths = {key: tuple(value) for key, value in state["open_paths"].items()}
@@ -117,8 +131,10 @@ class Pipeline:
             }
             for body in state["maps"]:
                 self._use_map(body, None)
-            self._restore_stage("normalizer", self._normalizer.restore)
-            self._restore_detection()
+            self._restore_stage("normalizer", self._normalizer.restore, stages)
+            self._restore_detection(stages)
+            self._restore_stage("suppression", self._detection.suppressor.restore, stages)
+            self._on_maps()
         # said at once: acquire must not take the position of another store, or of an older copy, for ours
         self._publish()
         while self._read_to < committed:
@@ -134,22 +150,22 @@ class Pipeline:
         if refused is not None:
             self._refused = {Position(epoch, seq): why for epoch, seq, why in msgspec.msgpack.decode(refused)}
 
-    def _restore_stage(self, name: str, restore: Callable[[bytes], None]) -> None:
-        state = self._store.stage(name)
-        if state is None:
+    def _restore_stage(self, name: str, restore: Callable[[bytes], None], saved: Mapping[str, bytes]) -> None:
+        if name not in saved:
             return
         try:
-            restore(state)
+            restore(saved[name])
         except (normalizers.base.BadState, detectors.base.BadState) as error:
             # an older or damaged state: the stage learns anew, the records go on
             events.stage_began_anew(name, str(error))
 
-    def _restore_detection(self) -> None:
-        models = self._store.stage("detection.models") or b""
-        self._restore_stage("detection", lambda state: self._detection.restore(state, models))
-        # what could not be restored is not what the store has
+    def _restore_detection(self, saved: Mapping[str, bytes]) -> None:
+        models = saved.get(MODELS, b"")
+        self._restore_stage("detection", lambda state: self._detection.restore(state, models), saved)
+        # what could not be restored is not what the place has
         found = self._detection.models()
-        self._saved_models = found if found == models else b""
+        if self._place is not None and found == models:
+            self._models_at[self._place] = found
 
     def refuse(self, entry: Entry, reason: str) -> None:
         """
@@ -186,15 +202,16 @@ class Pipeline:
             self._steps(entries, tx)
             became, told = tx.tally, tx.event_tally
             tx.set_position(self._read_to)
+            if self._saving is not None:
+                self._saving.write(tx, entries[-1].wall_ns)
         self._invariants.rows(entries[-1], self._rows, became)
         for outcome, count in told.items():
             events.event_rows_became(outcome, count)
-        if entries[-1].wall_ns - self._saved_ns >= SAVE_EVERY_NS or entries[-1].wall_ns < self._saved_ns:
-            self._saved_ns = entries[-1].wall_ns
-            # some MB: the records need not wait for them
-            with self._store.transaction(later=True) as tx:
-                self._save(tx)
-            self._publish()
+        self._note_saved()
+        if any(isinstance(entry.body, MapInForce) for entry in entries):
+            self._on_maps()
+        if self._saving is None and not 0 <= entries[-1].wall_ns - self._saved_ns < SAVE_EVERY_NS:
+            self._saving = self._snapshot(entries[-1].wall_ns)
         events.bundle_committed(len(entries), (self._now_ns() - entries[-1].wall_ns) / 1e9)
         return len(entries)
 
@@ -214,13 +231,25 @@ class Pipeline:
         """Bring the roll-ups up to the records; ticks do it by and by, and this where none comes for a while."""
         with self._store.transaction() as tx:
             tx.roll_up(everything=True)
+            if self._saving is not None:
+                self._saving.write(tx)
+        self._note_saved()
 
     def save(self) -> None:
         """Save the stages where they stand; called at a clean stop, so that a restart has nothing to repeat."""
+        self._saving = self._snapshot(self._saved_ns)
         with self._store.transaction() as tx:
             tx.roll_up(everything=True)
-            self._save(tx)
-        self._publish()
+            self._saving.write(tx)
+        self._note_saved()
+
+    def _note_saved(self) -> None:
+        """Once the transaction with the last part of a state has committed, a restart begins there."""
+        if self._saving is not None and self._saving.complete:
+            self._place, self._saved_to = self._saving.place, self._saving.position
+            self._models_at[self._place] = self._saving_models
+            self._saving = None
+            self._publish()
 
     def _publish(self) -> None:
         """
@@ -229,26 +258,32 @@ class Pipeline:
         A disk too full for it costs nothing but space: acquire keeps what it might remove, and the next save tells.
         """
         try:
-            self._journal.done(self._read_to)
+            self._journal.done(self._saved_to)
         except OSError as error:
             events.position_unpublished(error.strerror or str(error))
 
-    def _save(self, tx: Transaction) -> None:
-        state = {
-            "position": list(self._read_to),
+    def _snapshot(self, now_ns: int) -> Snapshot:
+        """The stages as they stand, for the place that is not in force."""
+        self._saved_ns = now_ns
+        head = {
             "saved_ns": self._saved_ns,
             "explained": {key: list(value) for key, value in self._explained.items()},
             "open_paths": {key: list(value) for key, value in self._open_paths.items()},
             "unmapped": [[gap.source, gap.from_ns, gap.detail] for gap in self._unmapped.values()],
             "maps": [tag_map.body for tag_map in self._maps if tag_map.tags],
         }
-        tx.save_stage("pipeline", msgspec.msgpack.encode(state))
-        tx.save_stage("normalizer", self._normalizer.state())
-        tx.save_stage("detection", self._detection.state(models=False))
         models = self._detection.models()
-        if models is not self._saved_models:
-            tx.save_stage("detection.models", models)
-            self._saved_models = models
+        stages = {
+            "normalizer": self._normalizer.state(),
+            "detection": self._detection.state(models=False),
+            MODELS: models,
+            "suppression": self._detection.suppressor.state(),
+        }
+        place = snapshot.other(self._place)
+        # half written, a place has neither the old models nor the new
+        unchanged = (MODELS,) if self._models_at.pop(place, None) is models else ()
+        self._saving_models = models
+        return Snapshot(place, self._read_to, now_ns, head, stages, unchanged)
 
     def _use_map(self, body: bytes, tx: Transaction | None) -> None:
         tag_map = TagMap.from_body(body)
@@ -298,7 +333,13 @@ class Pipeline:
         elif isinstance(body, Tick):
             if tx is not None:
                 tx.roll_up()
+            self._suppressions(self._detection.suppressor.tick(entry.wall_ns), tx)
             self._anomalies(self._detection.tick(entry.wall_ns), tx, entry)
+            held = self._detection.suppressor.counts()
+            if tx is not None and held:
+                tx.suppressed_findings(held)
+        elif isinstance(body, Command):
+            self._detection.suppressor.command(body)
         elif isinstance(body, MapInForce):
             if body.revision != self._maps[-1].revision:
                 self._use_map(body.body, tx)
@@ -342,7 +383,10 @@ class Pipeline:
                 tx.anomaly(anomaly)
             self._open_paths[anomaly.anomaly_id] = tuple(member.path for member in anomaly.members)
             seen = signature(anomaly)
-            if anomaly.state == "open" and self._explained.get(anomaly.anomaly_id) != seen:
+            if anomaly.suppressed is not None:
+                if tx is not None:
+                    events.anomaly_suppressed(anomaly.suppressed, anomaly.revision)
+            elif anomaly.state == "open" and self._explained.get(anomaly.anomaly_id) != seen:
                 self._explained[anomaly.anomaly_id] = seen
                 if tx is not None:
                     self._explain(tx, anomaly, entry)
@@ -350,12 +394,28 @@ class Pipeline:
                 self._explained.pop(anomaly.anomaly_id, None)
                 self._open_paths.pop(anomaly.anomaly_id, None)
 
+    def _suppressions(self, said: Sequence[SuppressionEvent], tx: Transaction | None) -> None:
+        """Store what people and time did to suppressions, each with its row of the audit."""
+        for event in said:
+            if tx is None:
+                continue
+            tx.suppression(event)
+            found = event.suppression
+            detail: dict[str, object] = {"detail": event.detail}
+            action = "suppression_refused"
+            if found is not None:
+                action = f"{found.mode}_{event.what}"
+                detail |= {"target": found.target, "kind": found.kind, "reason": found.reason}
+                detail |= {"until": None if found.until_ns is None else rfc3339(found.until_ns)}
+            tx.audit(event.actor or "fairlead", action, event.suppression_id, detail, at_ns=event.at_ns)
+
     def _explain(self, tx: Transaction, anomaly: Anomaly, entry: Entry) -> None:
         others = {path for key, paths in self._open_paths.items() if key != anomaly.anomaly_id for path in paths}
         upto = tx.next_seq - 1
         paths, from_ns, onset_ns, to_ns = reach(self._maps[-1], anomaly)
         tx.read_ahead(paths, from_ns, onset_ns, to_ns, upto=upto)
-        evidence = build_evidence(tx, self._maps[-1], anomaly, upto, others)
+        shifts = self._detection.suppressor.shifts(anomaly.equipment)
+        evidence = build_evidence(tx, self._maps[-1], anomaly, upto, others, shifts)
         tx.evidence(evidence)
         tx.annotation(annotate_by_rules(evidence, detector_score=anomaly.detector_score, created_ns=entry.wall_ns))
 

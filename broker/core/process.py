@@ -15,6 +15,8 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +34,7 @@ from broker.version import VERSION
 from detectors.detection import Detection
 from llm.client import Reasoner
 from normalizers.normalizer import Normalizer
-from schemas.errors import StoreLocked
+from schemas.errors import StoreError, StoreLocked
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,17 +53,40 @@ def run_core(config: Config) -> int:
     # acquire makes the journal's folder, but may not have come so far
     (config.data_dir / "journal").mkdir(parents=True, exist_ok=True)
     try:
-        store = Store.open(config.store, config.data_dir, write=True)
+        store = _open(config)
     except StoreLocked as error:
         events.process_stopped("core", str(error))
         return EXIT_TRY_LATER
     try:
-        store.upgrade()
         footprint.settle()
         return asyncio.run(_serve(config, store))
     finally:
         store.close()
         events.process_stopped("core", "done")
+
+
+def _open(config: Config) -> Store:
+    """
+    The store with the newest tables. Raises StoreLocked, StoreError.
+
+    The migrations run apart: they need Alembic, and this process for once only.
+    """
+    store = Store.open(config.store, config.data_dir, write=True)
+    try:
+        current = store.is_current()
+    except StoreError:
+        store.close()
+        raise
+    if current:
+        return store
+    store.close()
+    footprint.apart(partial(_upgrade, config))
+    return Store.open(config.store, config.data_dir, write=True)
+
+
+def _upgrade(config: Config) -> None:
+    with closing(Store.open(config.store, config.data_dir, write=True)) as store:
+        store.upgrade()
 
 
 async def _serve(config: Config, store: Store) -> int:
@@ -75,7 +100,9 @@ async def _serve(config: Config, store: Store) -> int:
     journal = JournalFiles(config.data_dir / "journal")
     writer = Writer(
         store,
-        lambda: Pipeline(store, journal, Normalizer(config.normalize), Detection(config.detection)),
+        lambda: Pipeline(
+            store, journal, Normalizer(config.normalize), Detection(config.detection), on_maps=footprint.settle
+        ),
     )
     reasoner = Reasoner(config.llm, base_dir=config.base_dir, now_ns=time.time_ns)
     token = secrets.token_urlsafe(32)

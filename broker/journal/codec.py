@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from schemas.alarms import Condition, Event
 from schemas.entries import Body, Link, MapInForce, Notice, Tick
 from schemas.samples import Gap, GapCause, Origin, Reject, SampleBatch
+from schemas.suppression import Action, Command
 
 #: msgpack integers end at 64 bits, and text must be UTF-8: what lies beyond travels as an extension.
 _BIG_INT: Final = 1
@@ -77,6 +78,17 @@ class _Notice(msgspec.Struct, tag="n", array_like=True):
     text: str
 
 
+class _Command(msgspec.Struct, tag="c", array_like=True):
+    command_id: str
+    action: Action
+    actor: str
+    target: str
+    kind: str
+    until_ns: int | None
+    reason: str
+    asked_ns: int
+
+
 class _Condition(msgspec.Struct, array_like=True):
     condition_id: str
     name: str
@@ -112,7 +124,7 @@ class _Event(msgspec.Struct, tag="e", array_like=True):
     fields: dict[str, Any]
 
 
-_Wire = _Batch | _Gap | _Reject | _Link | _Map | _Tick | _Notice | _Event
+_Wire = _Batch | _Gap | _Reject | _Link | _Map | _Tick | _Notice | _Event | _Command
 
 
 def _unpack(code: int, data: memoryview) -> Any:
@@ -199,6 +211,17 @@ def _wire(body: Body, exact: dict[Any, Any]) -> _Wire:
             return _Tick()
         case Notice():
             return _Notice(_clean(body.action), _clean(body.text))
+        case Command():
+            return _Command(
+                body.command_id,
+                body.action,
+                _clean(body.actor),
+                _clean(body.target),
+                body.kind,
+                body.until_ns,
+                _clean(body.reason),
+                body.asked_ns,
+            )
         case Event():
             return _event(body, exact)
 
@@ -342,6 +365,17 @@ def decode(data: bytes | memoryview) -> Body:
             return Tick()
         case _Notice():
             return Notice(wire.action, wire.text)
+        case _Command():
+            return Command(
+                wire.command_id,
+                wire.action,
+                wire.actor,
+                wire.target,
+                wire.kind,
+                wire.until_ns,
+                wire.reason,
+                wire.asked_ns,
+            )
         case _Event():
             return _read_event(wire)
 
@@ -378,6 +412,7 @@ _KINDS: Final[dict[type, str]] = {
     _Map: "map",
     _Tick: "tick",
     _Notice: "notice",
+    _Command: "command",
     _Event: "event",
 }
 

@@ -21,6 +21,7 @@ from schemas.documents import rfc3339
 from schemas.entries import Body, Link, MapInForce, Notice, Tick
 from schemas.samples import Gap, Reject, SampleBatch
 from schemas.status import Flag, name
+from schemas.suppression import Command
 from schemas.tagmap import TagMap
 
 #: Columns of a CSV file; a JSON line has those of them that its kind has.
@@ -169,6 +170,8 @@ def kind_of(body: Body) -> str:
             return "tick"
         case Notice():
             return "notice"
+        case Command():
+            return "command"
         case Event():
             return "event"
 
@@ -220,6 +223,17 @@ def _other(body: Body) -> dict[str, Any]:
             return {"source": body.source, "detail": {"up": body.up, "reason": body.reason}}
         case Notice():
             return {"detail": {"action": body.action, "text": body.text}}
+        case Command():
+            detail = {
+                "command_id": body.command_id,
+                "action": body.action,
+                "actor": body.actor,
+                "target": body.target,
+                "kind": body.kind,
+                "until": None if body.until_ns is None else _time(body.until_ns),
+                "reason": body.reason,
+            }
+            return {"detail": detail}
         case Event():
             return _event(body)
         case MapInForce():

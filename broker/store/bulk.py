@@ -8,13 +8,17 @@ arrays (``unnest``), and records by binary COPY (``insert.py``).
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import psycopg
 import sqlalchemy as sa
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import psycopg
 
 #: Parameters in one statement; SQLite allows 32,766, and 999 before 3.32.
 _PARAMETERS: Final = 1800
@@ -23,9 +27,19 @@ _PARAMETERS: Final = 1800
 def driver(connection: sa.Connection) -> sqlite3.Connection | psycopg.Connection[Any]:
     """The driver's connection; what it does belongs to SQLAlchemy's transaction."""
     raw = connection.connection.driver_connection
-    if not isinstance(raw, sqlite3.Connection | psycopg.Connection):
+    if isinstance(raw, sqlite3.Connection):
+        return raw
+    import psycopg  # 8 MB that SQLite does without
+
+    if not isinstance(raw, psycopg.Connection):
         raise TypeError(f"no bulk statements for {type(raw).__name__}")
     return raw
+
+
+def postgres_errors(*names: str) -> tuple[type[Exception], ...]:
+    """Errors of PostgreSQL's driver; none where it is not loaded, for then none can have been raised."""
+    module = sys.modules.get("psycopg")
+    return () if module is None else tuple(attrgetter(name)(module) for name in names)
 
 
 def _array_types(table: sa.Table, names: Sequence[str]) -> str:
@@ -114,7 +128,7 @@ def look_up(
     on = " AND ".join(f"r.{name} = k.c{place}" for place, name in enumerate(key))
     select = ", ".join(f"r.{name}" for name in wanted)
     names = ", ".join(f"c{place}" for place in range(len(key)))
-    if isinstance(raw, psycopg.Connection):
+    if not isinstance(raw, sqlite3.Connection):
         arrays = ", ".join(["%s::bigint[]"] * (len(key) + 1))
         query = f"SELECT k.i, {select} FROM unnest({arrays}) k(i, {names}) JOIN {table.name} r ON {on}"  # noqa: S608
         for row in raw.execute(query, [list(range(count)), *columns]):

@@ -12,17 +12,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
 import sqlalchemy as sa
 
 from broker.config.secrets import resolve_secret
+from broker.store import bulk
 from broker.store.options import StoreOptions
 from schemas.errors import Refused, StoreError
 
-#: What the drivers and the pool raise; a statement that cannot be compiled is our own fault and not among them.
-SQL_ERRORS: Final = (sa.exc.DBAPIError, sa.exc.TimeoutError, sqlite3.Error, psycopg.Error)
+if TYPE_CHECKING:
+    import psycopg
+
 #: WAL pages after which a commit of the writer checkpoints (16 MiB).
 CHECKPOINT_PAGES: Final = 4000
 #: How long the writer waits for a lock; readers of a WAL take none, so only a stray tool can hold one.
@@ -52,8 +53,13 @@ def address(options: StoreOptions, data_dir: Path) -> sa.URL:
     return url.set(password=password) if password is not None else url
 
 
-class AlreadyWritten(psycopg.OperationalError):
+class AlreadyWritten(Exception):
     """Another connection holds the advisory lock of the writer."""
+
+
+def sql_errors() -> tuple[type[Exception], ...]:
+    """What drivers and pool raise; a statement that cannot be compiled is our own fault and not among them."""
+    return (sa.exc.DBAPIError, sa.exc.TimeoutError, sqlite3.Error, AlreadyWritten, *bulk.postgres_errors("Error"))
 
 
 def is_already_written(error: BaseException) -> bool:
@@ -84,7 +90,7 @@ def _prepare_writer(connection: sqlite3.Connection, _record: object) -> None:
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=OFF",
-        "cache_size=-32768",
+        "cache_size=-8192",
         f"wal_autocheckpoint={CHECKPOINT_PAGES}",
         "journal_size_limit=67108864",
     ):
@@ -153,7 +159,7 @@ def bounded(engine: sa.Engine, limit_s: float) -> Iterator[sa.Connection]:
                 yield connection
             finally:
                 raw.set_progress_handler(None, 0)
-    except SQL_ERRORS as error:
+    except sql_errors() as error:
         if _ran_out_of_time(error):
             raise Refused(f"the query took longer than {limit_s:g} s; ask for a shorter span or fewer tags") from error
         raise StoreError(f"the store cannot be read: {_first_line(error)}") from error
@@ -163,7 +169,7 @@ def _ran_out_of_time(error: BaseException) -> bool:
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, sqlite3.OperationalError):
         return cause.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT
-    return isinstance(cause, psycopg.errors.QueryCanceled)
+    return isinstance(cause, bulk.postgres_errors("errors.QueryCanceled"))
 
 
 def _first_line(error: BaseException) -> str:

@@ -43,6 +43,7 @@ def put_anomaly(connection: sa.Connection, memory: Memory, anomaly: Anomaly) -> 
         "closed_ns": anomaly.closed_ns,
         "detector_score": anomaly.detector_score,
         "title": clean(anomaly.title),
+        "suppressed": anomaly.suppressed,
     }
     known = connection.execute(sa.select(heads.c.revision).where(heads.c.anomaly_id == anomaly.anomaly_id)).scalar()
     if known is None:

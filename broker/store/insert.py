@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import psycopg
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
@@ -22,21 +21,18 @@ from broker.store.columns import Columns
 from broker.store.memory import Memory
 from schemas.errors import StoreError
 
-#: A row is refused, the database is well.
-_ROW_ERRORS: Final = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    psycopg.IntegrityError,
-    psycopg.DataError,
-    OverflowError,
-    UnicodeError,
-)
 #: Golden ratio of 64 bits: products with it spread over all bits.
 _ODD: Final = np.int64(0x9E3779B97F4A7C15 - (1 << 64))
 #: Columns that are not int8 in COPY BINARY.
 _COPY_TYPES: Final = {"value": "float8", "value_text": "text"}
 _COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
 _COPY_END: Final = b"\xff\xff"
+
+
+def _row_errors() -> tuple[type[Exception], ...]:
+    """A row is refused, the database is well."""
+    ours = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError)
+    return (*ours, *bulk.postgres_errors("IntegrityError", "DataError"))
 
 
 def new_rows(connection: sa.Connection, memory: Memory, columns: Columns, revision: int) -> Columns:
@@ -99,23 +95,23 @@ def insert_rows(connection: sa.Connection, memory: Memory, columns: Columns, rev
     first = memory.last("record_seq") + 1
     write = _writer(connection, columns, _lists(columns, revision))
 
-    def attempt(low: int, high: int) -> None:
+    # a list of what is to do, not recursion: a function that names itself would keep the columns until a collection
+    waiting = [(0, len(columns))] if len(columns) else []
+    while waiting:
+        low, high = waiting.pop()
         try:
             write(low, high, first + int(stored.sum()))
-        except _ROW_ERRORS as error:
+        except _row_errors() as error:
             if "records.seq" in str(error) or "records_pkey" in str(error):
                 raise StoreError("records hold sequence numbers that the counter has not given out yet") from error
             if high - low == 1:
                 refused[int(columns.row[low])] = _reason(error)
-                return
+                continue
             middle = (low + high) // 2
-            attempt(low, middle)
-            attempt(middle, high)
+            waiting += [(middle, high), (low, middle)]
         else:
             stored[low:high] = True
 
-    if len(columns):
-        attempt(0, len(columns))
     columns = columns.take(stored)
     if len(columns):
         memory.set("record_seq", first + len(columns) - 1)
@@ -183,7 +179,7 @@ def _writer(
         raw.execute("SAVEPOINT rows")
         try:
             put(low, high, seq)
-        except _ROW_ERRORS:
+        except _row_errors():
             raw.execute("ROLLBACK TO SAVEPOINT rows")
             raise
         raw.execute("RELEASE SAVEPOINT rows")

@@ -47,6 +47,8 @@ BUCKET: Final = np.dtype(
 COLUMNS: Final = tuple(BUCKET.names or ())
 _REAL: Final = frozenset({"min", "max", "sum", "first", "last"})
 _TIMES: Final = frozenset({"first_ns", "last_ns"})
+#: Rows are grouped by a table of places while it has at most so many for each of them.
+_PLACES_A_ROW: Final = 8
 
 
 @dataclass(slots=True)
@@ -134,16 +136,40 @@ class Grouping:
     __slots__ = ("bucket_ns", "group", "rows", "tag_id")
 
     def __init__(self, rows: Inserted, width_ns: int) -> None:
-        bucket = rows.source_ns // width_ns * width_ns
-        order = np.lexsort((bucket, rows.tag_id))
+        bucket = rows.source_ns // width_ns
+        self.rows = rows
+        self.group: NDArray[np.intp]
+        if not self._by_place(rows.tag_id, bucket):
+            self._by_order(rows.tag_id, bucket)
+        self.bucket_ns *= width_ns
+
+    def _by_place(self, tag_id: NDArray[np.int64], bucket: NDArray[np.int64]) -> bool:
+        """Group without sorting, where a place for each tag and bucket that there could be is not too many."""
+        if not len(tag_id):
+            return False
+        first_tag, first = int(tag_id.min()), int(bucket.min())
+        span = int(bucket.max()) - first + 1
+        places = (int(tag_id.max()) - first_tag + 1) * span
+        if places > _PLACES_A_ROW * len(tag_id):
+            return False
+        place = (tag_id - first_tag) * span + (bucket - first)
+        used = np.zeros(places, np.bool_)
+        used[place] = True
+        found = np.flatnonzero(used)
+        self.tag_id: NDArray[np.int64] = found // span + first_tag
+        self.bucket_ns: NDArray[np.int64] = found % span + first
+        self.group = (np.cumsum(used) - 1)[place]
+        return True
+
+    def _by_order(self, tag_id: NDArray[np.int64], bucket: NDArray[np.int64]) -> None:
+        order = np.lexsort((bucket, tag_id))
         changed = np.empty(len(order), np.bool_)
         changed[:1] = True
-        changed[1:] = (np.diff(rows.tag_id[order]) != 0) | (np.diff(bucket[order]) != 0)
+        changed[1:] = (np.diff(tag_id[order]) != 0) | (np.diff(bucket[order]) != 0)
         first = order[changed]
-        self.rows = rows
-        self.tag_id: NDArray[np.int64] = rows.tag_id[first]
-        self.bucket_ns: NDArray[np.int64] = bucket[first]
-        self.group: NDArray[np.intp] = np.empty(len(order), np.intp)
+        self.tag_id = tag_id[first]
+        self.bucket_ns = bucket[first]
+        self.group = np.empty(len(order), np.intp)
         self.group[order] = np.cumsum(changed) - 1
 
 

@@ -282,6 +282,27 @@ class AnomalyDetail:
     evidence_changed: bool
 
 
+class SuppressionRow(NamedTuple):
+    """
+    What a person suppressed: ``mode`` is shelf or maintenance, ``kind`` empty for every kind of finding.
+
+    ``until_ns`` None: until a person ends it. ``ended_ns`` None: in force; ``ended_by`` empty: time ended it.
+    ``findings`` are those that it held.
+    """
+
+    suppression_id: str
+    mode: str
+    target: str
+    kind: str
+    actor: str
+    reason: str
+    from_ns: int
+    until_ns: int | None
+    ended_ns: int | None
+    ended_by: str | None
+    findings: int
+
+
 class UserRow(NamedTuple):
     """A person who may sign in. Never show ``password_hash``."""
 
@@ -313,13 +334,20 @@ class AuditFault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Figures of the whole store; ``records`` counts rows ever stored, the others what is there now."""
+    """
+    Figures of the whole store; ``records`` counts rows ever stored, the others what is there now.
+
+    ``anomalies_open`` are those that ask for attention, ``anomalies_suppressed`` those open ones that do not;
+    ``suppressions`` of people are in force.
+    """
 
     records: int
     first_seq: int | None
     gaps_open: int
     quarantine: int
     anomalies_open: int
+    anomalies_suppressed: int
+    suppressions: int
     pending_review: int
     documents: int
     tags: int

@@ -12,8 +12,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from broker.store import engines, migrate, retention, tables
-from broker.store.engines import SQL_ERRORS, failure
+from broker.store import engines, layout, retention, tables
+from broker.store.engines import failure, sql_errors
 from broker.store.lock import WriterLock
 from broker.store.memory import Memory
 from broker.store.options import StoreOptions
@@ -85,7 +85,7 @@ class Store:
             return
         try:
             self._write.connect().close()
-        except SQL_ERRORS as error:
+        except sql_errors() as error:
             if engines.is_already_written(error):
                 raise StoreLocked("the database is in use by another process") from error
 
@@ -98,8 +98,10 @@ class Store:
         """
         if self.is_current():
             return
+        from broker.store import migrate  # with Alembic, which a current store does not need
+
         with self._writing() as connection:
-            made = migrate.current(connection)
+            made = layout.current(connection)
             if made is not None and not migrate.is_known(made):
                 raise StoreError(f"the store was made by a newer version (migration {made}); use that version")
             migrate.upgrade(connection)
@@ -110,7 +112,7 @@ class Store:
         if self._write is None and not self._exists():
             return False
         with engines.bounded(self._read, self._options.query_limit) as connection:
-            return migrate.is_current(connection)
+            return layout.is_current(connection)
 
     def _exists(self) -> bool:
         # opening an SQLite file makes it; a reader shall not
@@ -173,7 +175,7 @@ class Store:
                 self._memory = None
                 if engines.is_already_written(error):
                     raise StoreLocked("the database is in use by another process") from error
-                if isinstance(error, SQL_ERRORS):
+                if isinstance(error, sql_errors()):
                     raise failure(error) from error
                 raise
             finally:
@@ -227,7 +229,9 @@ class Store:
                     cursor.execute(f"PRAGMA busy_timeout={engines.BUSY_MS}")
                 finally:
                     raw.close()
-        except (OSError, *SQL_ERRORS) as error:
+        except OSError as error:
+            raise failure(error) from error
+        except sql_errors() as error:
             raise failure(error) from error
 
     @property

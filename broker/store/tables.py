@@ -232,6 +232,8 @@ anomalies = _table(
     _real("detector_score"),
     _text("title"),
     _int("waiting"),
+    _text("suppressed", null=True),
+    sa.Index("anomalies_by_suppressed", "suppressed", "ordinal"),
     sa.Index("anomalies_by_equipment", "equipment", "onset_ns"),
     sa.Index("anomalies_by_state", "state", "updated_ns"),
     sa.Index("anomalies_by_waiting", "waiting"),
@@ -299,6 +301,24 @@ outbox = _table(
     _text("body"),
 )
 
+#: What people suppressed; ``until_ns`` NULL: until a person ends it, ``ended_by`` empty: time did. ``findings``: those
+#: that it held.
+suppressions = _table(
+    "suppressions",
+    _text_key("suppression_id"),
+    _int("ordinal", unique=True),
+    _text("mode"),
+    _text("target"),
+    _text("kind"),
+    _text("actor"),
+    _text("reason"),
+    _int("from_ns"),
+    _int("until_ns", null=True),
+    _int("ended_ns", null=True),
+    _text("ended_by", null=True),
+    _int("findings"),
+    sa.Index("suppressions_by_end", "ended_ns"),
+)
 #: Runs that made records anew; ``at_ns`` is the wall time of the journal that a running one has come to.
 replays = _table(
     "replays",

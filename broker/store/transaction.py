@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from broker.store import alarms, episodes, people, rebuild, registry, replays, stream, tables
+from broker.store import alarms, episodes, people, rebuild, registry, replays, stream, suppressions, tables
 from broker.store.intake import Intake
 from broker.store.memory import Memory, upsert
 from broker.store.reader import episodes as read_episodes
@@ -27,10 +27,11 @@ from schemas.entries import Link, Position
 from schemas.evidence import Evidence
 from schemas.records import Piece, RecordBatch
 from schemas.samples import Gap, Reject
+from schemas.suppression import SuppressionEvent
 from schemas.tagmap import Equipment, TagMap
 
-#: Rows that may wait for the roll-ups; what a crash makes the next start read again (about a second).
-MOST_PENDING: Final = 400_000
+#: Rows that may wait until the roll-ups in memory count them, so that a tick has no whole second of them to count.
+MOST_PENDING: Final = 50_000
 #: For making roll-ups anew in one transaction; a step that has begun is finished.
 REBUILD_S: Final = 0.1
 
@@ -76,7 +77,7 @@ class Transaction:
         if self._intake.took and not self._later:
             self._memory.roll_up(self._connection, everything=True)
         elif sum(len(part.seq) for part in self._memory.pending) >= MOST_PENDING:
-            self._memory.roll_up(self._connection)
+            self._memory.count(self._connection)
         stream.put_source_rows(self._connection, self._intake.sources)
         for source in sorted(self._rejects):
             stream.put_source_rejects(self._connection, source, self._rejects[source])
@@ -234,6 +235,17 @@ class Transaction:
     def anomaly(self, anomaly: Anomaly) -> None:
         """Store a revision of an episode."""
         episodes.put_anomaly(self._connection, self._memory, anomaly)
+
+    def suppression(self, event: SuppressionEvent) -> None:
+        """Store that a shelf or a maintenance began or ended; what was refused leaves no row here."""
+        if event.what == "began" and event.suppression is not None:
+            suppressions.begin(self._connection, self._memory, event.suppression)
+        elif event.what == "ended":
+            suppressions.end(self._connection, event.suppression_id, event.at_ns, event.actor)
+
+    def suppressed_findings(self, findings: Mapping[str, int]) -> None:
+        """Note how many findings each suppression has held so far."""
+        suppressions.count(self._connection, findings)
 
     def evidence(self, evidence: Evidence) -> None:
         """Store an evidence snapshot."""

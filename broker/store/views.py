@@ -11,16 +11,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
-import psycopg
 import sqlalchemy as sa
 
+from broker.store import bulk
 from broker.store.tables import EVENTS, facts
 from schemas.errors import StoreError
 
 #: Names that earlier versions gave to views and that this one does not.
 FORMER: tuple[str, ...] = ()
+#: PostgreSQL's errors where another view is built on one that is to change or to go.
+_DEPENDED_ON: Final = ("errors.DependentObjectsStillExist", "errors.FeatureNotSupported")
 
 _QUALITY: Final = "CASE {c} / 1073741824 WHEN 0 THEN 'good' WHEN 1 THEN 'uncertain' ELSE 'bad' END"
 
@@ -104,8 +106,13 @@ def definitions(dialect: str) -> dict[str, str]:
         "v_anomalies": f"""
             SELECT a.anomaly_id, a.revision, a.equipment, a.title, a.state, a.kind, a.severity, a.ne107,
                 a.onset_ns, {at("a.onset_ns")} AS onset_time, a.updated_ns, {at("a.updated_ns")} AS updated_time,
-                a.closed_ns, {at("a.closed_ns")} AS closed_time, a.detector_score
+                a.closed_ns, {at("a.closed_ns")} AS closed_time, a.detector_score, a.suppressed
             FROM anomalies a""",
+        "v_suppressions": f"""
+            SELECT s.suppression_id, s.mode, s.target, s.kind, s.actor, s.reason,
+                s.from_ns, {at("s.from_ns")} AS from_time, s.until_ns, {at("s.until_ns")} AS until_time,
+                s.ended_ns, {at("s.ended_ns")} AS ended_time, s.ended_by, s.findings
+            FROM suppressions s""",
         "v_annotations": f"""
             SELECT n.annotation_id, n.anomaly_id, n.anomaly_revision, n.evidence_id, a.equipment, n.origin,
                 n.cause_id, n.cause, n.probability, n.text, n.model_sha256,
@@ -164,7 +171,7 @@ def _replace(connection: sa.Connection, name: str, body: str) -> None:
             connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {name} AS {body}")
     except sa.exc.DBAPIError as error:
         # only columns at the end may be new; another change needs a new view
-        if not isinstance(error.orig, psycopg.errors.InvalidTableDefinition):
+        if not isinstance(error.orig, bulk.postgres_errors("errors.InvalidTableDefinition")):
             raise
         connection.exec_driver_sql(f"DROP VIEW {name}")
         connection.exec_driver_sql(f"CREATE VIEW {name} AS {body}")
@@ -177,10 +184,11 @@ def naming_dependents() -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as error:
         cause = error.orig
-        if not isinstance(cause, psycopg.errors.DependentObjectsStillExist | psycopg.errors.FeatureNotSupported):
+        if not isinstance(cause, bulk.postgres_errors(*_DEPENDED_ON)):
             raise
-        detail = (cause.diag.message_detail or "").replace("\n", "; ")
+        diagnosis: Any = getattr(cause, "diag", None)
+        detail = (diagnosis.message_detail or "").replace("\n", "; ")
         raise StoreError(
-            f"the store cannot be upgraded: {cause.diag.message_primary} ({detail}); save the definition of the view "
+            f"the store cannot be upgraded: {diagnosis.message_primary} ({detail}); save the definition of the view "
             "that is built on ours, drop it, start again, and create it anew"
         ) from error

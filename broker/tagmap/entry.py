@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from broker.config.yaml_lines import Misread
+from schemas.anomaly import Kind
+from schemas.calendar import WindowKind
 from schemas.quantities import Duration, parse_duration
 from schemas.tagmap import Clamp, Role, ScaleMode
 
 _TIMES: Final = re.compile(r"^([0-9]+(?:\.[0-9]+)?)x$")
 _PERCENT: Final = re.compile(r"^([0-9]+(?:\.[0-9]+)?)\s*%$")
+
+_TIME: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Pair = tuple[Finite, Finite]
@@ -145,6 +150,14 @@ class TagEntry(_Entry):
         Duration | None, Field(gt=0, description="A live signal that stands still so long is stuck.")
     ] = None
     role: Annotated[Role | None, Field(description="Meaning on its equipment.")] = None
+    loop: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9_.-]{0,32}$",
+            description="Name of the control loop on its equipment, for tags of role pv, sp and out; "
+            "needed where the equipment has more than one loop.",
+        ),
+    ] = ""
     enum: Annotated[EnumMap | None, Field(description="Name of an enum of any map file, or numbers and texts.")] = None
     byte_order: Annotated[
         str | None, Field(description="ABCD, CDAB, BADC, DCBA, ABCDEFGH …; default: the source's.")
@@ -166,6 +179,50 @@ class SapEntry(_Entry):
     plant: Annotated[str | None, Field(description="SAP plant; quoted.")] = None
 
 
+class RuleEntry(_Entry):
+    """Findings that mean nothing while a tag says something: suppression by design."""
+
+    when: Annotated[str, Field(description="Path of the tag that decides; of any equipment.")]
+    in_: Annotated[
+        tuple[int | float | str, ...],
+        Field(alias="in", description="While it is one of these numbers, or texts of its enum."),
+    ] = ()
+    above: Annotated[Finite | None, Field(description="While it is above this, in its unit.")] = None
+    below: Annotated[Finite | None, Field(description="While it is below this, in its unit.")] = None
+    tags: Annotated[
+        tuple[str, ...], Field(description="Names of tags below the equipment, `*` allowed; default: all of them.")
+    ] = ()
+    kinds: Annotated[tuple[Kind, ...], Field(description="Kinds of finding; default: all.")] = ()
+    reason: Annotated[str, Field(max_length=200, description="Why, for people.")] = ""
+
+
+class WindowEntry(_Entry):
+    """A time that comes back each week."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64, description="For people and for the evidence.")]
+    kind: Annotated[
+        WindowKind,
+        Field(
+            description="shift: a name for the evidence; off: nothing is produced, detectors do not look; maintenance: "
+            "findings are suppressed, nothing is learned."
+        ),
+    ]
+    equipment: Annotated[
+        tuple[str, ...], Field(description="Paths of equipment, or of anything above; default: the site.")
+    ] = ()
+    days: Annotated[
+        tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...],
+        Field(min_length=1, description="Days on which it begins."),
+    ] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    from_: Annotated[str, Field(alias="from", pattern=_TIME, description='Time of the wall, quoted: "22:00".')]
+    to: Annotated[str, Field(pattern=_TIME, description="Its end, quoted; at or before `from`: of the next day.")]
+    timezone: Annotated[str | None, Field(description="IANA zone; default: the site's.")] = None
+    every: Annotated[int, Field(ge=1, le=52, description="Each so many weeks, counted from the week of `first`.")] = 1
+    first: Annotated[date | None, Field(description='No window begins before this day, quoted: "2026-01-05".')] = None
+    last: Annotated[date | None, Field(description="No window begins after this day.")] = None
+    without: Annotated[tuple[date, ...], Field(description="Days on which it does not begin.")] = ()
+
+
 class EquipmentEntry(_Entry):
     """Options of a piece of equipment."""
 
@@ -179,6 +236,7 @@ class EquipmentEntry(_Entry):
         tuple[int | str, ...], Field(description="States (numbers or texts of the enum) in which detectors look.")
     ] = ()
     hold_off: Annotated[Duration | None, Field(description="Detectors wait so long after a change of state.")] = None
+    suppress: Annotated[tuple[RuleEntry, ...], Field(description="Suppression by design; see below.")] = ()
     sap: Annotated[SapEntry | None, Field(description="For maintenance requests.")] = None
 
 

@@ -13,11 +13,11 @@ from broker.config.loader import check_version
 from broker.config.validate import nearest, validate
 from broker.config.yaml_lines import Node, read_yaml, shown_name
 from broker.tagmap.csv_map import read_csv
-from broker.tagmap.entry import EnumMap, EquipmentEntry, TagEntry, TemplateEntry
+from broker.tagmap.entry import EnumMap, EquipmentEntry, TagEntry, TemplateEntry, WindowEntry
 from broker.tagmap.template import expand
 from schemas.errors import Problem
 
-_TOP: Final = ("version", "defaults", "equipment", "enums", "templates", "tags")
+_TOP: Final = ("version", "defaults", "equipment", "enums", "templates", "tags", "calendar")
 
 
 class _EnumHolder(BaseModel):
@@ -30,12 +30,14 @@ class Gathered:
     """
     Everything the files say, not yet resolved.
 
-    ``tags`` and ``equipment`` pair each entry with the node it came from; ``problems`` has every problem so far.
+    ``tags``, ``equipment`` and ``windows`` pair each entry with the node it came from; ``problems`` has every problem
+    so far.
     A tag's third member names the options that were wrong and left out, so that the others can be checked as well.
     """
 
     tags: list[tuple[TagEntry, Node, frozenset[str]]] = field(default_factory=list)
     equipment: list[tuple[EquipmentEntry, Node]] = field(default_factory=list)
+    windows: list[tuple[WindowEntry, Node]] = field(default_factory=list)
     enums: dict[str, dict[int, str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
@@ -65,6 +67,7 @@ def gather(base_dir: Path, globs: tuple[str, ...], config_file: str) -> Gathered
         _templates(top, templates, out.problems)
     for top, _ in trees:
         _equipment(top, out)
+        _windows(top, out)
         _tags(top, templates, out)
     for row in flat:
         _entry(row, Node(row.file, 0, 0, {}), _title(row, "tag"), out)
@@ -107,7 +110,12 @@ def _top_level(top: Node, problems: list[Problem]) -> None:
             problems.append(
                 top.key_problem(key, str(key), "unknown_key", f"unknown option {key!r}", nearest(key, _TOP))
             )
-    for key, kind, name in (("tags", list, "list"), ("equipment", list, "list"), ("defaults", dict, "map")):
+    for key, kind, name in (
+        ("tags", list, "list"),
+        ("equipment", list, "list"),
+        ("calendar", list, "list"),
+        ("defaults", dict, "map"),
+    ):
         node = top.items.get(key)
         if node is not None and node.value is not None and not isinstance(node.value, kind):
             problems.append(node.problem(key, "bad_value", f"must be a {name}"))
@@ -170,6 +178,17 @@ def _equipment(top: Node, out: Gathered) -> None:
         entry = validate(EquipmentEntry, item, ("equipment", index), out.problems)
         if entry is not None:
             out.equipment.append((entry, item))
+
+
+def _windows(top: Node, out: Gathered) -> None:
+    node = top.items.get("calendar")
+    for index, item in enumerate(node.value if node is not None and isinstance(node.value, list) else ()):
+        if not isinstance(item.value, dict):
+            out.problems.append(item.problem(f"calendar[{index}]", "bad_value", "must be a map of options"))
+            continue
+        entry = validate(WindowEntry, item, ("calendar", index), out.problems)
+        if entry is not None:
+            out.windows.append((entry, item))
 
 
 def _tags(top: Node, templates: dict[str, Node], out: Gathered) -> None:

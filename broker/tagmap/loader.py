@@ -13,6 +13,7 @@ from broker.config.yaml_lines import Node, shown_name
 from broker.tagmap.entry import EquipmentEntry
 from broker.tagmap.files import Gathered, gather
 from broker.tagmap.resolve import Surroundings, resolve
+from broker.tagmap.suppress import calendar, rules
 from schemas.errors import ConfigError, Problem
 from schemas.tagmap import Equipment, Tag, TagMap
 
@@ -45,13 +46,19 @@ def load_with_problems(config: Config, broken: frozenset[str] = frozenset()) -> 
     _duplicates(files, problems)
     _same_address(placed, problems)
     equipment = _equipment(files, placed, config.site.path, problems)
+    known = [item.path for item in equipment]
+    owners = {*known, *(_owned(tag, known).equipment for tag, _ in placed)}
+    windows = calendar(files.windows, config.site.timezone, owners, problems)
     if any(not problem.warning for problem in problems):
         return None, _condensed(problems)
-    known = [item.path for item in equipment]
+    _loops([(_owned(tag, known), node) for tag, node in placed], problems)
+    if any(not problem.warning for problem in problems):
+        return None, _condensed(problems)
     tags = [_owned(tag, known) for tag, _ in sorted(placed, key=lambda pair: pair[0].path)]
     problems += _unused(config, tags)
     numbered = tuple(tag.model_copy(update={"number": number}) for number, tag in enumerate(tags))
-    return TagMap(site=config.site.path, tags=numbered, equipment=equipment), _condensed(problems)
+    tag_map = TagMap(site=config.site.path, tags=numbered, equipment=equipment, calendar=windows)
+    return tag_map, _condensed(problems)
 
 
 def _duplicates(files: Gathered, problems: list[Problem]) -> None:
@@ -104,6 +111,7 @@ def _equipment(files: Gathered, placed: list[Placed], site: str, problems: list[
             sap_object=entry.sap.object if entry.sap else None,
             sap_kind=entry.sap.kind if entry.sap else "EAMS_EQUI",
             sap_plant=entry.sap.plant if entry.sap else None,
+            suppress=rules(entry, node, tags, mentioned, problems),
         )
     return tuple(out[path] for path in sorted(out))
 
@@ -124,6 +132,29 @@ def _running(entry: EquipmentEntry, node: Node, state: Tag | None, problems: lis
             message = f"{item!r} is not in the enum of {state.path}"
             problems.append(where.problem(f"{entry.path}: running", "unknown_enum", message, nearest(item, texts)))
     return tuple(numbers)
+
+
+def _loops(placed: Iterable[Placed], problems: list[Problem]) -> None:
+    """A named loop is one process value, one set point and at most one output of one piece of equipment."""
+    loops: dict[tuple[str, str], dict[str, Placed]] = {}
+    for tag, node in placed:
+        if not tag.loop:
+            continue
+        where = node.at(("loop",))
+        if tag.role not in ("pv", "sp", "out"):
+            message = f"a tag of the loop {tag.loop} needs the role pv, sp or out"
+            problems.append(where.problem(f"{tag.path}: loop", "bad_loop", message))
+            continue
+        first, _ = loops.setdefault((tag.equipment, tag.loop), {}).setdefault(tag.role, (tag, node))
+        if first is not tag:
+            message = f"{first.path} is the {tag.role} of the loop {tag.loop} already"
+            problems.append(where.problem(f"{tag.path}: loop", "bad_loop", message))
+    for (_, loop), roles in loops.items():
+        missing = [role for role in ("pv", "sp") if role not in roles]
+        if missing:
+            tag, node = next(iter(roles.values()))
+            message = f"the loop {loop} has no tag of role {' and none of role '.join(missing)}"
+            problems.append(node.at(("loop",)).problem(f"{tag.path}: loop", "bad_loop", message))
 
 
 def _owned(tag: Tag, equipment: list[str]) -> Tag:

@@ -71,6 +71,7 @@ def resolve(entry: TagEntry, node: Node, around: Surroundings, wrong: frozenset[
         "rate_limit": entry.rate_limit,
         "flatline_after_ms": None if entry.flatline_after is None else round(entry.flatline_after * 1000),
         "role": entry.role,
+        "loop": entry.loop,
         "enum": step.enum(),
         "byte_order": entry.byte_order,
         "encoding": entry.encoding,

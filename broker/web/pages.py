@@ -16,6 +16,7 @@ from broker.documents.build import document_ids
 from broker.review import decide
 from broker.store import Reader, Transaction
 from broker.web.conditions import conditions
+from broker.web.holders import covering, in_force
 from broker.web.templating import render
 from broker.web.view import detail_view, list_view
 from schemas.annotation import RejectReason, Review, ReviewVerdict
@@ -25,7 +26,7 @@ from schemas.errors import Refused
 LIST_ROWS: Final = 100
 MAX_ACTIONS: Final = 10
 
-Show = Annotated[Literal["all", "open", "pending"], Query(description="Which anomalies the list holds.")]
+Show = Annotated[Literal["all", "open", "pending", "suppressed"], Query(description="Which anomalies the list holds.")]
 
 
 def add_routes(app: FastAPI) -> None:
@@ -85,54 +86,67 @@ def _zone(services: Services) -> ZoneInfo:
     return ZoneInfo(services.config.site.timezone)
 
 
-def _list(services: Services, reader: Reader, show: str) -> dict[str, Any]:
+def _list(services: Services, reader: Reader, show: str, person: Person) -> dict[str, Any]:
     rows = reader.anomalies(
         state="open" if show == "open" else None,
         review="pending" if show == "pending" else None,
+        suppressed=show == "suppressed",
         limit=LIST_ROWS,
         before=None,
     )
-    return list_view(rows, _zone(services)) | {"show": show, "conditions": list(conditions(services))}
+    held = in_force(reader.suppressions(active=True, limit=LIST_ROWS), _zone(services))
+    return list_view(rows, _zone(services)) | {
+        "show": show,
+        "conditions": list(conditions(services)),
+        "maintained": [one for one in held if one["mode"] == "maintenance"],
+        "shelves": [one for one in held if one["mode"] == "shelf"],
+        "may_suppress": "engineer" in person.roles,
+    }
 
 
-def _detail(services: Services, reader: Reader, anomaly_id: str, person: Person) -> dict[str, Any] | None:
+def detail(services: Services, reader: Reader, anomaly_id: str, person: Person) -> dict[str, Any] | None:
+    """What the fragment of one anomaly shows; None where it is not kept."""
     found = reader.anomaly(anomaly_id)
     if found is None:
         return None
     released = {one.annotation_id for one in found.reviews if one.verdict != "rejected"}
     ids = dict.fromkeys(one for annotation_id in released for one in document_ids(anomaly_id, annotation_id))
     documents = [document for document in map(reader.document, ids) if document is not None]
-    return detail_view(found, documents, person, time.time_ns(), _zone(services))
+    holders = covering(found.anomaly, reader.suppressions(active=True, limit=LIST_ROWS), _zone(services))
+    return detail_view(found, documents, person, time.time_ns(), _zone(services)) | {"holders": holders}
 
 
 def whole_page(
     request: Request, services: ServicesOf, reader: ReaderOf, person: PersonOf, anomaly: str = "", show: Show = "all"
 ) -> Response:
     """The whole page, with one anomaly open when the address names it."""
-    detail = _detail(services, reader, anomaly, person) if anomaly else None
-    gone = bool(anomaly) and detail is None
-    context = _list(services, reader, show) | {"detail": detail, "gone": gone, "message": "", "outcome": ""}
+    shown = detail(services, reader, anomaly, person) if anomaly else None
+    gone = bool(anomaly) and shown is None
+    context = _list(services, reader, show, person) | {"detail": shown, "gone": gone, "message": "", "outcome": ""}
     return render(request, "anomalies.html", context)
 
 
-def anomaly_list(request: Request, services: ServicesOf, reader: ReaderOf, show: Show = "all") -> Response:
+def anomaly_list(
+    request: Request, services: ServicesOf, reader: ReaderOf, person: PersonOf, show: Show = "all"
+) -> Response:
     """The list alone; the page asks for it every two seconds."""
-    return render(request, "_list.html", _list(services, reader, show))
+    return render(request, "_list.html", _list(services, reader, show, person))
 
 
 def anomaly_detail(
     request: Request, services: ServicesOf, reader: ReaderOf, person: PersonOf, anomaly_id: str
 ) -> Response:
     """One anomaly alone."""
-    return _detail_answer(request, _detail(services, reader, anomaly_id, person), "", "", 200)
+    return detail_answer(request, detail(services, reader, anomaly_id, person), "", "", 200)
 
 
-def _detail_answer(
-    request: Request, detail: dict[str, Any] | None, message: str, outcome: Literal["", "done", "error"], status: int
+def detail_answer(
+    request: Request, shown: dict[str, Any] | None, message: str, outcome: Literal["", "done", "error"], status: int
 ) -> Response:
-    if detail is None:
+    """The fragment of one anomaly with a *message*, or that it is gone."""
+    if shown is None:
         return render(request, "_gone.html", {}, 404)
-    return render(request, "_detail.html", {"detail": detail, "message": message, "outcome": outcome}, status)
+    return render(request, "_detail.html", {"detail": shown, "message": message, "outcome": outcome}, status)
 
 
 def review(
@@ -167,9 +181,9 @@ def review(
     try:
         released = services.write(command)
     except Refused as error:
-        return _detail_answer(request, _detail(services, reader, anomaly_id, person), str(error), "error", 409)
+        return detail_answer(request, detail(services, reader, anomaly_id, person), str(error), "error", 409)
     message = f"{verdict.capitalize()}; {len(released)} documents released." if released else "Rejected."
-    return _detail_answer(request, _detail(services, reader, anomaly_id, person), message, "done", 200)
+    return detail_answer(request, detail(services, reader, anomaly_id, person), message, "done", 200)
 
 
 def _edited(tx: Transaction, taken: Review, cause_id: str, text: str, actions: tuple[str, ...]) -> Review:

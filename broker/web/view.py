@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any, Final, get_args
 from zoneinfo import ZoneInfo
 
 from broker.api.accounts import Person
 from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
+from broker.web.moments import duration, moment
 from schemas.annotation import UNKNOWN, RejectReason, Review, number, phrase, symbol, with_unit
 from schemas.anomaly import Anomaly, Member
-from schemas.documents import Document, rfc3339
+from schemas.documents import Document
 from schemas.evidence import Evidence, Fact
 
 _SEVERITY: Final = {1: "critical", 2: "high", 3: "medium", 4: "low"}
@@ -22,9 +22,16 @@ _NE107: Final = {
     "S": "out of specification",
     "M": "maintenance required",
 }
+_CAUSES: Final[dict[str | None, str]] = {
+    "shelved": "shelved",
+    "by_design": "suppressed by design",
+    "maintenance": "in maintenance",
+}
 _CITATION: Final = re.compile(r"\[(E[1-9][0-9]?)\]")
 _DOCUMENTS: Final = {"anomaly.annotation.v1": "Annotation", "maintenance.request.v1": "Maintenance request"}
 MAX_TRENDS: Final = 4
+#: Members of an episode that is not explained; of a flood the first ones say what began it.
+MAX_MEMBERS: Final = 20
 #: A trend shows at least so much before the onset, and never less than the episode's own length.
 LEAD_NS: Final = 60_000_000_000
 MAX_LEAD_NS: Final = 3_600_000_000_000
@@ -32,12 +39,6 @@ MAX_LEAD_NS: Final = 3_600_000_000_000
 
 def _name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
-
-
-def _moment(ns: int, zone: ZoneInfo) -> dict[str, str]:
-    """One time for people: exact in ``iso``, in the site's zone in ``text`` (and ``short``, without the year)."""
-    local = datetime.fromtimestamp(ns // 1_000_000_000, zone)
-    return {"iso": rfc3339(ns), "text": f"{local:%Y-%m-%d %H:%M:%S %Z}", "short": f"{local:%d %b %H:%M:%S}"}
 
 
 def version(anomaly: Anomaly, annotation_id: str | None, verdict: str | None) -> str:
@@ -49,6 +50,8 @@ def list_view(rows: Sequence[AnomalyRow], zone: ZoneInfo) -> dict[str, Any]:
     """Context of the list."""
     items = []
     for row in rows:
+        suppressed = row.anomaly.suppressed
+        closed_ns, onset_ns = row.anomaly.closed_ns, row.anomaly.onset_ns
         waiting = "to review" if row.annotation_id else "being explained"
         items.append(
             {
@@ -61,9 +64,11 @@ def list_view(rows: Sequence[AnomalyRow], zone: ZoneInfo) -> dict[str, Any]:
                 "equipment_name": _name(row.anomaly.equipment),
                 "title": row.anomaly.title,
                 "cause": row.cause or "",
-                "onset": _moment(row.anomaly.onset_ns, zone),
-                "review": f"{row.verdict} by {row.person}" if row.verdict else waiting,
-                "waiting": row.verdict is None,
+                "onset": moment(row.anomaly.onset_ns, zone),
+                # of one that is open the list would change with every look
+                "lasted": f", {duration(closed_ns - onset_ns)}" if closed_ns else "",
+                "review": f"{row.verdict} by {row.person}" if row.verdict else _CAUSES.get(suppressed, waiting),
+                "waiting": row.verdict is None and suppressed is None,
             }
         )
     return {"rows": items}
@@ -90,13 +95,16 @@ def detail_view(
         "equipment": anomaly.equipment,
         "equipment_name": _name(anomaly.equipment),
         "title": anomaly.title,
+        "kind": anomaly.kind.value,
         "severity": int(anomaly.severity),
         "severity_name": _SEVERITY[int(anomaly.severity)],
         "ne107": anomaly.ne107,
         "ne107_text": _NE107[anomaly.ne107],
         "state": anomaly.state,
-        "onset": _moment(anomaly.onset_ns, zone),
-        "closed": _moment(anomaly.closed_ns, zone) if anomaly.closed_ns else None,
+        "onset": moment(anomaly.onset_ns, zone),
+        "closed": moment(anomaly.closed_ns, zone) if anomaly.closed_ns else None,
+        "lasted": duration(end_ns - anomaly.onset_ns),
+        "suppressed": _CAUSES.get(anomaly.suppressed, ""),
         "score": number(anomaly.detector_score),
         "onset_ms": anomaly.onset_ns // 1_000_000,
         "end_ms": end_ns // 1_000_000,
@@ -105,7 +113,11 @@ def detail_view(
         "trends": [_trend(member) for member in _trended(anomaly)],
         "more_trends": max(0, len({member.path for member in anomaly.members}) - MAX_TRENDS),
         "annotation": _annotation(entry, seen) if entry else None,
-        "facts": [_fact(fact) for fact in seen.facts] if seen else [],
+        "facts": [_fact(fact, anomaly.onset_ns) for fact in seen.facts] if seen else [],
+        "members": [_member(member, anomaly.onset_ns, end_ns) for member in anomaly.members[:MAX_MEMBERS]],
+        "more_members": max(0, len(anomaly.members) - MAX_MEMBERS),
+        "targets": _targets(anomaly),
+        "may_suppress": anomaly.state == "open" and "engineer" in person.roles,
         "evidence_changed": _evidence_changed(found, entry),
         "reviewed_as": reviews[-1].verdict if reviews else "written",
         "reviews": [_review(one, zone) for one in reviews],
@@ -132,7 +144,7 @@ def _review(review: Review, zone: ZoneInfo) -> dict[str, Any]:
         "verdict": review.verdict,
         "reason": (review.reason or "").replace("_", " "),
         "comment": review.comment,
-        "at": _moment(review.at_ns, zone),
+        "at": moment(review.at_ns, zone),
     }
 
 
@@ -198,7 +210,27 @@ def _parts(text: str, evidence: Evidence | None) -> Iterator[dict[str, str]]:
             yield {"cite": "", "fact": "", "text": piece}
 
 
-def _fact(fact: Fact) -> dict[str, Any]:
+def _targets(anomaly: Anomaly) -> list[dict[str, str]]:
+    """What a person may shelve from here: one of the tags, or the equipment."""
+    paths = dict.fromkeys(member.path for member in anomaly.members[:MAX_MEMBERS])
+    tags = [{"path": path, "text": f"only {_name(path)}"} for path in paths]
+    return [*tags, {"path": anomaly.equipment, "text": f"everything on {_name(anomaly.equipment)}"}]
+
+
+def _member(member: Member, onset_ns: int, end_ns: int) -> dict[str, Any]:
+    return {
+        "name": _name(member.path),
+        "path": member.path,
+        "kind": member.kind.value.replace("_", " "),
+        "direction": member.direction,
+        "after": f"+{duration(member.onset_ns - onset_ns)}",
+        "lasted": duration((end_ns if member.active else member.last_ns) - member.onset_ns),
+        "peak": "" if member.peak is None else with_unit(member.peak, member.unit),
+        "active": member.active,
+    }
+
+
+def _fact(fact: Fact, onset_ns: int) -> dict[str, Any]:
     def shown(value: float | None) -> str:
         return "" if value is None else with_unit(value, fact.unit)
 
@@ -208,6 +240,9 @@ def _fact(fact: Fact) -> dict[str, Any]:
         "text": phrase(fact),
         "baseline": shown(fact.baseline),
         "value": shown(fact.value) if fact.kind != "state" else "",
+        "after": "" if fact.rank is None or fact.from_ns is None else f"+{duration(fact.from_ns - onset_ns)}",
+        "share": None if fact.contribution is None else f"{fact.contribution:.3f}",
+        "percent": "" if fact.contribution is None else f"{100 * fact.contribution:.0f} %",
         "sigmas": "" if fact.sigmas is None else f"{fact.sigmas:.1f}",
         "samples": fact.samples or "",
     }

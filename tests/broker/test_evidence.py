@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from broker.evidence import build_evidence, signature
+from broker.evidence import build_evidence, reach, signature
 from broker.store.rows import GapRow, RecordRow, Window
 from schemas.anomaly import Anomaly
-from schemas.evidence import Fact
+from schemas.evidence import Evidence, Fact
 from schemas.status import BAD, GOOD
 from schemas.tagmap import Equipment, Tag, TagMap
 
@@ -254,3 +254,71 @@ def test_tag_that_turned_is_told_as_it_is_now(records: MemoryRecords, anomaly: A
     )["BearingTemp"]
 
     assert (fact.direction, fact.value, fact.from_ns) == ("fell", 12.0, T0 + 3 * SECOND)
+
+
+def test_shares_say_who_deviates_most(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """Deviations share one whole by their sigmas, unless a detector of several tags has told their parts."""
+    facts = build_evidence(records, TAGS, anomaly, len(records.rows)).facts
+    moved = [fact for fact in facts if fact.kind == "deviation"]
+    assert sum(fact.contribution or 0 for fact in moved) == pytest.approx(1, abs=0.01)
+    assert moved == sorted(moved, key=lambda fact: fact.from_ns or 0)
+    largest = max(moved, key=lambda fact: fact.sigmas or 0)
+    assert largest.contribution == max(fact.contribution or 0 for fact in moved)
+
+    told = tuple(member.model_copy(update={"contribution": 0.25}) for member in anomaly.members)
+    facts = build_evidence(records, TAGS, anomaly.model_copy(update={"members": told}), len(records.rows)).facts
+    assert {fact.contribution for fact in facts if fact.path in {m.path for m in told}} == {0.25}
+
+
+def test_shift_and_last_change_are_context(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """Who works now is a fact, and when the set point became what it is."""
+    evidence = build_evidence(records, TAGS, anomaly, len(records.rows), shifts=("early", "maintenance crew"))
+    facts = _by_name(evidence.facts)
+    assert (facts["shift"].kind, facts["shift"].text) == ("state", "early, maintenance crew")
+    assert facts["Setpoint"].from_ns == T0 - 1 * SECOND
+
+
+def test_similar_episodes_are_told_with_their_verdicts(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """Reviewed ones first, two different ones at most, each with how many say the same; others are not similar."""
+
+    def past(number: int, **changes: object) -> Anomaly:
+        return anomaly.model_copy(update={"anomaly_id": f"{number:032x}", "onset_ns": T0 - number * SECOND, **changes})
+
+    other = tuple(m.model_copy(update={"path": f"{P101}/Flow"}) for m in anomaly.members[:1])
+    records.past = [
+        (past(1), None, None),
+        (past(2), "Bearing wear", "approved"),
+        (past(3, members=other), "Leak", "approved"),
+        (past(4), "Bearing wear", "approved"),
+        (past(5), "Cavitation", "rejected"),
+    ]
+    told = [f for f in build_evidence(records, TAGS, anomaly, len(records.rows)).facts if f.kind == "history"]
+    assert [(fact.text, fact.samples, fact.from_ns) for fact in told] == [
+        ("a similar episode was Bearing wear, approved by a person", 2, T0 - 2 * SECOND),
+        ("a similar episode: Cavitation was proposed, and rejected", 1, T0 - 5 * SECOND),
+    ]
+
+
+def test_ids_of_evidence_from_before_shares_stay(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """A fact without a contribution is hashed as it was before there was one."""
+    evidence = build_evidence(records, TAGS, anomaly, len(records.rows))
+    plain = tuple(fact.model_copy(update={"contribution": None}) for fact in evidence.facts)
+    old = Evidence.model_validate(evidence.model_dump() | {"facts": [fact.model_dump() for fact in plain]})
+    assert b"contribution" not in old.body
+    assert b"contribution" in evidence.body
+
+
+def test_slow_tag_has_a_baseline_of_its_own_pace(anomaly: Anomaly) -> None:
+    """One sample in twenty seconds is enough for a normal, and for a distance from it."""
+    memory = MemoryRecords()
+    rng = np.random.default_rng(7)
+    for second in range(-400, 40, 20):
+        value = (47.4 if second < 0 else 74.0) + 0.1 * float(rng.standard_normal())
+        memory.rows.append((f"{P101}/BearingTemp", T0 + second * SECOND, value, GOOD, len(memory.rows) + 1))
+    slow = TAGS.model_copy(update={"tags": tuple(tag.model_copy(update={"scan_ms": 20_000}) for tag in TAGS.tags)})
+    late = anomaly.model_copy(update={"updated_ns": T0 + 40 * SECOND})
+    assert reach(slow, late)[1] == T0 - 400 * SECOND
+    bearing = _by_name(build_evidence(memory, slow, late, len(memory.rows)).facts)["BearingTemp"]
+    assert bearing.baseline == pytest.approx(47.4, abs=0.2)
+    assert bearing.sigmas is not None
+    assert _by_name(build_evidence(memory, TAGS, late, len(memory.rows)).facts)["BearingTemp"].sigmas is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -11,6 +10,8 @@ from socket import create_connection
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.waiting import until
 
 
 class Mosquitto:
@@ -34,13 +35,14 @@ class Mosquitto:
         self._process = subprocess.Popen(
             [self._program, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        end = time.monotonic() + 10
-        pause = 0.01
-        while time.monotonic() < end and self._process.poll() is None:
-            with suppress(OSError), closing(create_connection(("127.0.0.1", self.port), 1)):
-                return
-            time.sleep(pause)
-        raise RuntimeError(f"mosquitto did not start with {self._config.read_text()}")
+        until(self._listens, 20, f"mosquitto with {self._config.read_text()}")
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"mosquitto did not start with {self._config.read_text()}"
+        with suppress(OSError), closing(create_connection(("127.0.0.1", self.port), 1)):
+            return True
+        return False
 
     def stop(self) -> None:
         """End the process at once, as a crash would."""

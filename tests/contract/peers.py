@@ -161,7 +161,7 @@ class MqttPeer(Peer):
                 client.publish("line/state", json.dumps({"ts": at_ms, **state}), 1)
                 mark = "bad" if sensor is None else "good"
                 client.publish("line/sensor", json.dumps({"ts": at_ms, "v": sensor, "q": mark}), 1)
-                await asyncio.sleep(STEP_S)
+                await asyncio.sleep(STEP_S)  # the rate of the plant
         finally:
             client.disconnect()
             client.loop_stop()

@@ -11,9 +11,11 @@ import pytest
 
 from detectors.detection import Detection, DetectionOptions
 from schemas.anomaly import Anomaly
+from schemas.calendar import Window
 from schemas.entries import Link, Position
 from schemas.records import RecordBatch
 from schemas.samples import Origin
+from schemas.suppression import Command, SuppressionEvent
 from schemas.tagmap import Equipment, Tag, TagMap
 
 S = 1_000_000_000
@@ -68,6 +70,7 @@ class Script:
     detection: Detection
     second: float = 0.0
     said: list[Anomaly] = field(default_factory=list)
+    events: list[SuppressionEvent] = field(default_factory=list)
 
     @property
     def now_ns(self) -> int:
@@ -84,6 +87,7 @@ class Script:
         found = []
         for _ in range(times):
             self.second += seconds
+            self.events += self.detection.suppressor.tick(self.now_ns)
             found += self.detection.tick(self.now_ns)
         self.said += found
         return found
@@ -99,11 +103,18 @@ class Script:
     def link(self, *, up: bool, source: str = "plc") -> None:
         assert self.detection.link(Link(source, up), self.now_ns) == []
 
+    def ask(self, action: str, target: str, **more: Any) -> str:
+        """A person's command, taken at the next tick; its id."""
+        command_id = f"{len(self.events):032x}"
+        more = {"actor": "a.moreau", "reason": "known", **more}
+        self.detection.suppressor.command(Command(command_id, action, target=target, **more))  # type: ignore[arg-type]
+        return command_id
+
     def learned(self) -> frozenset[str]:
         """Ids of the tags that have a control chart."""
-        ewma = self.detection._panel.ewma
-        assert ewma is not None
-        return frozenset(self.detection._slots.ids[place] for place in np.flatnonzero(ewma._chart.learned))
+        charts = self.detection._panel.charts
+        assert charts is not None
+        return frozenset(self.detection._slots.ids[place] for place in np.flatnonzero(charts.chart.learned))
 
     def latest(self) -> dict[str, Anomaly]:
         """Last revision of each anomaly, in the order of their beginning."""
@@ -114,11 +125,14 @@ class Script:
 def script() -> Callable[..., Script]:
     """Start a script: ``script(tag, tag, equipment=[...], clean_window="100s")``."""
 
-    def start(*tags: Tag, equipment: Sequence[Equipment] = (), **options: Any) -> Script:
-        tag_map = TagMap(site="Acme/Lyon", tags=tuple(tags), equipment=tuple(equipment))
+    def start(
+        *tags: Tag, equipment: Sequence[Equipment] = (), calendar: Sequence[Window] = (), **options: Any
+    ) -> Script:
+        tag_map = TagMap(site="Acme/Lyon", tags=tuple(tags), equipment=tuple(equipment), calendar=tuple(calendar))
         detection = Detection(DetectionOptions(**options))
         detection.use_map(tag_map.revision, tag_map)
         made = Script(tag_map, detection)
+        made.detection.suppressor.tick(made.now_ns)
         made.detection.tick(made.now_ns)
         return made
 

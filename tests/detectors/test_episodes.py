@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from detectors.severity import assess
@@ -25,6 +27,17 @@ def test_findings_close_in_time_on_one_equipment_are_one_anomaly(script, tag):
     plant.tick(10, 2)
     found = [(a.equipment, [m.tag_id for m in a.members]) for a in plant.latest().values()]
     assert sorted(found) == [("U1", ["id1", "id0", "id2"]), ("U1", ["id3"]), ("U2", ["id4"])]
+
+
+@pytest.mark.parametrize(("scan_s", "anomalies"), [(1, 2), (10, 1)])
+def test_slow_scans_are_seen_apart_and_belong_together(script, tag, scan_s, anomalies):
+    """Two minutes between two findings are a long time at one sample a second, and a few samples at one in ten."""
+    plant = script(*(tag(i, scan_ms=scan_s * 1000, **LIMITED) for i in range(2)), spc=[])
+    plant.send({0: 150.0})
+    plant.tick(10, 12)
+    plant.send({1: 150.0})
+    plant.tick()
+    assert len(plant.latest()) == anomalies
 
 
 def test_storm_of_findings_is_a_handful_of_revisions(script, tag):
@@ -63,6 +76,19 @@ def test_standing_condition_is_not_told_again_and_again(script, tag):
     plant.tick()
     assert [a.members[0].peak for a in plant.said] == [150.0, 180.0]
     assert plant.said[1].members[0].last_ns > plant.said[0].members[0].last_ns
+
+
+def test_slow_growth_is_told_by_and_by(script, tag):
+    """A value that creeps away in steps too small to tell is told whenever it has come half as far again."""
+    plant = script(tag(0, **LIMITED), spc=[])
+    for i in range(900):
+        plant.send({0: 101.0 + i / 2})
+        plant.tick(10)
+    peaks = [a.members[0].peak for a in plant.said]
+    assert peaks[0] == 101.0
+    assert peaks[-1] > 400.0
+    assert all(after - 50 >= 1.04 * (before - 50) for before, after in pairwise(peaks))
+    assert len(plant.said) <= 10
 
 
 def test_episode_closes_after_its_quiet_time_and_a_later_one_is_new(script, tag):

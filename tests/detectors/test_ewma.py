@@ -29,7 +29,7 @@ def ar1(rng: np.random.Generator, phi: np.ndarray, steps: int) -> np.ndarray:
 def test_shift_is_found_after_the_clean_window(script, tag):
     """A step of three sigmas is found within a minute, with its direction, band and onset."""
     rng = np.random.default_rng(1)
-    plant = script(tag(0, unit="Cel"), clean_window="200s")
+    plant = script(tag(0, unit="Cel"), clean_window="200s", spc=["ewma"], shape=[])
     assert plant.run({0: rng.normal(50, 0.5, 400)}) == []
     assert plant.learned() == {"id0"}
     onset = plant.now_ns
@@ -97,7 +97,7 @@ def test_odd_but_steady_signals_give_no_finding(script, tag, name):
 def test_single_spike_is_no_shift(script, tag):
     """One wild sample after learning moves the mean by less than its limit, whatever its size."""
     rng = np.random.default_rng(5)
-    plant = script(tag(0), clean_window="120s")
+    plant = script(tag(0), clean_window="120s", health=[])
     values = rng.normal(50, 0.5, 600)
     values[[300, 400]] = [1e300, -1e12]
     plant.run({0: values})
@@ -151,19 +151,20 @@ def test_discrete_tags_have_no_chart(script, tag, more):
 
 
 def test_points_of_learning_tags_are_bounded(tag, records):
-    """However long a tag cannot be learned, its state stays below one KiB."""
-    tag_map = TagMap(site="Acme/Lyon", tags=(tag(0),))
-    detection = Detection(DetectionOptions(clean_window="7d"))
+    """However long tags cannot be learned, the state of each stays below two KiB (windows of groups: see `pca`)."""
+    tags = 20
+    tag_map = TagMap(site="Acme/Lyon", tags=tuple(tag(i) for i in range(tags)))
+    detection = Detection(DetectionOptions(clean_window="7d", multivariate={"enabled": False}))
     detection.use_map(tag_map.revision, tag_map)
     rng = np.random.default_rng(4)
     sizes = []
     for i in range(40):
-        times = [NOW + (100 * i + k) * S for k in range(100)]
-        detection.records(records(tag_map.revision, [0] * 100, times, rng.normal(size=100)))
+        times = [NOW + (100 * i + k) * S for k in range(100) for _ in range(tags)]
+        detection.records(records(tag_map.revision, [*range(tags)] * 100, times, rng.normal(size=100 * tags)))
         detection.tick(times[-1])
         sizes.append(len(detection.state()))
-    assert max(sizes[5:]) - min(sizes[5:]) < 64
-    assert max(sizes) < 4096
+    assert max(sizes[5:]) - min(sizes[5:]) < 1024
+    assert max(sizes) < tags * 2048
 
 
 def test_variance_ratio_is_that_of_the_simulated_chart():
@@ -195,7 +196,7 @@ def test_baseline_is_robust_against_outliers():
     one, zero, p = np.ones(1, np.int32), np.zeros(1), np.full(1, 1e-5)
     a, b = learn(clean, one, zero, p), learn(dirty, one, zero, p)
     assert abs(a.center[0] - b.center[0]) < 0.3
-    assert b.limit[0] < 1.5 * a.limit[0]
+    assert b.limit[0] < 1.75 * a.limit[0]
     assert a.usable[0]
     assert b.usable[0]
 
@@ -208,7 +209,7 @@ def shifted(rng, column) -> np.ndarray:
 def test_shift_that_stays_is_learned_as_normal(script, tag):
     """After the stated time at its new level the condition ends, the anomaly closes, and the new level has a chart."""
     rng = np.random.default_rng(12)
-    plant = script(tag(0), clean_window="120s", relearn_after="300s", close_after="60s")
+    plant = script(tag(0), clean_window="120s", relearn_after="300s", close_after="60s", spc=["ewma"], shape=[])
     plant.run({0: shifted(rng, np.full(290, 56.0))})
     assert [(a.state, a.members[0].active) for a in plant.latest().values()] == [("open", True)]
     plant.run({0: rng.normal(56, 1, 300)})
@@ -246,8 +247,8 @@ def test_level_that_does_not_stay_is_not_learned(script, tag, column):
     plant.run({0: shifted(rng, column)})
     assert plant.learned() == {"id0"}
     assert plant.said[-1].state == "open"
-    assert plant.detection._panel.ewma is not None
-    assert abs(plant.detection._panel.ewma._chart.center[0] - 50) < 1
+    assert plant.detection._panel.charts is not None
+    assert abs(plant.detection._panel.charts.chart.center[0] - 50) < 1
 
 
 def test_relearning_does_not_depend_on_cuts_and_restarts(tag, records):

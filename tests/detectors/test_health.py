@@ -232,7 +232,7 @@ def test_value_that_a_clamp_has_cut_is_out_of_range(script, tag):
 
 def test_row_delivered_twice_is_fed_once(script, tag, records):
     """The same value at the same time says nothing new: one more sample does not make the mean or the flatline."""
-    plant, other = (script(tag(0, flatline_after_ms=5000), clean_window="60s") for _ in range(2))
+    plant, other = (script(tag(0, flatline_after_ms=5000), clean_window="60s", health=["flatline"]) for _ in range(2))
     for second in range(90):
         value = 50.0 + second % 7
         plant.send({0: value})

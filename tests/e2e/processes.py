@@ -8,12 +8,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.waiting import until
 
 
 class Broker:
@@ -120,12 +121,15 @@ class Broker:
             return None
 
     def get(self, path: str, within_s: float = 30.0) -> Any:
-        """JSON of :meth:`answer`, which has to come: core stores records before its API listens."""
-        end = time.monotonic() + within_s
-        while (answer := self.answer(path)) is None:
-            assert time.monotonic() < end, f"core does not answer {path} within {within_s} s"
-            time.sleep(0.02)
-        return answer.json()
+        """JSON of :meth:`answer`, which is waited for: core stores records before its API listens."""
+        found: list[httpx.Response] = []
+
+        def answered() -> bool:
+            found.extend(one for one in [self.answer(path)] if one is not None)
+            return bool(found)
+
+        until(answered, within_s, f"an answer of core to {path}")
+        return found[0].json()
 
     def count(self, query: str = "SELECT count(*) FROM records", *parameters: object) -> int:
         """First number of a SELECT; 0 while there is none."""

@@ -69,7 +69,7 @@ async def test_a_wrong_factor_is_put_right(
         broker = Broker(tmp_path, {"plc": source}, [{**TAG, "scale": {"factor": 10.0}}], port=free_port())
         try:
             broker.start("acquire", "core")
-            await eventually(lambda: broker.count() > 30 and broker.answer("/healthz") is not None, 40)
+            await eventually(lambda: broker.count() > 30 and broker.answer("/healthz") is not None, 60)
             right = map_file(tmp_path, "right.yaml", 0.1)
 
             code, said, err = await asyncio.to_thread(

@@ -1,4 +1,8 @@
-"""``make faults``: the long runs, and the table of what they measured in docs/faults.md."""
+"""
+``make faults``: the long runs, and the table of what they measured in docs/faults.md.
+
+``python -m tests.faults -k f17 tests/faults`` runs some of them at their full length and prints their rows.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,15 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "faults.md"
 #: The scenarios, and the peers of other people that run for ten minutes.
-PLACES = ("tests/faults", "tests/e2e/test_real_peers.py")
+PLACES = ("tests/faults", "tests/e2e/test_kill.py", "tests/e2e/test_real_peers.py")
 COLUMNS = ("scenario", "load", "lost", "doubled", "wrong", "recovery_s", "control")
 HEAD = """# Faults, and what they cost
 
@@ -26,32 +32,42 @@ scenario.
 """
 
 
-def _place(row: dict[str, object]) -> tuple[int, str]:
-    """F2 before F10."""
-    number = str(row["scenario"]).split()[0].lstrip("FWS")
-    return int(number) if number.isdigit() else 0, str(row["load"])
+def _place(row: dict[str, Any]) -> tuple[str, int, bool, str, str]:
+    """F2 before F10, rows of one scenario beside each other, its control behind them."""
+    scenario = str(row["scenario"])
+    number = int("0" + "".join(filter(str.isdigit, scenario.split()[0])))
+    return scenario[0], number, "control" in scenario, scenario, str(row["load"])
 
 
-def main() -> int:
-    """Run, write the page, and give pytest's exit code."""
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as a Markdown table."""
+    head = [f"| {' | '.join(COLUMNS).replace('_s', ', s')} |", "|" + "---|" * len(COLUMNS)]
+    body = [
+        "| " + " | ".join("" if row[column] is None else str(row[column]) for column in COLUMNS) + " |"
+        for row in sorted(rows, key=_place)
+    ]
+    return head + body
+
+
+def main(arguments: list[str]) -> int:
+    """Run, write the page, and give pytest's exit code. *arguments* go to pytest; then the page stays as it is."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows"
         rows.touch()
         environment = {**os.environ, "FAIRLEAD_FAULTS": "long", "FAIRLEAD_FAULT_ROWS": str(rows)}
-        command = [sys.executable, "-m", "pytest", *PLACES, "--timeout=1800", "-q", *sys.argv[1:]]
+        command = [sys.executable, "-m", "pytest", "--timeout=1800", "-q", *(arguments or PLACES)]
+        begun = time.monotonic()
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        minutes = (time.monotonic() - begun) / 60
         found = [json.loads(line) for line in rows.read_text("utf-8").splitlines()]
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
-    lines = [f"{datetime.now(UTC):%Y-%m-%d}, {machine}, pytest exit code {code}.", ""]
-    lines += [f"| {' | '.join(COLUMNS).replace('_s', ', s')} |", "|" + "---|" * len(COLUMNS)]
-    for row in sorted(
-        found, key=lambda r: (int("0" + "".join(filter(str.isdigit, r["scenario"].split()[0]))), r["load"])
-    ):
-        lines.append("| " + " | ".join("" if row[c] is None else str(row[c]) for c in COLUMNS) + " |")
-    PAGE.write_text(HEAD + "\n".join(lines) + "\n", "utf-8")
+    lines = [f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {minutes:.0f} minutes, pytest exit code {code}.", ""]
+    lines += table(found)
+    if not arguments:
+        PAGE.write_text(HEAD + "\n".join(lines) + "\n", "utf-8")
     print("\n".join(lines))
     return code
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

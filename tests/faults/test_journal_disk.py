@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
+from broker.journal import writer as journal_writer
 from broker.journal.disk import DiskFile, RealDisk, RealFile
 from broker.journal.log import Item, JournalLog
 from broker.journal.writer import WAITING_BYTES
@@ -24,6 +25,7 @@ from schemas.entries import START, Notice, Position
 from schemas.errors import JournalError, JournalFull
 from schemas.samples import Gap, GapCause, SampleBatch
 from tests.broker.journal.simulated_disk import SimulatedDisk
+from tests.waiting import until
 
 FOLDER = Path("/journal")
 REVISION = b"0123456789abcdef"
@@ -120,17 +122,17 @@ def run_full_disk(
     source = Source(writer)
     source.start()
     try:
-        wait(lambda: len(source.acked) > 50)
+        until(lambda: len(source.acked) > 50)
         ballast = fill(folder)
         full_at = time.monotonic()
-        wait(lambda: bool(source.refused))
+        until(lambda: bool(source.refused))
         hold(writer, source)
         last_ack = max(source.acked.values())
         given_at = time.monotonic()
         ballast.unlink()
-        wait(lambda: max(source.acked.values()) > given_at, 60)
+        until(lambda: max(source.acked.values()) > given_at, 60)
         resumed = min(at for at in source.acked.values() if at > given_at) - given_at
-        wait(lambda: "reserve" not in writer.status().steps, 60)
+        until(lambda: "reserve" not in writer.status().steps, 60)
     finally:
         source.end()
         writer.close()
@@ -149,13 +151,6 @@ def run_full_disk(
     return source, numbers, notices, gaps, last_ack - full_at, resumed
 
 
-def wait(condition: Callable[[], bool], within_s: float = 30.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "did not hold in time"
-        time.sleep(0.005)
-
-
 def test_a_full_disk(small_disk: Path, scale: Callable[[float, float], float], figures: FigureNote) -> None:
     """Acknowledgements stop, gaps and the audit go on from the reserve, and everything resumes by itself."""
     held = scale(2.0, 300.0)
@@ -163,12 +158,11 @@ def test_a_full_disk(small_disk: Path, scale: Callable[[float, float], float], f
 
     def hold(writer: JournalWriter, source: Source) -> None:
         end = time.monotonic() + held
-        while time.monotonic() < end or len(written) < 40:
-            number = len(written)
+        for number in range(60):
             gap = Gap("plc", (number,), number, number + 1, GapCause.DISK_BUDGET, detail="x" * 2_000)
             written.append(writer.append(gap).result(30))
-            if len(written) >= 40:
-                time.sleep(min(1.0, held / 20))
+            if number >= 40:  # the rest over the time that the disk stays full
+                until(lambda until_s=end - held * (59 - number) / 20: time.monotonic() >= until_s, held + 30)
 
     source, numbers, notices, gaps, stopped, resumed = run_full_disk(small_disk, "1MiB", hold)
 
@@ -182,7 +176,8 @@ def test_a_full_disk(small_disk: Path, scale: Callable[[float, float], float], f
     assert {"journal_stop_ack_left", "journal_reserve_left"} <= set(notices)
     figures(
         "F10 disk to 100 %, then space back",
-        f"tmpfs of 12 MiB, full for {held:g} s, {len(source.acked)} batches acknowledged",
+        f"tmpfs of 12 MiB, full for {held:g} s, {len(source.acked)} batches acknowledged, the last one "
+        f"{max(stopped, 0.0):.2f} s after it was full",
         lost=len(lost),
         doubled=len(numbers) - len(set(numbers)),
         recovery_s=round(resumed, 2),
@@ -244,24 +239,34 @@ def test_every_failing_sync(scale: Callable[[int, int], int], figures: FigureNot
     )
 
 
+class SlowDisk(RealDisk):
+    """Every sync takes 50 ms longer: an SD card on a bad day. While ``gate`` is clear none returns at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def create(self, path: Path) -> DiskFile:
+        return SlowFile(open(path, "x+b", buffering=0), self.gate)
+
+
 class SlowFile(RealFile):
+    def __init__(self, handle: IO[bytes], gate: threading.Event) -> None:
+        super().__init__(handle)
+        self._gate = gate
+
     def sync(self) -> None:
-        time.sleep(0.05)
+        self._gate.wait(120)
+        time.sleep(0.05)  # the fault: a disk that takes its time
         super().sync()
 
 
-class SlowDisk(RealDisk):
-    """Every sync takes 50 ms longer: an SD card on a bad day."""
-
-    def create(self, path: Path) -> DiskFile:
-        return SlowFile(open(path, "x+b", buffering=0))
-
-
-def test_a_burst_on_a_slow_disk(tmp_path: Path, scale: Callable[[int, int], int], figures: FigureNote) -> None:
-    """What waits for the disk is bounded; the burst is journalled whole, in order."""
-    batches, rows = scale(1500, 6000), 1000
-    options = JournalOptions.model_validate({"max_size": "1GiB"})
-    writer = JournalWriter(tmp_path, options, disk=SlowDisk())
+def burst(
+    folder: Path, disk: SlowDisk, batches: int, rows: int
+) -> tuple[JournalWriter, list[Future[Position]], int, int]:
+    """Append as fast as it goes. The writer, still at work; the outcomes; the most bytes that waited, and memory."""
+    writer = JournalWriter(folder, JournalOptions.model_validate({"max_size": "1GiB"}), disk=SlowDisk())
     writer.open()
     process = psutil.Process(os.getpid())
     before = process.memory_info().rss
@@ -274,20 +279,51 @@ def test_a_burst_on_a_slow_disk(tmp_path: Path, scale: Callable[[int, int], int]
         waiting = max(waiting, writer.status().waiting)
         if number % 50 == 0:
             grown = max(grown, process.memory_info().rss - before)
+    return writer, futures, waiting, grown
+
+
+def without_a_bound(folder: Path, batches: int, rows: int) -> int:
+    """Negative control, with the bound taken away: the bytes that wait while the disk does not answer."""
+    disk = SlowDisk()
+    writer = JournalWriter(folder, JournalOptions.model_validate({"max_size": "1GiB"}), disk=disk)
+    writer.open()
+    disk.gate.clear()
+    futures = [writer.append(batch(number, rows)) for number in range(batches)]
+    waiting = writer.status().waiting
+    disk.gate.set()
+    for future in futures:
+        future.result(120)
+    writer.close()
+    return waiting
+
+
+def test_a_burst_on_a_slow_disk(
+    tmp_path: Path, scale: Callable[[int, int], int], figures: FigureNote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for the disk is bounded; the burst is journalled whole, in order; without the bound more waits."""
+    batches, rows = scale(1500, 6000), 1000
+    writer, futures, waiting, grown = burst(tmp_path / "bounded", batches, rows)
     places = [future.result(120) for future in futures]
     writer.close()
+    found = kept(JournalFiles(tmp_path / "bounded"))
+    monkeypatch.setattr(journal_writer, "WAITING_BYTES", 1 << 40)
+    unbounded = without_a_bound(tmp_path / "unbounded", batches, rows)
 
+    lost, doubled = batches - len(set(found)), len(found) - len(set(found))
+    wrong = sum(number != place for place, number in enumerate(found))
     assert places == sorted(places)
-    assert kept(JournalFiles(tmp_path)) == list(range(batches))
-    size = len(Item.of(body, 0, 0).payload)
+    assert (lost, doubled, wrong) == (0, 0, 0)
+    size = len(Item.of(batch(0, rows), 0, 0).payload)
     assert waiting < WAITING_BYTES + size
     assert batches * size > WAITING_BYTES, "the burst must be larger than what may wait"
     assert grown < 3 * WAITING_BYTES
+    assert unbounded > WAITING_BYTES + size
     figures(
         "F20 burst on a slow disk",
         f"{batches * rows} values at once, each sync 50 ms longer; memory +{grown >> 20} MiB, "
         f"at most {waiting >> 20} MiB waited",
-        lost=0,
-        doubled=0,
-        wrong=0,
+        lost=lost,
+        doubled=doubled,
+        wrong=wrong,
+        control=f"without the bound {unbounded >> 20} MiB waited in memory",
     )

@@ -20,69 +20,35 @@ from adapters.opcua import OpcUaAdapter, OpcUaOptions, publishing
 from schemas.samples import Gap, GapCause
 from schemas.tagmap import Tag
 from simulators.opcua_server import NodeSpec, OpcUaServer
+from tests.opcua_relay import Relay
 
 URI = "urn:example:cell"
 _PUBLISH = int(ua.ObjectIds.PublishResponse_Encoding_DefaultBinary)
 
 
-class Thief:
+class Thief(Relay):
     """
-    A relay that keeps back answers to Publish which carry data, and numbers the chunks behind them anew.
+    Keeps back answers to Publish which carry data, and numbers the chunks behind them anew.
 
-    ``steal`` is how many are still to be taken, one of every three; the request of a stolen answer stays open.
+    ``steal`` is how many are still to be taken, one of every three; the request of a stolen answer stays open. One
+    connection at a time.
     """
 
     def __init__(self, endpoint: str) -> None:
-        self._port = int(endpoint.rstrip("/").rpartition(":")[2])
-        self._server: asyncio.Server | None = None
-        self._ways: set[asyncio.Task[None]] = set()
-        self._writers: list[asyncio.StreamWriter] = []
+        super().__init__(endpoint)
         self._seen = 0
         self.steal = 0
         self.stolen: list[int] = []
-        self.endpoint = ""
 
-    async def __aenter__(self) -> Thief:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.endpoint = f"opc.tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for way in self._ways:
-            way.cancel()
-        await asyncio.gather(*self._ways, return_exceptions=True)
-        for writer in self._writers:
-            writer.transport.abort()
-            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self._writers += [writer, behind_writer]
-        for way in (self._forth(reader, behind_writer), self._back(behind_reader, writer)):
-            self._ways.add(asyncio.ensure_future(way))
-
-    async def _forth(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        taken = 0
-        try:
-            while True:
-                head = await reader.readexactly(8)
-                chunk = bytearray(head + await reader.readexactly(int.from_bytes(head[4:], "little") - 8))
-                if chunk[:4] == b"MSGF":
-                    if self._wanted(bytes(chunk)):
-                        taken += 1
-                        continue
-                    [number] = struct.unpack_from("<I", chunk, 16)
-                    struct.pack_into("<I", chunk, 16, number - taken)
-                writer.write(chunk)
-        except asyncio.IncompleteReadError:
-            writer.close()
+    def response(self, chunk: bytes) -> bytes | None:
+        if chunk[:4] != b"MSGF":
+            return chunk
+        if self._wanted(chunk):
+            return None
+        [number] = struct.unpack_from("<I", chunk, 16)
+        changed = bytearray(chunk)
+        struct.pack_into("<I", changed, 16, number - len(self.stolen))
+        return bytes(changed)
 
     def _wanted(self, chunk: bytes) -> bool:
         if struct.unpack_from("<BBH", chunk, 24) != (1, 0, _PUBLISH):

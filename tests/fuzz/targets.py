@@ -8,34 +8,44 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from adapters.base import AdapterContext
 from adapters.modbus import address as modbus_address
 from adapters.modbus import frames as modbus_frames
 from adapters.modbus import identity as modbus_identity
+from adapters.modbus import memory
+from adapters.modbus.registers import Decoder as RegisterDecoder
+from adapters.modbus.types import NUMBERS, Field, mask_of, width_of
 from adapters.mqtt.config import MqttOptions
 from adapters.mqtt.decode import Decoder
 from adapters.mqtt.message import Block, Message
 from adapters.mqtt.packets import Malformed, Packets
-from adapters.mqtt.sparkplug import datatypes, payload
+from adapters.mqtt.sparkplug import births, datatypes, payload
+from adapters.mqtt.sparkplug import topics as sparkplug_topics
 from adapters.mqtt.topics import parse_address
-from adapters.opcua import event_options, event_wire, nodes
+from adapters.opcua import event_options, event_wire, nodes, progress
 from adapters.opcua.event_filter import clauses
 from adapters.opcua.event_options import EventOptions
 from adapters.opcua.event_reader import EventReader, Told
 from adapters.opcua.faults import DECODE_ERRORS
 from adapters.timestamps import parser
+from broker import tagmap
 from broker.api import cursor
+from broker.config import load_config
 from broker.config.yaml_lines import parse_yaml
-from broker.journal import codec, frame
+from broker.journal import codec, frame, mark
 from broker.tagmap import csv_map, units
 from llm import messages
 from schemas.errors import Refused, WorkerError
 from schemas.tagmap import Tag
+from tests.fuzz import opcua
 
 NOW_NS = 1_800_000_000 * 10**9
 
@@ -63,6 +73,18 @@ def _mqtt_payload(decode: str) -> Callable[[bytes], None]:
     return decode_payload
 
 
+def mqtt_neighbours(data: bytes) -> None:
+    """Payloads that are parsed joined: a stranger among them takes nobody's place."""
+    sound = [Message(b"t/x", b'{"v": %d, "w": true}' % n, 20, 1, False, False, n, NOW_NS + n) for n in range(8)]
+    stranger = Message(b"t/x", data, len(data), 1, False, False, 9, NOW_NS)
+    alone, _ = _mqtt("json").decode(Block.of(stranger))
+    batch, _ = _mqtt("json").decode(Block.of(*sound[:4], stranger, *sound[4:]))
+    batch.check()
+    assert len(batch) == len(alone) + 8 * 3  # of each the tags of v (twice) and w
+    numbers = batch.value[batch.tag == 0].tolist()
+    assert numbers[:4] + numbers[-4:] == list(range(8))
+
+
 def mqtt_topic(data: bytes) -> None:
     """A topic of any bytes."""
     batch, _ = _mqtt("json").decode(Block.of(Message(data, b'{"v": 1}', 8, 1, True, True, 1, NOW_NS)))
@@ -80,6 +102,26 @@ def modbus_reply(data: bytes) -> None:
                 break
             assert len(reply.payload) == (0 if reply.code else 4)
             at += reply.size
+
+
+def modbus_registers(data: bytes) -> None:
+    """Registers under every type and some orders: numbers, texts, or said to be none; nothing is raised."""
+    image = np.frombuffer(data[:400].ljust(400, b"\0"), np.uint8)
+    out = _registers().decode(image)
+    assert not set(out.undecodable) & set(out.exact)
+    assert np.isnan(out.value[out.undecodable]).all()
+
+
+@cache
+def _registers() -> RegisterDecoder:
+    fields = [
+        Field(name, 2 * width_of(name), mask_of(order, name), elements=elements)
+        for name in NUMBERS
+        for order in ("ABCD", "CDAB", "BADC", "DCBA")
+        for elements in (0, 2)
+    ]
+    fields += [Field("bcd", 4), Field("bcd", 2, elements=3), Field("string", 20), Field("bytes", 6)]
+    return RegisterDecoder([(one, 2 * (n % 90), 0) for n, one in enumerate(fields)])
 
 
 def modbus_serial_reply(data: bytes) -> None:
@@ -160,6 +202,39 @@ def tag_map_csv(data: bytes) -> None:
     _refusing(csv.Error, csv_map._rows, data.decode("utf-8", "replace"), "map.csv", [])
 
 
+def tag_map_yaml(data: bytes) -> None:
+    """A map is resolved, or its problems are listed, each with its place."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fairlead.yaml"
+        path.write_text(_SITE, "utf-8")
+        (Path(folder) / "maps").mkdir()
+        (Path(folder) / "maps" / "map.yaml").write_bytes(data)
+        found, problems = tagmap.load_with_problems(load_config(path, {}))
+    assert found is not None or any(not problem.warning for problem in problems)
+
+
+_SITE = """\
+version: 1
+site: {path: Acme/Lyon}
+sources:
+  plc: {kind: modbus, host: 10.0.0.5, byte_order: CDAB, scan: 500ms}
+  ua: {kind: opcua, endpoint: "opc.tcp://localhost:4840", security: None}
+"""
+
+
+def remembered(data: bytes) -> None:
+    """What adapters and journal keep of themselves over a restart, read back from a damaged file."""
+    _refusing(ValueError, births.load, data)
+    _refusing(ValueError, births.load_positions, data)
+    mark.unpack(data)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        for name in ("device.json", "subscriptions.json"):
+            (path / name).write_bytes(data)
+        _refusing(ValueError, memory.recall, path, "10.0.0.5:502")
+        progress.load(path / "subscriptions.json")
+
+
 def worker_message(data: bytes) -> None:
     """What comes out of the pipe of the reasoning worker."""
     _refusing(WorkerError, messages.from_worker, data)
@@ -169,13 +244,17 @@ def worker_message(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "mqtt_json": _mqtt_payload("json"),
     "mqtt_plain": _mqtt_payload("plain"),
+    "mqtt_neighbours": mqtt_neighbours,
     "mqtt_topic": mqtt_topic,
     "mqtt_packets": mqtt_packets,
     "sparkplug_payload": sparkplug_payload,
+    "sparkplug_topic": _text(ValueError, sparkplug_topics.parse),
+    "sparkplug_address": _text(ValueError, sparkplug_topics.parse_address),
     "mqtt_address": _text(ValueError, parse_address),
     "modbus_address": _text(ValueError, modbus_address.parse),
     "modbus_reply": modbus_reply,
     "modbus_serial_reply": modbus_serial_reply,
+    "modbus_registers": modbus_registers,
     "modbus_identity": lambda data: _refusing(modbus_frames.Doubtful, modbus_identity.decode, data),
     "opcua_events": opcua_events,
     "opcua_event_field": _text(ValueError, event_options.parse_field),
@@ -185,7 +264,10 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "journal_entry": journal_entry,
     "configuration": configuration,
     "tag_map_csv": tag_map_csv,
+    "tag_map_yaml": tag_map_yaml,
+    "remembered": remembered,
     "unit": _text(ValueError, units.canonical),
     "cursor": _text(Refused, lambda text: cursor.decode("store", text)),
     "worker_message": worker_message,
+    **opcua.TARGETS,
 }

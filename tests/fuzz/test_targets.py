@@ -7,12 +7,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.journal import codec
+from broker.journal import codec, mark
 from llm import messages
 from schemas.alarms import Condition, Event
 from schemas.entries import Link, Tick
 from schemas.samples import SampleBatch
 from simulators.sparkplug_node import Metric, encode
+from tests.fuzz import opcua
 from tests.fuzz.targets import NOW_NS, TARGETS
 
 _BATCH = SampleBatch.build("s", b"m" * 16, NOW_NS, tag=[0, 1], source_ns=[1, 2], value=[1.5, np.nan], exact={1: "text"})
@@ -45,6 +46,15 @@ GOOD = {
     "configuration": [b"version: 1\nsite: {path: A/B}\nsources: {a: {kind: modbus, host: h}}\n"],
     "tag_map_csv": [b"id,path,source,address\n1,A/B/c,s,40001\n"],
     "unit": [b"kW.h", b"[degF]", b"m/s2"],
+    "mqtt_neighbours": [b'{"v": 7}', b"}, {", b"1, 2", b"null"],
+    "sparkplug_topic": [b"spBv1.0/G/DDATA/N/D"],
+    "sparkplug_address": [b"spBv1.0/G/N/D#m/x"],
+    "modbus_registers": [bytes(range(200)), b"\x12\x34" * 90],
+    "tag_map_yaml": [
+        b"version: 1\ntags:\n  - {path: Acme/Lyon/A, source: plc, address: '40001', type: int16, unit: bar}\n"
+    ],
+    "remembered": [b'{"peer": "10.0.0.5:502"}', mark.pack(mark.Mark(1, 2, 3, 4, 5)), b"\x92\x01\x90"],
+    **opcua.GOOD,
     "worker_message": [messages.frame(messages.Ask(1, b"evidence", 1.0))[messages.HEADER.size :]],
 }
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from llm.client import Reasoner, ReasonerOptions
+from llm.client import Reasoner
+from llm.options import ReasonerOptions
 from llm.prompt import INSTRUCTIONS
 from schemas.anomaly import Kind, Severity
 from schemas.evidence import Action, CauseOption, Evidence, Expect, Fact

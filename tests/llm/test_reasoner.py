@@ -14,8 +14,9 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from llm.client import MAX_WAITING, ReasonerOptions
+from llm.client import MAX_WAITING
 from llm.messages import HEADER, Failure, Setup, frame, from_worker
+from llm.options import ReasonerOptions
 from llm.process import environment
 from schemas.annotation import UNKNOWN, Annotation, citations, uncited_digits
 from schemas.errors import WorkerError

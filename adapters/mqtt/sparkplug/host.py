@@ -7,19 +7,18 @@ quarantine, and a rebirth is asked for where the options allow it.
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import replace
 from typing import Final
 
 from adapters import values
-from adapters.base import AdapterContext
 from adapters.mqtt.message import Message
 from adapters.mqtt.rows import Rows
-from adapters.mqtt.sparkplug import births, commands, datatypes, payload, topics
+from adapters.mqtt.sparkplug import births, commands, payload, topics
 from adapters.mqtt.sparkplug.births import Device
 from adapters.mqtt.sparkplug.edge import EdgeNode
-from adapters.mqtt.sparkplug.losses import Losses, Refuse
+from adapters.mqtt.sparkplug.losses import Losses, Setting
 from adapters.mqtt.sparkplug.metrics import MetricReader, Target
-from adapters.mqtt.sparkplug.options import SparkplugOptions
+from adapters.mqtt.sparkplug.naming import named
 from adapters.mqtt.sparkplug.order import Item
 from adapters.mqtt.sparkplug.topics import Edge, Topic
 
@@ -33,7 +32,7 @@ class Host:
     All edge nodes of one source.
 
     ``take`` and ``expire`` add rows; what is missing waits in ``losses``, and messages that had waited and are done now
-    in ``finished``. ``held`` are those that began to wait. *refuse* is called for each message that cannot be read.
+    in ``finished``. ``held`` are those that began to wait.
 
     Counters: ``births``, ``deaths``, ``deaths_ignored`` (of an earlier connection of the node), ``reordered``,
     ``sequence_gaps``, ``out_of_sequence`` (came after the wait for it was over), ``births_forgotten`` (per node: one
@@ -41,27 +40,20 @@ class Host:
     ``commands_ignored`` (of other hosts), ``groups_ignored``; and those of :class:`Losses`.
     """
 
-    def __init__(
-        self,
-        options: SparkplugOptions,
-        context: AdapterContext,
-        counters: Counter[str],
-        facts: dict[str, str],
-        refuse: Refuse,
-    ) -> None:
-        self._options = options
-        self._context = context
-        self._counters = counters
-        self._refuse = refuse
-        self._reader = MetricReader(counters)
+    def __init__(self, setting: Setting) -> None:
+        self._options = setting.options
+        self._context = setting.context
+        self._counters = setting.counters
+        self._refuse = setting.refuse
+        self._reader = MetricReader(self._counters)
         self._nodes: dict[Edge, EdgeNode] = {}
-        for tag in context.tags:
+        for tag in self._context.tags:
             if topics.is_sparkplug(tag.address):
                 metric = topics.parse_address(tag.address)
                 node = self._nodes.setdefault(metric.edge, EdgeNode(metric.edge))
                 target = Target(tag.number, values.from_json(tag.type))
                 node.targets.setdefault(metric.device, {}).setdefault(metric.name, []).append(target)
-        self.losses = Losses(options, context, counters, facts if len(self._nodes) <= _SHOWN else {}, refuse)
+        self.losses = Losses(setting if len(self._nodes) <= _SHOWN else replace(setting, facts={}))
         self.held: list[Item] = []
         self.finished: list[Item] = []
         self.changed = False
@@ -336,36 +328,12 @@ class Host:
         device = node.state.devices.get(topic.device)
         known = device if device is not None and device.alive and node.state.alive else None
         targets = node.targets.get(topic.device, {})
-        refused: list[str] = []
-        unnamed: list[str] = []
-        for metric in item.payload.metrics:
-            name, datatype = metric.name or None, metric.datatype  # some encoders write an empty name beside an alias
-            place = None
-            if known is not None:
-                if name is not None:
-                    place = known.by_name.get(name)
-                elif metric.alias is not None:
-                    place = known.by_alias.get(metric.alias)
-            if place is not None and known is not None:
-                name, told = known.metrics[place]
-                if datatype and told and datatype != told:
-                    refused.append(
-                        f"{name}: its birth said {datatypes.name(told)}, this says {datatypes.name(datatype)}"
-                    )
-                    continue
-                datatype = datatype or told
-            if name is None:
-                unnamed.append("metric without name and alias" if metric.alias is None else f"alias {metric.alias}")
-                continue
-            if place is None and not datatype and name in targets and metric.field and not metric.null:
-                unnamed.append(f"metric {name}")  # how its bits are meant only a birth tells
-                continue
-            if name in targets or metric.field >= payload.DATASET or metric.null:
-                refused += self._reader.read(
-                    name, datatype, metric, item.payload.timestamp, item.message, targets, rows
-                )
-        if unnamed and targets:  # of a device that nobody wants nothing is missing
-            self.losses.unexplained(node, item, unnamed, known is not None, now_s)
+        by_birth = named(item.payload.metrics, known, targets)
+        refused = by_birth.refused
+        for name, datatype, metric in by_birth.found:
+            refused += self._reader.read(name, datatype, metric, item.payload.timestamp, item.message, targets, rows)
+        if by_birth.unnamed and targets:  # of a device that nobody wants nothing is missing
+            self.losses.unexplained(node, item, by_birth.unnamed, known is not None, now_s)
         if refused:
             more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
             self._refuse(item.message, "; ".join(refused[:3]) + more)

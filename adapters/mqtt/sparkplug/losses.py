@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from adapters.base import AdapterContext
@@ -19,27 +19,36 @@ _LONGEST_WAIT_S: Final = 60.0
 Refuse = Callable[[Message, str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """
+    What a host works with.
+
+    It counts into *counters*, shows the state of each node in *facts*, and calls *refuse* for each message that cannot
+    be read.
+    """
+
+    options: SparkplugOptions
+    context: AdapterContext
+    counters: Counter[str]
+    facts: dict[str, str]
+    refuse: Refuse
+
+
 class Losses:
     """
-    New rows wait in ``gaps``, topics of rebirth requests in ``commands``. The state of each node goes into *facts*.
+    New rows wait in ``gaps``, topics of rebirth requests in ``commands``.
 
     Counters: ``without_birth`` (data messages that no birth explains), ``order_given_up`` (times that a node's numbers
     turned out to say nothing: a gap until its next NBIRTH), ``rebirths_needed``, ``rebirths_requested``.
     """
 
-    def __init__(
-        self,
-        options: SparkplugOptions,
-        context: AdapterContext,
-        counters: Counter[str],
-        facts: dict[str, str],
-        refuse: Refuse,
-    ) -> None:
-        self._options = options
-        self._context = context
-        self._counters = counters
-        self._facts = facts
-        self._refuse = refuse
+    def __init__(self, setting: Setting) -> None:
+        self._options = setting.options
+        self._context = setting.context
+        self._counters = setting.counters
+        self._facts = setting.facts
+        self._refuse = setting.refuse
         self.gaps: list[Gap] = []
         self.commands: list[str] = []
 

@@ -14,11 +14,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
-from broker.store import replays
+from broker.store import replays, suppressions
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
-from broker.store.reader import alarms, episodes, operation, people, trend, values
+from broker.store.reader import alarms, episodes, operation, people, series, trend, values
 from broker.store.reader.alarms import EventFilter
+from broker.store.reader.series import Begins, Summary, Threshold
 from broker.store.rows import (
     AnomalyDetail,
     AnomalyRow,
@@ -33,6 +34,7 @@ from broker.store.rows import (
     RecordRow,
     ReplayRow,
     SourceRow,
+    SuppressionRow,
     TagRow,
     Trend,
     UserRow,
@@ -122,6 +124,20 @@ class Reader:
                 raise
         return self._ask(trend.trend, path, from_ns, to_ns, buckets, "1m")
 
+    def summary(self, path: str, from_ns: int, to_ns: int) -> Summary | None:
+        """Exact min, max and mean of a tag over a window with the records of the extremes; None for an unknown path."""
+        return self._ask(series.summary, path, from_ns, to_ns)
+
+    def begins(
+        self, path: str, from_ns: int, to_ns: int, test: Threshold, *, most: int, raw_minutes: int
+    ) -> Begins | None:
+        """Records at which a condition began to hold, oldest first, *most* at most; None for an unknown path."""
+        return self._ask(series.begins, path, from_ns, to_ns, test, most=most, raw_minutes=raw_minutes)
+
+    def last_before(self, path: str, before_ns: int) -> RecordRow | None:
+        """The newest record of a tag before a time, good or bad."""
+        return self._ask(lambda connection: values.last_value(connection, path, before_ns, values.span(connection)[1]))
+
     def map(self, revision: bytes | None = None) -> TagMap | None:
         """A registered map, by default the one that came last."""
         return self._ask(episodes.map_by_revision, revision)
@@ -151,10 +167,32 @@ class Reader:
     # anomalies and documents
 
     def anomalies(
-        self, *, state: str | None = None, review: str | None = None, limit: int = 100, before: int | None = None
+        self,
+        *,
+        state: str | None = None,
+        review: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+        suppressed: bool | None = None,
     ) -> list[AnomalyRow]:
-        """Episodes, newest first; *review* is a verdict or ``pending``; *before* the cursor of the last row."""
-        return self._ask(episodes.list_anomalies, state, review, self._rows(limit), before)
+        """
+        Episodes, newest first; *review* is a verdict or ``pending``; *before* the cursor of the last row.
+
+        *suppressed*: only those that ask nobody for attention, or only the others.
+        """
+        return self._ask(episodes.list_anomalies, state, review, self._rows(limit), before, suppressed)
+
+    def suppressions(self, *, active: bool | None = None, limit: int = 100) -> list[SuppressionRow]:
+        """What people suppressed, newest first; *active*: what is in force, or what is over."""
+        return self._ask(suppressions.list_suppressions, active, self._rows(limit))
+
+    def suppression(self, suppression_id: str) -> SuppressionRow | None:
+        """One shelf or maintenance."""
+        return self._ask(suppressions.suppression_by_id, suppression_id)
+
+    def episodes_between(self, equipment: Sequence[str], from_ns: int, to_ns: int, *, limit: int) -> list[Anomaly]:
+        """Newest revisions of episodes on this equipment that touch a window, oldest first; the latest *limit*."""
+        return self._ask(episodes.episodes_between, equipment, from_ns, to_ns, self._rows(limit))
 
     def anomaly(self, anomaly_id: str) -> AnomalyDetail | None:
         """Everything that is known of one episode."""
@@ -175,6 +213,10 @@ class Reader:
     def annotation_by_id(self, annotation_id: str) -> Annotation | None:
         """One annotation."""
         return self._ask(episodes.annotation_by_id, annotation_id)
+
+    def annotation_ids(self, beginning: str) -> list[str]:
+        """Ids that begin with a text, two at most."""
+        return self._ask(episodes.annotation_ids, beginning)
 
     def reviews_of(self, anomaly_id: str) -> list[Review]:
         """All reviews of an anomaly, oldest first."""
@@ -237,6 +279,10 @@ class Reader:
     def audit(self, *, limit: int = 100, before: int | None = None) -> list[AuditRow]:
         """Audit rows, newest first."""
         return self._ask(people.list_audit, self._rows(limit), before)
+
+    def audit_of(self, object_ids: Sequence[str]) -> list[AuditRow]:
+        """Audit rows about one of these things, oldest first."""
+        return self._ask(people.audit_of, object_ids)
 
     def verify_audit(self) -> AuditFault | None:
         """Walk the whole audit chain in pages; None when every row holds and none is missing at the end."""

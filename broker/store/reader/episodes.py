@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -52,6 +53,12 @@ def annotation_by_id(connection: sa.Connection, annotation_id: str) -> Annotatio
     return None if body is None else Annotation.model_validate_json(body)
 
 
+def annotation_ids(connection: sa.Connection, beginning: str) -> list[str]:
+    """Ids that begin with a text, two at most: more than one is ambiguous."""
+    query = sa.select(_N.c.annotation_id).where(_N.c.annotation_id.startswith(beginning, autoescape=True))
+    return list(connection.execute(query.order_by(_N.c.annotation_id).limit(2)).scalars())
+
+
 def reviews_of(connection: sa.Connection, anomaly_id: str) -> list[Review]:
     """All reviews of all annotations of an anomaly, oldest first."""
     query = sa.select(_W.c.body).where(_W.c.anomaly_id == anomaly_id).order_by(_W.c.ordinal)
@@ -90,6 +97,7 @@ def past_episodes(
         sa.select(_A.c.anomaly_id, _B.c.body)
         .join(_B, sa.and_(_B.c.anomaly_id == _A.c.anomaly_id, _B.c.revision == _A.c.revision))
         .where(_A.c.equipment == equipment, _A.c.onset_ns < before_ns, _A.c.state == "closed")
+        .where(_A.c.suppressed.is_(None))
         .order_by(_A.c.onset_ns.desc(), _A.c.ordinal.desc())
         .limit(limit)
     )
@@ -115,12 +123,18 @@ def _verdict(connection: sa.Connection, anomaly_id: str) -> tuple[str | None, st
 
 
 def list_anomalies(
-    connection: sa.Connection, state: str | None, review: str | None, limit: int, before: int | None
+    connection: sa.Connection,
+    state: str | None,
+    review: str | None,
+    limit: int,
+    before: int | None,
+    suppressed: bool | None = None,
 ) -> list[AnomalyRow]:
     """
     Episodes, newest first, behind the cursor *before*.
 
     *state* is ``open`` or ``closed``; *review* a verdict of the newest review, or ``pending`` for none yet.
+    *suppressed*: only those that ask nobody for attention, or only the others.
     """
     newest_note = (
         sa.select(sa.func.max(_N.c.ordinal)).where(_N.c.anomaly_id == _A.c.anomaly_id).correlate(_A).scalar_subquery()
@@ -151,14 +165,33 @@ def list_anomalies(
         query = query.where(_A.c.state == state)
     if before is not None:
         query = query.where(_A.c.ordinal < before)
+    if suppressed is not None:
+        query = query.where(_A.c.suppressed.is_not(None) if suppressed else _A.c.suppressed.is_(None))
     if review == "pending":
-        query = query.where(_W.c.ordinal.is_(None))
+        # what is suppressed is not explained, so that nobody can review it
+        query = query.where(_W.c.ordinal.is_(None), _A.c.suppressed.is_(None))
     elif review is not None:
         query = query.where(_W.c.verdict == review)
     return [
         AnomalyRow(ordinal, Anomaly.model_validate_json(body), *rest)
         for ordinal, body, *rest in connection.execute(query)
     ]
+
+
+def episodes_between(
+    connection: sa.Connection, equipment: Sequence[str], from_ns: int, to_ns: int, limit: int
+) -> list[Anomaly]:
+    """Newest revisions of episodes on *equipment* with a moment in ``from_ns <= t < to_ns``; the latest *limit*."""
+    query = (
+        sa.select(_B.c.body)
+        .select_from(_A)
+        .join(_B, sa.and_(_B.c.anomaly_id == _A.c.anomaly_id, _B.c.revision == _A.c.revision))
+        .where(_A.c.equipment.in_(list(equipment)), _A.c.onset_ns < to_ns)
+        .where(sa.or_(_A.c.closed_ns.is_(None), _A.c.closed_ns >= from_ns))
+        .order_by(_A.c.onset_ns.desc(), _A.c.ordinal.desc())
+        .limit(limit)
+    )
+    return [Anomaly.model_validate_json(body) for body in connection.execute(query).scalars()][::-1]
 
 
 def anomaly_detail(connection: sa.Connection, anomaly_id: str) -> AnomalyDetail | None:

@@ -92,13 +92,16 @@ def counts(connection: sa.Connection) -> Counts:
     first, last = span(connection)
     counters: dict[str, int] = dict(connection.execute(sa.select(tables.counters)).all())
     anomalies, rejects = tables.anomalies, sa.func.sum(tables.sources.c.quarantined)
+    open_ = anomalies.c.state == "open"
     size, wal = _bytes(connection)
     return Counts(
         records=last,
         first_seq=first,
         gaps_open=_count(connection, _G, _G.c.to_ns.is_(None)),
         quarantine=int(connection.execute(sa.select(rejects)).scalar() or 0),
-        anomalies_open=_count(connection, anomalies, anomalies.c.state == "open"),
+        anomalies_open=_count(connection, anomalies, open_ & anomalies.c.suppressed.is_(None)),
+        anomalies_suppressed=_count(connection, anomalies, open_ & anomalies.c.suppressed.is_not(None)),
+        suppressions=_count(connection, tables.suppressions, tables.suppressions.c.ended_ns.is_(None)),
         pending_review=_count(connection, anomalies, anomalies.c.waiting == 1),
         documents=counters.get("documents", 0),
         tags=counters.get("tags_in_map", 0),

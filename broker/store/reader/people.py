@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -64,3 +65,9 @@ def last_audit_id(connection: sa.Connection) -> int:
     """Number of the last row ever written."""
     counters = tables.counters
     return connection.execute(sa.select(counters.c.value).where(counters.c.name == "audit_id")).scalar() or 0
+
+
+def audit_of(connection: sa.Connection, object_ids: Sequence[str]) -> list[AuditRow]:
+    """Audit rows about one of these things, oldest first."""
+    query = _audit_query().where(_AUDIT.c.object_id.in_(list(object_ids))).order_by(_AUDIT.c.audit_id)
+    return [AuditRow._make(row) for row in connection.execute(query)]

@@ -62,7 +62,8 @@ def matcher(pattern: str | None) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, (pattern or "*").split("*"))), re.DOTALL)
 
 
-def _record_columns() -> list[sa.ColumnElement[Any]]:
+def record_columns() -> list[sa.ColumnElement[Any]]:
+    """The columns of a RecordRow, of ``records`` joined with ``tags``."""
     return [
         _R.c.seq,
         _T.c.path,
@@ -92,7 +93,7 @@ def page(connection: sa.Connection, after: int, limit: int, pattern: str | None)
     if first is None:
         return RecordPage([], max(after, head), False)
     after = max(after, first - 1)
-    query = sa.select(*_record_columns()).join(_T, _T.c.tag_id == _R.c.tag_id).where(_R.c.seq > after)
+    query = sa.select(*record_columns()).join(_T, _T.c.tag_id == _R.c.tag_id).where(_R.c.seq > after)
     until = head
     if pattern is not None and pattern != "*":
         wanted = matcher(pattern)
@@ -120,7 +121,7 @@ def any_of(connection: sa.Connection, column: sa.ColumnElement[int], ids: Sequen
 def current(connection: sa.Connection, pattern: str | None, limit: int) -> list[RecordRow]:
     """The newest row by device time of each tag in the map, in order of path."""
     newest = tables.newest
-    query = sa.select(*_record_columns()).select_from(_T).join(newest, newest.c.tag_id == _T.c.tag_id)
+    query = sa.select(*record_columns()).select_from(_T).join(newest, newest.c.tag_id == _T.c.tag_id)
     query = query.join(_R, _R.c.seq == newest.c.seq)
     query = query.where(_T.c.in_map == 1).order_by(_T.c.path, _T.c.tag_id)
     wanted = matcher(pattern)
@@ -175,7 +176,7 @@ def last_value(
     found = waiting.union(connection.execute(minutes).scalars().all())
     for start in sorted(found, reverse=True):
         query = (
-            sa.select(*_record_columns())
+            sa.select(*record_columns())
             .join(_T, _T.c.tag_id == _R.c.tag_id)
             .where(_R.c.tag_id == tag.tag_id, _R.c.source_ts >= start, _R.c.seq <= upto)
             .where(_R.c.source_ts < min(start + _MINUTE_NS, before_ns), not_replaced(upto))

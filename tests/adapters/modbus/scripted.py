@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 #: Frames that answer (transaction, unit, function, address, count).
@@ -28,58 +28,23 @@ def one_byte_at_a_time(t: int, u: int, f: int, a: int, n: int) -> list[bytes]:
     return [bytes([byte]) for byte in right(t, u, f, a, n)[0]]
 
 
-@asynccontextmanager
-async def scripted(script: Script) -> AsyncIterator[int]:
-    """A server that answers each request with the frames of *script*, each sent by itself; gives its port."""
-    open_now: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        open_now[writer] = task
-        try:
-            with suppress(asyncio.IncompleteReadError, ConnectionError):
-                while True:
-                    t, _, _, u, f, a, n = struct.unpack(">HHHBBHH", await reader.readexactly(12))
-                    for part in script(t, u, f, a, n):
-                        writer.write(part)
-                        await writer.drain()
-                        await asyncio.sleep(0)
-        finally:
-            del open_now[writer]
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        running = dict(open_now)
-        for writer in running:
-            writer.transport.abort()
-        await asyncio.gather(*running.values())
-        await server.wait_closed()
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def bytes_server(size: int, reply: Callable[[bytes], list[bytes]]) -> AsyncIterator[int]:
-    """A server of any framing: each *size* bytes are answered with the pieces that *reply* gives; gives its port."""
+async def serving(serve: Serve) -> AsyncIterator[int]:
+    """A server whose connections *serve* answers until they end; gives its port, and cuts what is open at the end."""
     tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
         with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            while True:
-                for piece in reply(await reader.readexactly(size)):
-                    writer.write(piece)
-                    await writer.drain()
+            await serve(reader, writer)
         writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -88,3 +53,33 @@ async def bytes_server(size: int, reply: Callable[[bytes], list[bytes]]) -> Asyn
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()
+
+
+@asynccontextmanager
+async def scripted(script: Script) -> AsyncIterator[int]:
+    """A server that answers each request with the frames of *script*, each sent by itself; gives its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            t, _, _, u, f, a, n = struct.unpack(">HHHBBHH", await reader.readexactly(12))
+            for part in script(t, u, f, a, n):
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    async with serving(serve) as port:
+        yield port
+
+
+@asynccontextmanager
+async def bytes_server(size: int, reply: Callable[[bytes], list[bytes]]) -> AsyncIterator[int]:
+    """A server of any framing: each *size* bytes are answered with the pieces that *reply* gives; gives its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            for piece in reply(await reader.readexactly(size)):
+                writer.write(piece)
+                await writer.drain()
+
+    async with serving(serve) as port:
+        yield port

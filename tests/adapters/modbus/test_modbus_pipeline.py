@@ -6,7 +6,7 @@ import asyncio
 import random
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from schemas.errors import NotConnected
 from schemas.samples import SampleBatch
 from schemas.tagmap import Tag
 from simulators.modbus_server import ModbusServer, RegisterPoint
-from tests.adapters.modbus.scripted import frame, registers
+from tests.adapters.modbus.scripted import frame, registers, serving
 
 MakeTag = Callable[..., Tag]
 MakeAdapter = Callable[..., Any]
@@ -38,44 +38,30 @@ def answer(asked: Asked) -> bytes:
 @asynccontextmanager
 async def collecting(plan: Plan) -> AsyncIterator[Any]:
     """A server that lets a plan choose among all the requests that wait."""
-    tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
         waiting: list[Asked] = []
         rest = b""
-        with suppress(ConnectionError, asyncio.CancelledError):
-            while data := await reader.read(4096):
-                rest += data
-                while len(rest) >= 12:
-                    t, _, _, u, f, a, n = struct.unpack(">HHHBBHH", rest[:12])
-                    waiting.append((t, u, f, a, n))
-                    rest = rest[12:]
-                server.deepest = max(server.deepest, len(waiting))
-                pieces, waiting = plan(waiting)
-                for piece in pieces:
-                    writer.write(piece)
-                    await writer.drain()
-                    await asyncio.sleep(0)
-        writer.transport.abort()
+        while data := await reader.read(4096):
+            rest += data
+            while len(rest) >= 12:
+                t, _, _, u, f, a, n = struct.unpack(">HHHBBHH", rest[:12])
+                waiting.append((t, u, f, a, n))
+                rest = rest[12:]
+            server.deepest = max(server.deepest, len(waiting))
+            pieces, waiting = plan(waiting)
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
 
     class Server:
         port = 0
         deepest = 0
 
     server = Server()
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
+    async with serving(serve) as server.port:
         yield server
-    finally:
-        listening.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await listening.wait_closed()
 
 
 def tags(make_tag: MakeTag) -> list[Tag]:

@@ -18,6 +18,7 @@ from schemas import status
 from schemas.errors import NotConnected
 from schemas.samples import GapCause, Sample
 from simulators.opcua_server import NodeSpec, OpcUaServer
+from tests.opcua_relay import Relay
 
 
 def _service(server: OpcUaServer) -> Any:
@@ -310,56 +311,18 @@ async def test_a_server_without_encryption_is_told(server, make_tags, make_adapt
         await adapter.connect()
 
 
-class _Tap:
-    """A TCP relay that notes the type id of every request that passes, security None."""
+class _Tap(Relay):
+    """Notes the type id of every request that passes."""
 
     def __init__(self, endpoint: str) -> None:
-        self._port = int(endpoint.rstrip("/").rpartition(":")[2])
-        self._server: asyncio.Server | None = None
-        self._relays: set[asyncio.Task[None]] = set()
+        super().__init__(endpoint)
         self.requests: list[int] = []
-        self.endpoint = ""
 
-    async def __aenter__(self) -> _Tap:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.endpoint = f"opc.tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._relays:
-            task.cancel()
-        await asyncio.gather(*self._relays, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._relays.add(asyncio.ensure_future(self._relay(reader, writer)))
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        ways = [self._forth(reader, behind_writer), self._back(behind_reader, writer)]
-        tasks = [asyncio.ensure_future(way) for way in ways]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            for one in (behind_writer, writer):
-                one.transport.abort()
-
-    async def _forth(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            head = await reader.readexactly(8)
-            body = await reader.readexactly(int.from_bytes(head[4:8], "little") - 8)
-            if head[:3] == b"MSG":
-                assert body[16:18] == b"\x01\x00"  # a numeric id of namespace 0 in two bytes
-                self.requests.append(int.from_bytes(body[18:20], "little"))
-            writer.write(head + body)
-
-    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
+    def request(self, chunk: bytes) -> bytes:
+        if chunk[:3] == b"MSG":
+            assert chunk[24:26] == b"\x01\x00"  # a numeric id of namespace 0 in two bytes
+            self.requests.append(int.from_bytes(chunk[26:28], "little"))
+        return chunk
 
 
 def _encoding_id(service: str) -> int:

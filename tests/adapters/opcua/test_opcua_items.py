@@ -11,7 +11,8 @@ from asyncua.common.utils import ServiceError
 
 from adapters.opcua import OpcUaOptions
 from adapters.opcua.items import Granted, Maker, deadband
-from adapters.opcua.limits import NODES, PROFILES, Limits
+from adapters.opcua.limits import NODES, Limits
+from adapters.opcua.profiles import PROFILES
 from schemas import status
 from schemas.tagmap import Tag
 from simulators.opcua_server import OpcUaServer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,6 +12,7 @@ from asyncua.server.monitored_item_service import MonitoredItemService
 from adapters.opcua import OpcUaAdapter
 from schemas.samples import SampleBatch
 from simulators.opcua_server import OpcUaServer
+from tests.waiting import until_async
 
 _SLOW_TICKS = 10
 
@@ -25,9 +25,7 @@ def slow_server(server: OpcUaServer, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
     async def ticks() -> None:
         since = server._last["N"]
-        async with asyncio.timeout(10):
-            while server._last["N"] < since + _SLOW_TICKS:  # type: ignore[operator]
-                await asyncio.sleep(0.005)
+        await until_async(lambda: server._last["N"] >= since + _SLOW_TICKS, 30)  # type: ignore[operator]
 
     def slow(when: str) -> None:
         async def create(params: Any) -> Any:

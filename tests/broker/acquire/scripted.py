@@ -76,7 +76,7 @@ class ScriptedAdapter:
         if step == "heartbeat":
             while True:
                 self.counters["keep_alive"] += 1
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.005)  # the rate of the heartbeats
         assert isinstance(step, int | SampleBatch | Reject | Event)
         return self._deliver(step)
 

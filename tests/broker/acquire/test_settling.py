@@ -66,7 +66,7 @@ async def test_a_journal_that_refuses_is_not_acknowledged(
         if waits > 3:
             disk.capacity = 1 << 20
             disk.fail_syncs = {-1}
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002)  # a back-off, in short
 
     runner = AdapterRunner(
         "plc", plant.build, options, journal, map_revision=REVISION, now_ns=plant.now_ns, sleep=sleep

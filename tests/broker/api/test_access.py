@@ -20,6 +20,8 @@ BODIES: dict[str, dict[str, object]] = {
     "/api/v1/annotations/{annotation_id}/review": {"json": {"verdict": "approved"}},
     "/api/v1/sources/{source}/trust": {"json": {"fingerprint": "00000000", "decision": "accept"}},
     "/ui/annotations/{annotation_id}/review": {"data": {"anomaly_id": "x", "verdict": "approved"}},
+    "/ui/ask": {"data": {"question": "why"}},
+    "/api/v1/ask": {"json": {"question": "why"}},
     "/api/v1/replays": {"json": {"from_ns": "1"}},
     "/login": {"data": {"name": "nobody", "password": "wrong"}},
 }

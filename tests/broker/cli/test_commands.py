@@ -33,6 +33,11 @@ EVERY = (
     ["journal", "export"],
     ["replay", "--from", "1h"],
     ["config", "show"],
+    ["ask", "why did P101 trip"],
+    ["audit", "show", "x"],
+    ["audit", "replay", "x"],
+    ["audit", "verify"],
+    ["llm", "export-dataset", "x.jsonl"],
 )
 
 

@@ -55,7 +55,7 @@ class Clock:
         return self.now_ns
 
 
-def write_journal(folder: Path, seconds: int = 120, fault_at_s: float = 60.0, *, mapped: bool = True) -> int:
+def write_journal(folder: Path, seconds: int = 120, fault_at_s: float = 45.0, *, mapped: bool = True) -> int:
     """Write the stream and return its number of samples."""
     plant = Plant(11, [Fault("bearing_wear", fault_at_s, fault_at_s + 15.0, ramp_s=4.0)])
     clock = Clock()

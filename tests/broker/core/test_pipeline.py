@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from broker.core import snapshot
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
 from normalizers.clock import SourceClock
 from normalizers.normalizer import Normalizer
@@ -91,6 +92,16 @@ def test_restarts_same_rows(journal_dir: Path, tmp_path: Path, restart_after: in
     whole = _run(journal_dir, tmp_path / "a", [512])
 
     assert _run(journal_dir, tmp_path / "b", [40, 41], restart_after) == whole
+
+
+def test_restarts_while_a_state_is_being_written_same_rows(
+    journal_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state of many parts takes several bundles: what a restart leaves half written is never taken for a state."""
+    whole = _run(journal_dir, tmp_path / "a", [512])
+    monkeypatch.setattr(snapshot, "PART", 500)
+
+    assert _run(journal_dir, tmp_path / "b", [3, 4], 5) == whole
 
 
 def test_without_restore_rows_differ(journal_dir: Path, tmp_path: Path) -> None:
@@ -192,7 +203,7 @@ def test_damaged_stage_state_does_not_stop_the_core(journal_dir: Path, tmp_path:
         pipeline.run_once()
         pipeline.save()
         with store.transaction() as tx:
-            tx.save_stage("detection", b"\xc1")
+            tx.save_stage("detection.a.0", b"\xc1")
         fresh = stream.make_pipeline(store, files)
         fresh.restore()
         while fresh.run_once():

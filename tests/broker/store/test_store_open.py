@@ -10,9 +10,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from pydantic import ValidationError
 
-from broker.store import Store, StoreOptions, engines, views
+from broker.store import Store, StoreOptions, engines, layout, migrate, views
 from broker.store.tables import METADATA
 from broker.store.views import definitions
 from schemas.entries import Position
@@ -135,7 +136,8 @@ def test_grants_and_views_of_others_outlive_a_new_column(
         connection.exec_driver_sql("CREATE VIEW v_my_report AS SELECT source FROM v_gaps")
         connection.exec_driver_sql("GRANT SELECT ON v_gaps TO PUBLIC")
     grown = {
-        name: body.replace("g.detail\n", "g.detail, 1 AS fresh\n") for name, body in definitions("postgresql").items()
+        name: body.replace(" FROM gaps g", ", 1 AS fresh FROM gaps g")
+        for name, body in definitions("postgresql").items()
     }
     monkeypatch.setattr(views, "definitions", lambda _dialect: grown)
     store.upgrade()
@@ -266,3 +268,8 @@ def test_one_server_database_has_one_writer(open_store: Opener, new_database: Ca
     with second.transaction() as tx:
         tx.set_position(Position(1, 1))
     assert second.position() == Position(1, 1)
+
+
+def test_the_newest_layout_is_the_head_of_the_migrations() -> None:
+    """Asked without Alembic at every start: file names number the migrations as their chain does."""
+    assert layout.head() == ScriptDirectory.from_config(migrate.config()).get_current_head()

@@ -95,8 +95,8 @@ def test_rejects_and_links(store: Store) -> None:
     assert [(row.source, row.place, row.raw) for row in refused] == [("mqtt", "a/\ufffdb", b"\xff" * 4096)]
     assert store.reader().quarantine(before=refused[0].quarantine_id) == []
     assert store.reader().sources() == [
-        ("mqtt", None, "", None, 0, None, 1, 1),
-        ("plc", False, "reset", T0 + S, 2, T0 + 5, 0, 0),
+        ("mqtt", None, "", None, 0, None, 1, 1, 0),
+        ("plc", False, "reset", T0 + S, 2, T0 + 5, 0, 0, 0),
     ]
 
 

@@ -138,6 +138,40 @@ def test_running_states_may_be_written_as_texts(load_tags: Load) -> None:
     assert tag_of(found).enum == {4: "Idle", 6: "Execute"}
 
 
+def test_a_loop_is_named_on_its_tags(load_tags: Load) -> None:
+    """Two loops of one piece of equipment are told apart by their names."""
+    rows = [("P1", "pv", "a"), ("S1", "sp", "a"), ("V1", "out", "a"), ("P2", "pv", "b"), ("S2", "sp", "b")]
+    plain = "type: uint16, unit: '1'"
+    found = load_tags(
+        "".join(
+            f"  - {{path: Acme/Lyon/A/{name}, address: '4000{i}', {plain}, role: {role}, loop: {loop}}}\n"
+            for i, (name, role, loop) in enumerate(rows, 1)
+        )
+    )
+    assert {(tag.name, tag.role, tag.loop) for tag in found.tags} == set(rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("P1", "pv")], "has no tag of role sp"),
+        ([("P1", "pv"), ("P2", "pv"), ("S", "sp")], "is the pv of the loop a already"),
+        ([("P1", "pv"), ("S", "sp"), ("N", "lot")], "needs the role pv, sp or out"),
+    ],
+)
+def test_a_loop_that_is_not_whole_is_refused(load_tags: Load, rows: list[tuple[str, str]], message: str) -> None:
+    """A named loop has one process value and one set point, and nothing else but an output."""
+    lines = "".join(
+        f"  - {{path: Acme/Lyon/A/{name}, address: '4000{i}', type: uint16, unit: '1', role: {role}, loop: a}}\n"
+        for i, (name, role) in enumerate(rows, 1)
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_tags(lines)
+    (problem,) = caught.value.problems
+    assert problem.code == "bad_loop"
+    assert message in problem.message
+
+
 def test_a_template_is_what_would_be_written_out(site: Site) -> None:
     """Expanded tags equal the same tags written by hand, overrides of the use included."""
     template = """\

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from broker import commands
 from schemas.anomaly import Anomaly
 from tests.broker.api.core import PASSWORD, Core, S, bearing_wear, fill
 from tests.broker.web.browser import Page, open_page
@@ -65,6 +66,26 @@ def test_from_sign_in_to_released_documents(core: Core, page: Page, tmp_path: Pa
     page.wait("location.pathname === '/login'")
     page.goto(f"{core.url}/")
     page.wait("location.pathname === '/login'")
+
+
+def test_shelving_from_the_page(core: Core, page: Page, tmp_path: Path) -> None:
+    """The form opens, wants a reason, says when it takes effect, and leaves one command for acquire."""
+    bearing_wear(core, _onset())
+    _sign_in(core, page)
+    page.click(ITEM)
+    page.wait(f"{DRAWN} === 3")
+    page.click(".suppress summary")
+    page.wait("document.querySelector('.suppress details').open")
+    page.click(".suppress details form button")
+    assert page.evaluate("document.querySelector('.suppress [name=reason]').matches(':invalid')")
+    page.fill(".suppress [name=reason]", "bearing is ordered")
+    page.click(".suppress details form button")
+    page.wait("document.querySelector('[role=status]')?.innerText.startsWith('Shelved')")
+
+    (path,) = commands.waiting(core.services.config.data_dir)
+    command = commands.read(path)
+    assert (command.action, command.actor, command.reason) == ("shelve", "a.moreau", "bearing is ordered")
+    assert (command.target.rsplit("/", 1)[-1], command.kind) == ("BearingTemp", "mean_shift")
 
 
 def _inked(page: Page) -> int:
@@ -154,7 +175,7 @@ def test_keys_choose_and_decide(core: Core, page: Page) -> None:
     page.press("k")
     shows("b2" * 16)
     page.press("j")
-    page.wait("document.querySelector('[data-detail] form')")
+    page.wait("document.querySelector('.review form')")
     page.press("e")
     assert page.evaluate("document.activeElement.name") == "cause_id"
     page.press("Escape")

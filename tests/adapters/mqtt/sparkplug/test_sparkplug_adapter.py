@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ class Reader:
         return [row.value if row.status == status.GOOD else row.status for row in self.rows if row.tag == tag]
 
 
+Reading = Callable[..., Awaitable[tuple[MqttAdapter, Reader, EdgeNode]]]
+
+
 @pytest.fixture
 def node(mosquitto: Mosquitto) -> Iterator[Callable[..., EdgeNode]]:
     """Make connected edge nodes; ended behind the test."""
@@ -75,6 +78,21 @@ def node(mosquitto: Mosquitto) -> Iterator[Callable[..., EdgeNode]]:
     yield build
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def reading(mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]) -> Reading:
+    """An adapter that read the births of a node: ``reading(sparkplug={}, **options of the node)``."""
+
+    async def begin(sparkplug: dict[str, Any] | None = None, **more: Any) -> tuple[MqttAdapter, Reader, EdgeNode]:
+        adapter = make(mosquitto.url, ADDRESSES, **SPARKPLUG, sparkplug=sparkplug or {})
+        await adapter.connect()
+        reader, edge = Reader(adapter), node(**more)
+        await asyncio.to_thread(edge.connect)
+        await reader.until(lambda r: r.of(2))
+        return adapter, reader, edge
+
+    return begin
 
 
 async def test_the_publisher_of_another_implementation_arrives_as_its_formula_says(
@@ -232,16 +250,9 @@ async def test_a_damaged_memory_of_births_is_told_and_awaits_births_anew(
     await again.close()
 
 
-async def test_a_node_that_vanishes_is_said_and_comes_back(
-    mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]
-) -> None:
+async def test_a_node_that_vanishes_is_said_and_comes_back(node: Callable[..., EdgeNode], reading: Reading) -> None:
     """The will makes every tag of the node bad; the birth of its next connection makes them good again."""
-    adapter = make(mosquitto.url, ADDRESSES, **SPARKPLUG)
-    await adapter.connect()
-    reader = Reader(adapter)
-    edge = node(bdseq=1)
-    await asyncio.to_thread(edge.connect)
-    await reader.until(lambda r: r.of(2))
+    adapter, reader, edge = await reading(bdseq=1)
     await asyncio.to_thread(edge.drop)
     await reader.until(lambda r: all(r.of(tag)[-1:] == [status.BAD_NO_COMMUNICATION] for tag in range(3)))
     back = node(bdseq=2, first_alias=50)
@@ -255,16 +266,9 @@ async def test_a_node_that_vanishes_is_said_and_comes_back(
     await adapter.close()
 
 
-async def test_a_lost_message_is_a_gap_and_a_rebirth(
-    mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]
-) -> None:
+async def test_a_lost_message_is_a_gap_and_a_rebirth(reading: Reading) -> None:
     """A hole in the numbers is a gap row over the node's tags, and a reason to ask for its birth."""
-    adapter = make(mosquitto.url, ADDRESSES, **SPARKPLUG, sparkplug=ACTIVE)
-    await adapter.connect()
-    reader = Reader(adapter)
-    edge = node()
-    await asyncio.to_thread(edge.connect)
-    await reader.until(lambda r: r.of(2))
+    adapter, reader, edge = await reading(sparkplug=ACTIVE)
     before = edge.rebirths
     edge.seq += 3
     await asyncio.to_thread(edge.data, "press", {"Count": 1})
@@ -277,16 +281,9 @@ async def test_a_lost_message_is_a_gap_and_a_rebirth(
     await adapter.close()
 
 
-async def test_what_waits_for_its_birth_is_acknowledged_behind_it(
-    mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]
-) -> None:
+async def test_what_waits_for_its_birth_is_acknowledged_behind_it(reading: Reading) -> None:
     """A message that waits holds back the acknowledgements behind it: a restart in between loses nothing."""
-    adapter = make(mosquitto.url, ADDRESSES, **SPARKPLUG, sparkplug={"reorder": "5s"})
-    await adapter.connect()
-    reader = Reader(adapter)
-    edge = node(qos=1)
-    await asyncio.to_thread(edge.connect)
-    await reader.until(lambda r: r.of(2))
+    adapter, reader, edge = await reading(qos=1, sparkplug={"reorder": "5s"})
     await asyncio.to_thread(edge.send, "DDATA", "press", [Metric("Count", "UInt32", 5)])
     await reader.until(lambda r: 5.0 in r.of(2))
     missing = edge.seq
@@ -394,16 +391,9 @@ async def test_a_delivery_that_is_refused_forgets_what_it_taught(
     await adapter.close()
 
 
-async def test_a_refused_birth_that_does_not_come_again_is_not_replaced_by_the_one_before(
-    mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]
-) -> None:
+async def test_a_refused_birth_that_does_not_come_again_is_not_replaced_by_the_one_before(reading: Reading) -> None:
     """With QoS 0 it is lost with its delivery; the numbers fit the earlier birth, and yet its aliases are not used."""
-    adapter = make(mosquitto.url, ADDRESSES, **SPARKPLUG)
-    await adapter.connect()
-    reader = Reader(adapter)
-    edge = node()
-    await asyncio.to_thread(edge.connect)
-    await reader.until(lambda r: r.of(2))
+    adapter, reader, edge = await reading()
     rows = len(reader.rows)
     edge.first_alias += 1  # the alias of Temperature is that of Count now
     await asyncio.to_thread(edge.birth)

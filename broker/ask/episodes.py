@@ -1,0 +1,146 @@
+"""Answers about episodes: why, and what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from broker.ask.draft import Draft
+from broker.ask.names import last_part
+from broker.store import Reader
+from broker.store.rows import AnnotationEntry, RecordRow
+from schemas.annotation import phrase, render
+from schemas.anomaly import Anomaly
+from schemas.evidence import Evidence
+
+#: Episodes that one answer tells of.
+MAX_EPISODES: Final = 20
+#: Of an explanation: annotated episodes told in full.
+_EXPLAINED: Final = 3
+
+
+def episodes_of(draft: Draft) -> list[Anomaly]:
+    """Episodes of the window, oldest first; where tags are named, those in which one of them takes part."""
+    span = draft.query.windows[0]
+    owners = draft.query.equipment or tuple(
+        dict.fromkeys(draft.names.by_path[path].equipment for path in draft.query.tags)
+    )
+    found = draft.reader.episodes_between(owners, span.from_ns, span.to_ns, limit=MAX_EPISODES + 1)
+    if len(found) > MAX_EPISODES:
+        draft.reasons.append(f"there are more than {MAX_EPISODES} episodes; told are the latest")
+        found = found[-MAX_EPISODES:]
+    wanted = set(draft.query.tags)
+    mine = [one for one in found if not wanted or wanted & {member.path for member in one.members}]
+    if found and not mine:
+        draft.lines.append("No episode of this window has the named tag in it; these are of the same equipment.")
+        return found
+    return mine
+
+
+def subject(draft: Draft) -> str:
+    """What the query is about, by last names."""
+    if draft.query.equipment:
+        return ", ".join(map(last_part, draft.query.equipment))
+    return ", ".join(map(draft.label, draft.query.tags))
+
+
+def why(draft: Draft) -> None:
+    """The most severe episodes with what explains them, in full; the others by name."""
+    episodes = sorted(episodes_of(draft), key=lambda one: (int(one.severity), -one.onset_ns))
+    if not episodes:
+        nothing(draft)
+        return
+    for anomaly in episodes[:_EXPLAINED]:
+        _explain(draft, anomaly)
+    if rest := episodes[_EXPLAINED:]:
+        draft.lines.append("Less severe in the same window: " + ", ".join(map(draft.episode, rest)) + ".")
+
+
+def nothing(draft: Draft) -> None:
+    """Say that there is no episode, and which was the last one before."""
+    span = draft.query.windows[0]
+    draft.lines.append(f"No episode of {subject(draft)} {draft.window(span)}.")
+    earlier = [
+        one
+        for equipment in draft.query.equipment
+        for one in draft.reader.episodes_between([equipment], 0, span.from_ns, limit=1)
+    ]
+    if earlier:
+        draft.lines.append("The last one before: " + ", ".join(map(draft.episode, earlier)) + ".")
+
+
+def _explain(draft: Draft, anomaly: Anomaly) -> None:
+    detail = draft.reader.anomaly(anomaly.anomaly_id)
+    mark = draft.episode(anomaly)
+    end = "and goes on" if anomaly.closed_ns is None else f"until {draft.time(anomaly.closed_ns)}"
+    draft.lines.append(
+        f"{last_part(anomaly.equipment)}: {anomaly.title} since {draft.time(anomaly.onset_ns)} {end} {mark}."
+    )
+    if detail is None or not detail.annotations:
+        draft.lines.append("It is not explained yet.")
+        return
+    entry = _standing(detail.annotations)
+    note = entry.annotation
+    evidence = next((e for e in detail.evidence if e.evidence_id == note.evidence_id), None)
+    causes = "; ".join(f"{cause.text} ({100 * cause.probability:.0f} %)" for cause in note.causes)
+    verdict = f", {entry.reviews[-1].verdict} by {entry.reviews[-1].person}" if entry.reviews else ", not reviewed"
+    edited = entry.reviews[-1].cause_id if entry.reviews else None
+    if edited is not None and evidence is not None:
+        named = next((option.text for option in evidence.causes if option.id == edited), edited)
+        causes = f"{named} (as {entry.reviews[-1].person} says; proposed: {causes})"
+    origin = "the model" if note.origin == "model" else "rules"
+    draft.lines.append(f"Likely cause by {origin}{verdict}: {causes} {mark}.")
+    if evidence is not None:
+        told = entry.reviews[-1].text if entry.reviews and entry.reviews[-1].text else note.text
+        draft.lines.append(render(told, evidence))
+        draft.lines += _rests_on(draft, note.causes[0].cites, evidence)
+    if note.actions:
+        draft.lines.append("Proposed: " + "; ".join(note.actions) + ".")
+
+
+def _standing(entries: Sequence[AnnotationEntry]) -> AnnotationEntry:
+    """The annotation that a person released, else the newest that nobody rejected, else the newest."""
+    for wanted in ({"approved", "edited"}, set[str]()):
+        for entry in entries:
+            verdicts = {review.verdict for review in entry.reviews}
+            if verdicts & wanted or (not wanted and "rejected" not in verdicts):
+                return entry
+    return entries[0]
+
+
+def _rests_on(draft: Draft, cites: Sequence[str], evidence: Evidence) -> list[str]:
+    """The facts of the first cause, each with the record that shows it where it is a value of a tag."""
+    lines = []
+    for fact in (evidence.fact(one) for one in cites):
+        if fact is None:
+            continue
+        row = None
+        if fact.kind == "deviation" and fact.path in draft.names.by_path and fact.value is not None:
+            row = _extreme(draft.reader, fact.path, fact.from_ns, evidence.at_ns, fact.value)
+        lines.append(f"{fact.id}: {phrase(fact)}" + (f" {draft.record(row)}" if row is not None else "") + ".")
+    return lines
+
+
+def _extreme(reader: Reader, path: str, from_ns: int | None, at_ns: int, value: float) -> RecordRow | None:
+    """The record that carries a fact's value."""
+    if from_ns is None or from_ns > at_ns:
+        return None
+    found = reader.summary(path, from_ns, at_ns + 1)
+    return (
+        next((row for row in (found.at_max, found.at_min) if row is not None and row.value == value), None)
+        if found
+        else None
+    )
+
+
+def what(draft: Draft) -> None:
+    """Every episode in order of time."""
+    episodes = episodes_of(draft)
+    if not episodes:
+        nothing(draft)
+    for anomaly in episodes:
+        end = "still open" if anomaly.closed_ns is None else f"until {draft.time(anomaly.closed_ns)}"
+        draft.lines.append(
+            f"{draft.time(anomaly.onset_ns)}: {last_part(anomaly.equipment)}: {anomaly.title}, {end} "
+            f"{draft.episode(anomaly)}."
+        )

@@ -1,0 +1,1 @@
+"""From an annotation down to what the devices said (:mod:`broker.audit.lineage`), and the same once more."""

@@ -1,0 +1,166 @@
+"""``fairlead audit``: what an annotation rests on, the same once more, and the chain of all audit rows."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from broker.cli import exits
+from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_json, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from broker.audit.lineage import FactLineage, Lineage
+
+app = typer.Typer(no_args_is_help=True, help="Follow an annotation down to what the devices said.")
+AnnotationArgument = Annotated[str, typer.Argument(help="Id of the annotation, or the beginning of it.")]
+
+
+@app.command()
+def show(
+    annotation: AnnotationArgument, config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.TABLE
+) -> None:
+    """Print model, prompt, choices, checks, evidence, records, journal entries, reviews and documents."""
+    from broker.audit.lineage import trace
+    from broker.cli.store_access import reading
+    from llm.model_file import shipped
+
+    with reading(config) as (settings, reader):
+        found = trace(reader, settings.data_dir / "journal", annotation, card_of=shipped)
+        zone = ZoneInfo(settings.site.timezone)
+    if output is Output.JSON:
+        print_json(found.model_dump(mode="json"))
+    else:
+        for line in _lines(found, zone):
+            typer.echo(printable(line))
+    raise typer.Exit(exits.OK if all(found.holds.values()) else exits.FAILED)
+
+
+@app.command()
+def replay(
+    annotation: AnnotationArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    model: Annotated[Path | None, typer.Option(help="The model file, where another one is configured now.")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Annotate the stored evidence again and compare token by token; nothing is stored. Exit 1: something differs."""
+    from broker.audit.again import again
+    from broker.audit.lineage import trace
+    from broker.cli.store_access import reading
+    from schemas.errors import Refused
+
+    with reading(config) as (settings, reader):
+        found = trace(reader, settings.data_dir / "journal", annotation)
+    if found.evidence is None:
+        raise Refused("the evidence of this annotation is no longer kept")
+    options = settings.llm if model is None else settings.llm.model_copy(update={"model": str(model.resolve())})
+    result = asyncio.run(again(found.annotation, found.evidence, options, settings.base_dir))
+    was, now = found.provenance.output_tokens, result.annotation.provenance.output_tokens
+    if output is Output.JSON:
+        print_json(
+            {
+                "annotation_id": found.annotation_id,
+                "equal": result.equal,
+                "same": result.same,
+                "tokens": [list(was), list(now)],
+                "first_token": result.first_token,
+                "engines": list(result.engines),
+            }
+        )
+    else:
+        for name, same in result.same.items():
+            typer.echo(f"{name.replace('_', ' '):16} {'the same' if same else 'DIFFERS'}")
+        if found.annotation.origin == "model":
+            typer.echo(
+                f"{len(was)} tokens then, {len(now)} now"
+                + ("" if result.first_token is None else f"; the first that differs is number {result.first_token + 1}")
+            )
+        if result.engines[0] != result.engines[1]:
+            typer.echo(f"engine then: {result.engines[0]}; now: {result.engines[1]}")
+    raise typer.Exit(exits.OK if result.equal else exits.FAILED)
+
+
+@app.command()
+def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Walk the whole audit chain; exit 1 at the first row that does not hold."""
+    from broker.cli.store_access import reading
+
+    with reading(config) as (_, reader):
+        fault = reader.verify_audit()
+    if fault is not None:
+        typer.echo(f"row {fault.audit_id}: {fault.reason}", err=True)
+        raise typer.Exit(exits.FAILED)
+    typer.echo("every row of the audit holds")
+
+
+def _lines(found: Lineage, zone: ZoneInfo) -> Iterator[str]:
+    def at(ns: int) -> str:
+        return f"{datetime.fromtimestamp(ns // 1_000_000_000, zone):%Y-%m-%d %H:%M:%S %Z}"
+
+    note, made = found.annotation, found.provenance
+    yield f"annotation {found.annotation_id} by {note.origin}, made {at(note.created_ns)}"
+    yield f"  of anomaly {note.anomaly_id} revision {note.anomaly_revision}, evidence {note.evidence_id}"
+    for cause in note.causes:
+        cites = ", ".join(cause.cites) or "nothing"
+        yield f"  cause {cause.id} ({cause.mechanism}) p={cause.probability:.4f} rests on {cites}"
+    yield f"  text: {found.rendered}"
+    for action in note.actions:
+        yield f"  action: {action}"
+    if found.superseded_by:
+        yield f"  superseded by {found.superseded_by}"
+    yield f"engine {made.engine}"
+    if made.fallback_reason:
+        yield f"  rules stand here because: {made.fallback_reason}"
+    if note.origin == "model":
+        yield f"  model {made.model_name}, sha256 {made.model_sha256}, rung {made.model_rung}"
+        if found.model_card is not None:
+            for key, value in found.model_card.items():
+                yield f"  card: {key}: {value}"
+        yield (
+            f"  family {made.family or '?'}, style {made.style or '?'}, seed {made.seed}, "
+            f"temperature {made.temperature}, threads {made.threads}, context {made.context}"
+        )
+        yield f"  sandbox: {', '.join(f'{key} {value}' for key, value in made.sandbox.items()) or 'not recorded'}"
+        yield f"  waited {made.queue_ms:.1f} ms, prompt {made.prefill_ms:.1f} ms, answer {made.decode_ms:.1f} ms"
+        yield f"prompt version {made.prompt_version}, {made.prompt_tokens} tokens, sha256 {made.prompt_sha256}"
+        yield f"  plan sha256 {made.plan_sha256}"
+        for line in made.prompt_text.splitlines():
+            yield f"  | {line}"
+        yield f"tokens {' '.join(map(str, made.output_tokens))}"
+        yield "choices " + ", ".join(f"{name} p={share:.4f}" for name, share in made.choices)
+    yield "checks " + ", ".join(f"{name} {'passed' if passed else 'FAILED'}" for name, passed in made.checks.items())
+    if found.evidence is not None:
+        seen = found.evidence
+        yield f"evidence {note.evidence_id}: records up to seq {seen.record_seq}, seen {at(seen.at_ns)}"
+    for fact in found.facts:
+        yield from _fact(fact, at)
+    for review in found.reviews:
+        reason = f" ({review.reason})" if review.reason else ""
+        yield f"review: {review.verdict}{reason} by {review.person}, {at(review.at_ns)} {review.comment}".rstrip()
+    for document in found.documents:
+        yield f"document {document}"
+    for step in found.audit:
+        yield f"audit {step.audit_id}: {at(step.at_ns)} {step.actor} {step.action} {step.detail}"
+    yield "hashes " + ", ".join(f"{name} {'holds' if held else 'DOES NOT HOLD'}" for name, held in found.holds.items())
+
+
+def _fact(told: FactLineage, at: Callable[[int], str]) -> Iterator[str]:
+    yield f"  {'*' if told.cited else ' '} {told.fact.id} {told.rendered} ({told.fact.samples} samples)"
+    row = told.record
+    if row is None:
+        return
+    shown = f"{row.path} = {row.value} {row.unit} at {at(row.source_ns)}, {row.quality}, revision {row.revision}"
+    yield f"      record seq {row.seq}: {shown}"
+    if row.journal is None:
+        yield f"      journal: the entry is not there (any more); source {row.source}"
+        return
+    place = row.journal
+    raw = f"raw value {place.value}, status {place.status:#010x}, map {place.map_revision}"
+    where = f"epoch {place.epoch}, entry {place.seq}, row {place.row} in {place.segment}"
+    yield f"      journal: source {row.source}, {where}: {raw}"

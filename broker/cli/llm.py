@@ -1,0 +1,60 @@
+"""``fairlead llm``: what the reviews say to a model that is to be tuned."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.cli.output import DEFAULT_CONFIG, ConfigOption
+from schemas.errors import Refused
+
+app = typer.Typer(no_args_is_help=True, help="The annotator's model.")
+#: Makes the pseudonyms of exported people; stays on the site.
+KEY_FILE = "pseudonyms.key"
+
+
+@app.callback()
+def _group() -> None:
+    """Keep the name of the command where there is only one."""
+
+
+@app.command("export-dataset")
+def export_dataset(
+    out: Annotated[Path, typer.Argument(help="File to write, JSON Lines; must not exist.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """
+    Write approved and edited annotations as a fine-tuning set (Mistral's JSONL); people by pseudonym.
+
+    The key of the pseudonyms is made once in data_dir and never exported: keep or delete it as the site's rules say.
+    """
+    from broker.audit.dataset import Dataset
+    from broker.cli.store_access import reading
+
+    with reading(config) as (settings, reader):
+        dataset = Dataset(reader, _key(settings.data_dir / KEY_FILE))
+        try:
+            with out.open("x", encoding="utf-8") as file:
+                for line in dataset.lines():
+                    file.write(line + "\n")
+        except FileExistsError:
+            raise Refused(f"{out} exists; name a new file") from None
+    typer.echo(f"{sum(dataset.taken.values())} examples in {out}")
+    for reason, count in sorted(dataset.left_out.items()):
+        typer.echo(f"left out, {reason}: {count}")
+
+
+def _key(path: Path) -> bytes:
+    try:
+        return bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except FileNotFoundError:
+        key = secrets.token_bytes(32)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(key.hex())
+        return key
+    except ValueError:
+        raise Refused(f"{path} is no key; remove it, and other pseudonyms are made") from None

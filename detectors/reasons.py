@@ -1,0 +1,67 @@
+"""What a finding says, for a person: one sentence with its numbers, in the tag's unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from schemas.anomaly import Finding, Kind
+
+#: Numbers of a finding by name, and what only its detector knows as ``a`` and ``b``.
+_TEXTS: Final[dict[Kind, str]] = {
+    Kind.MISSING: "no sample for {score} times the allowed time",
+    Kind.LATE: "{samples} rows of the source within a minute are older than what came before",
+    Kind.CLOCK: "{samples} rows of the source within a minute carry no believable time",
+    Kind.STALE: "{samples} samples came, but their device time stands still",
+    Kind.OUT_OF_RANGE: "{value} is outside its range {band}",
+    Kind.RATE: "changed {score} times faster than is believable, to {value}",
+    Kind.FLATLINE: "has stood at {value} for {samples} samples, {score} times its limit",
+    Kind.SPIKE: "{samples} samples went as far as {value} and came back; usual is {band}",
+    Kind.SATURATION: "is cut off at {value}",
+    Kind.QUANTIZATION: "moves in steps of {a}; before, its finest step was {b}",
+    Kind.MEAN_SHIFT: "the mean {direction} to {value}, {score} times its limit; normal is {band}",
+    Kind.RUN: "run rule {a} is broken at {value}",
+    Kind.LEVEL_SHIFT: "stepped to {value}, {score} times the limit of a step",
+    Kind.TREND: "{direction} steadily to {value}, {score} times the limit of a slope",
+    Kind.VARIANCE: "its spread is {a} times the usual one",
+    Kind.OSCILLATION: "swings with a period of {a} s and an amplitude of {b}",
+    Kind.DEVIATION: "{value} stays outside {band}, where its set point wants it",
+    Kind.WINDUP: "stands at its limit {value}, and the loop does not reach its set point",
+    Kind.STICTION: "the loop swings with a period of {a} s and an amplitude of {b}, in the shape of a sticking valve",
+    Kind.SLOW_TREND: "{direction} by {a} a day over {samples} days{outlook}",
+}
+
+
+def reason(finding: Finding, unit: str, details: Sequence[float] = ()) -> str:
+    """
+    The sentence.
+
+    *details* are numbers that only the detector knows: steps (quantization), rule (run), ratio (variance), period in
+    seconds and amplitude (oscillation, stiction), slope a day and days to the limit, soonest and latest (slow trend).
+    """
+    of_unit = "" if unit == "1" else f" {unit}"
+    a, b, c = (*details, *[math.nan] * 3)[:3]
+    in_unit = finding.kind in (Kind.QUANTIZATION, Kind.SLOW_TREND)
+    return _TEXTS[finding.kind].format(
+        value=_number(finding.value) + of_unit,
+        band=f"{_number(finding.low)} to {_number(finding.high)}{of_unit}",
+        score=_number(finding.score),
+        samples=finding.samples,
+        direction=finding.direction,
+        a=_number(abs(a)) + (of_unit if in_unit else ""),
+        b=_number(b) + of_unit,
+        outlook=_outlook(b, c) if finding.kind is Kind.SLOW_TREND else "",
+    )
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def _outlook(soonest: float, latest: float) -> str:
+    """When the end of the range is reached."""
+    if not math.isfinite(soonest):
+        return ""
+    until = f"to {latest:.3g} days" if math.isfinite(latest) else "days or more"
+    return f"; at this rate the end of its range is {soonest:.3g} {until} away"

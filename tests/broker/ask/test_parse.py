@@ -1,0 +1,227 @@
+"""Questions of the common forms as typed queries; what is not understood says why, with the nearest names."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from broker.ask.names import Names
+from broker.ask.options import AskOptions
+from broker.ask.parse import NotUnderstood, parse
+from broker.ask.times import WORDS, Calendar, find
+from broker.store.rows import TagRow
+from schemas.errors import Refused
+from schemas.question import Condition, Query, Span
+
+SKID = "Acme/Lyon/Utilities/Skid1"
+
+
+def _tag(
+    number: int, path: str, unit: str = "1", role: str | None = None, enum: dict[int, str] | None = None
+) -> TagRow:
+    owner = path.rsplit("/", 1)[0]
+    return TagRow(number, f"t{number}", path, "plc", "a", None, unit, role, owner, None, None, enum, "", True)
+
+
+NAMES = Names(
+    [
+        _tag(1, f"{SKID}/P101/BearingTemp", "Cel"),
+        _tag(2, f"{SKID}/P101/MotorPower", "kW"),
+        _tag(3, f"{SKID}/P102/BearingTemp", "Cel"),
+        _tag(4, f"{SKID}/P101/Flow", "m3/h"),
+        _tag(5, f"{SKID}/P101/State", role="state", enum={1: "Running", 2: "Tripped", 3: "Stopped"}),
+        _tag(6, f"{SKID}/M1/Current", "A"),
+    ]
+)
+#: Wednesday, 15:30 in Paris.
+CALENDAR = Calendar(ZoneInfo("Europe/Paris"), datetime(2026, 11, 25, 14, 30, tzinfo=UTC), ("06:00", "14:00", "22:00"))
+
+
+def _span(begin: str, end: str) -> tuple[Span, ...]:
+    zone = CALENDAR.zone
+    return (
+        Span(
+            begin=datetime.fromisoformat(f"2026-11-{begin}").replace(tzinfo=zone).astimezone(UTC),
+            end=datetime.fromisoformat(f"2026-11-{end}").replace(tzinfo=zone).astimezone(UTC),
+        ),
+    )
+
+
+def ask(question: str) -> Query:
+    return parse(question, NAMES, CALENDAR).query
+
+
+QUESTIONS = {
+    "why did P101 trip this morning?": Query(
+        form="why", equipment=(f"{SKID}/P101",), windows=_span("25T00:00", "25T12:00")
+    ),
+    "what happened to P-101 yesterday": Query(
+        form="what", equipment=(f"{SKID}/P101",), windows=_span("24T00:00", "25T00:00")
+    ),
+    "Max bearing temperature of P101 today": Query(
+        form="value", aggregate="max", tags=(f"{SKID}/P101/BearingTemp",), windows=_span("25T00:00", "25T15:30")
+    ),
+    "what was the lowest motor power during the last shift?": Query(
+        form="value", aggregate="min", tags=(f"{SKID}/P101/MotorPower",), windows=_span("25T06:00", "25T14:00")
+    ),
+    "last value of Acme/Lyon/Utilities/Skid1/P102/BearingTemp in the last 2 hours": Query(
+        form="value", aggregate="last", tags=(f"{SKID}/P102/BearingTemp",), windows=_span("25T13:30", "25T15:30")
+    ),
+    "mean Current of M1 since 06:00": Query(
+        form="value", aggregate="mean", tags=(f"{SKID}/M1/Current",), windows=_span("25T06:00", "25T15:30")
+    ),
+    "how often did P101 trip between 22:00 and 06:00": Query(
+        form="count",
+        tags=(f"{SKID}/P101/State",),
+        windows=_span("24T22:00", "25T06:00"),
+        condition=Condition(comparison="equals", value=2, state="Tripped"),
+    ),
+    "how often did the flow of P101 exceed 40.5 m3/h on 2026-11-24?": Query(
+        form="count",
+        tags=(f"{SKID}/P101/Flow",),
+        windows=_span("24T00:00", "25T00:00"),
+        condition=Condition(comparison="above", value=40.5),
+    ),
+    "when did BearingTemp of P102 first go below 20 °C on monday": Query(
+        form="first",
+        tags=(f"{SKID}/P102/BearingTemp",),
+        windows=_span("23T00:00", "24T00:00"),
+        condition=Condition(comparison="below", value=20),
+    ),
+    "compare bearing temp of P101 and P102 from 2026-11-24T10:00 to 2026-11-24T12:00": Query(
+        form="compare",
+        tags=(f"{SKID}/P101/BearingTemp", f"{SKID}/P102/BearingTemp"),
+        windows=_span("24T10:00", "24T12:00"),
+    ),
+    "compare flow today with yesterday": Query(
+        form="compare",
+        tags=(f"{SKID}/P101/Flow",),
+        windows=(*_span("25T00:00", "25T15:30"), *_span("24T00:00", "25T00:00")),
+    ),
+    "why did P101 stop 2 hours ago": Query(
+        form="why", equipment=(f"{SKID}/P101",), windows=_span("25T13:15", "25T13:45")
+    ),
+    "explain the bearing temp of P102 at 07:15": Query(
+        form="why",
+        equipment=(f"{SKID}/P102",),
+        tags=(f"{SKID}/P102/BearingTemp",),
+        windows=_span("25T07:00", "25T07:30"),
+    ),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_common_forms(question: str) -> None:
+    """Form, names, window in the site's zone, aggregate and limit are those that a person would mean."""
+    assert ask(question) == QUESTIONS[question]
+
+
+REFUSED = {
+    "why is P1O1 strange": r"no tag and no equipment is called P1O1 .*nearest: P101, P102",
+    "max BearingTemp today": "BearingTemp exists on P101, P102; name one of them",
+    "max Flow of P102 today": "Flow is not on P102, but on P101",
+    "max Flow tomorrow": "'tomorrow' is no time",
+    "max Flow at 25:00": "'25:00' is no time",
+    "max Flow on 2026-02-30": "'on 2026-02-30' is not a time",
+    "max Flow this evening": "'this evening' has not begun yet",
+    "how often did Flow exceed 40 bar today": "Flow is in m³/h",
+    "P101 Flow": "none of the forms",
+    "max temperature today": "nearest",
+    "why did it trip": "names no tag and no equipment",
+    "max Flow today and yesterday": "two times are named",
+    "max Flow today and yesterday and on monday": "3 times are named",
+    "why " + "x" * 400: "at most 300 characters",
+}
+
+
+@pytest.mark.parametrize("question", REFUSED)
+def test_what_cannot_be_asked_says_why(question: str) -> None:
+    """Another unit, an ambiguous or unknown name and an odd time are told, never answered as something else."""
+    with pytest.raises(Refused, match=REFUSED[question]):
+        ask(question)
+
+
+def test_assumptions_are_told() -> None:
+    """A window that was not named and a word that was left out stand in the notes."""
+    found = parse("max Flow of skidded P101", NAMES, CALENDAR)
+    assert found.notes == ("not understood and left out: skidded", "no time was named: the last 24 hours")
+
+
+def test_a_name_that_is_a_common_word_is_found_by_its_letters() -> None:
+    """``Current`` is the tag, ``current`` asks for the last value."""
+    assert ask("max Current today").tags == (f"{SKID}/M1/Current",)
+    assert ask("current flow").aggregate == "last"
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [(datetime(2026, 3, 29, 20, tzinfo=UTC), 23), (datetime(2026, 10, 25, 20, tzinfo=UTC), 25)]
+)
+def test_a_day_on_which_the_clock_changes(day: datetime, hours: int) -> None:
+    """The day before such a day's end is as long as it was at the site."""
+    calendar = Calendar(ZoneInfo("Europe/Paris"), day.replace(day=day.day + 1), ("06:00",))
+    (span,) = find("yesterday", calendar).spans
+    assert (span.end - span.begin).total_seconds() == hours * 3600
+
+
+@given(
+    text=st.text(max_size=120)
+    | st.lists(
+        st.sampled_from(["why", "max", "P101", "flow", "at", "since", "between", "and", "31:00", "2026-99-99", *WORDS]),
+        max_size=12,
+    ).map(" ".join)
+)
+def test_any_text_is_a_query_or_refused(text: str) -> None:
+    """Nothing but Refused comes out of any text, and every query is about names of the map."""
+    try:
+        query = ask(text)
+    except Refused:
+        return
+    NAMES.check(query.equipment, query.tags)
+    assert all(span.end <= CALENDAR.now for span in query.windows)
+
+
+def test_not_understood_is_told_apart() -> None:
+    """Only what a model might read better is NotUnderstood."""
+    with pytest.raises(NotUnderstood):
+        ask("P101 Flow")
+    with pytest.raises(Refused) as other:
+        ask("max BearingTemp today")
+    assert not isinstance(other.value, NotUnderstood)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"windows": []},
+        {"form": "drop table"},
+        {"tags": [], "equipment": []},
+        {"aggregate": "sum"},
+        {"condition": {"comparison": "above", "value": float("nan")}},
+        {"windows": [{"begin": "2026-01-01T00:00:00Z", "end": "2025-01-01T00:00:00Z"}]},
+        {"windows": [{"begin": "2026-01-01T00:00:00", "end": "2026-01-02T00:00:00"}]},
+        {"sql": "SELECT 1"},
+    ],
+)
+def test_a_query_is_closed(change: dict[str, object]) -> None:
+    """What is not in the lists, or is incomplete, is no query."""
+    good = {
+        "form": "value",
+        "aggregate": "max",
+        "tags": ["a"],
+        "windows": [{"begin": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}],
+    }
+    Query.model_validate(good)
+    with pytest.raises(ValidationError):
+        Query.model_validate(good | change)
+
+
+@pytest.mark.parametrize("shifts", [(), ("6:00",), ("14:00", "06:00"), ("06:00", "06:00"), ("24:00",)])
+def test_shifts_are_times_in_order(shifts: tuple[str, ...]) -> None:
+    """A shift that cannot be is refused with the configuration."""
+    with pytest.raises(ValidationError):
+        AskOptions(shifts=shifts)

@@ -1,0 +1,292 @@
+"""Every detector finds its own trouble and tells it in words; none cries wolf on odd, healthy or broken input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.detection import Detection, DetectionOptions
+from schemas.anomaly import Kind
+from schemas.entries import Position
+from schemas.records import RecordBatch
+from schemas.samples import Origin
+from schemas.status import Flag
+from schemas.tagmap import Tag, TagMap
+
+S = 1_000_000_000
+NOW = 1_790_000_000 * S
+Signal = Callable[[np.random.Generator, int], np.ndarray]
+
+
+def normal(rng: np.random.Generator, n: int) -> np.ndarray:
+    return rng.normal(50, 1, n)
+
+
+def told(plant) -> dict[str, str]:
+    """Reason of each detector that spoke."""
+    return {m.detector: m.reason for anomaly in plant.latest().values() for m in anomaly.members}
+
+
+#: Detector, options that leave it alone with what it needs, and the trouble after 600 healthy seconds.
+TROUBLES: dict[str, tuple[dict[str, tuple[str, ...]], Signal]] = {
+    "spike": ({"health": ("spike",)}, lambda rng, n: np.where(np.arange(n) == 40, 90.0, normal(rng, n))),
+    "quantization": ({"health": ("quantization",)}, lambda rng, n: np.round(rng.normal(50, 3, n) / 2) * 2),
+    "saturation": ({"health": ("saturation",)}, lambda rng, n: np.minimum(normal(rng, n), 50.2)),
+    "flatline": ({"health": ("flatline",)}, lambda rng, n: np.full(n, 50.25)),
+    "shewhart": ({"spc": ("shewhart",)}, lambda rng, n: normal(rng, n) + 8),
+    "ewma": ({"spc": ("ewma",)}, lambda rng, n: normal(rng, n) + 3),
+    "cusum": ({"spc": ("cusum",)}, lambda rng, n: normal(rng, n) + 1.5),
+    "nelson": ({"spc": ("nelson",)}, lambda rng, n: normal(rng, n) + 2),
+    "level_shift": ({"shape": ("level_shift",)}, lambda rng, n: normal(rng, n) + 4),
+    "trend": ({"shape": ("trend",)}, lambda rng, n: normal(rng, n) + np.arange(n) / 10),
+    "variance": ({"shape": ("variance",)}, lambda rng, n: rng.normal(50, 5, n)),
+    "oscillation": ({"shape": ("oscillation",)}, lambda rng, n: normal(rng, n) + 6 * np.sin(np.arange(n) / 2.5)),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_detector_finds_its_own_trouble(script, tag, name):
+    """Quiet while the signal is healthy; then found, with a reason that carries no placeholder."""
+    rng = np.random.default_rng(4)
+    only, trouble = TROUBLES[name]
+    plant = script(tag(0, unit="Cel"), clean_window="200s", **({"health": (), "spc": (), "shape": ()} | only))
+    plant.run({0: normal(rng, 600)})
+    if name != "nelson":  # fixed limits: healthy points break a run rule every hundred or so
+        assert plant.said == []
+    plant.run({0: trouble(rng, 400)})
+    reasons = told(plant)
+    assert name in reasons
+    assert reasons[name]
+    assert "?" not in reasons[name]
+
+
+def test_spike_that_is_a_habit_is_said_once(script, tag):
+    """A tag that spikes each two minutes is reported for the first one; a step is no spike."""
+    rng = np.random.default_rng(5)
+    plant = script(tag(0), spc=(), shape=(), health=("spike",))
+    plant.run({0: normal(rng, 300)})
+    values = normal(rng, 1500)
+    values[60::120] += 40
+    plant.run({0: values})
+    assert len([a for a in plant.said if a.revision == 0]) == 1
+    plant.said.clear()
+    plant.run({0: normal(rng, 200) + 500})
+    assert plant.said == []
+
+
+def test_spike_is_kept_from_the_charts(script, tag):
+    """The mean of a subgroup with a spike is that of the others: no chart and no learning sees it."""
+    rng = np.random.default_rng(5)
+    plant, other = (script(tag(0), clean_window="200s") for _ in range(2))
+    values = normal(rng, 900)
+    wild = values.copy()
+    wild[[700, 701, 820]] = 1e6
+    plant.run({0: values})
+    other.run({0: wild})
+    assert plant.said == []
+    assert set(told(other)) == {"spike"}
+
+
+def test_stuck_signal_is_kept_from_the_charts(script, tag):
+    """While a flatline stands, its level is no shift; a value of 0 is equipment at rest and no flatline."""
+    rng = np.random.default_rng(6)
+    plant = script(tag(0), clean_window="200s", spc=("ewma",), shape=())
+    plant.run({0: normal(rng, 700)})
+    plant.run({0: np.full(300, 50.1)})
+    assert set(told(plant)) == {"flatline"}
+    rest = script(tag(0), spc=(), shape=())
+    rest.run({0: normal(rng, 700)})
+    rest.run({0: np.zeros(900)})
+    assert rest.said == []
+
+
+def test_signal_at_the_end_of_its_range_is_saturated(script, tag):
+    """At the high end for half a minute; an end of 0, an output and 100 % are ordinary."""
+    ordinary = [tag(1, range=(0.0, 10.0)), tag(2, range=(4.0, 20.0), role="out"), tag(3, range=(0.0, 100.0), unit="%")]
+    plant = script(tag(0, range=(4.0, 20.0)), *ordinary, spc=(), shape=(), health=("saturation",))
+    plant.run({0: [20.0] * 40, 1: [0.0] * 40, 2: [20.0] * 40, 3: [100.0] * 40})
+    assert [[m.tag_id for m in a.members] for a in plant.latest().values()] == [["id0"]]
+
+
+def test_device_time_that_stands_still_is_stale(script, tag, records):
+    """Values go on changing under one device time; over with the first newer one."""
+    plant = script(tag(0), spc=(), shape=())
+    frozen = plant.now_ns
+    for i in range(60):
+        plant.detection.records(records(plant.tag_map.revision, [0, 0], [frozen] * 2, [float(i), i + 0.5]))
+        plant.tick()
+    assert set(told(plant)) == {"stale"}
+    plant.run({0: [1.0, 2.0]})
+    plant.tick(10, 31)
+    assert plant.said[-1].state == "closed"
+
+
+@pytest.mark.parametrize(("flag", "name"), [(Flag.LATE, "late"), (Flag.CLOCK_SUSPECT, "clock")])
+def test_share_of_late_and_unbelievable_rows_is_told_once_an_equipment(script, tag, records, flag, name):
+    """A third of the source's rows: one tag of each equipment speaks; a single such row says nothing."""
+    tags = [tag(i, equipment=f"Acme/U{i // 2}") for i in range(4)]
+    plant = script(*tags, spc=(), shape=())
+
+    def minutes(count: int, odd: Callable[[int], bool]) -> None:
+        for second in range(60 * count):
+            flags = [int(flag) if odd(second) else 0] * 4
+            plant.send({i: float(second) for i in range(4)}, flags=flags)
+            plant.tick()
+
+    minutes(2, lambda second: second == 30)
+    assert plant.said == []
+    minutes(2, lambda second: second % 3 == 0)
+    spoken = [(m.detector, m.tag_id) for a in plant.latest().values() for m in a.members]
+    assert spoken == [(name, "id0"), (name, "id2")]
+    minutes(7, lambda second: False)
+    assert {a.state for a in plant.latest().values()} == {"closed"}
+
+
+def loop(script, tag, **options):
+    pv, sp, out = tag(0, role="pv"), tag(1, role="sp"), tag(2, role="out", unit="%")
+    return script(pv, sp, out, clean_window="120s", settle="60s", hold_off="30s", spc=(), shape=(), **options)
+
+
+def test_deviation_waits_for_the_loop_to_settle(script, tag):
+    """A new set point gives the loop its time; staying away for longer is told."""
+    rng = np.random.default_rng(8)
+    plant = loop(script, tag)
+    plant.run({0: rng.normal(50, 0.5, 300), 1: [50.0] * 300, 2: rng.normal(40, 1, 300)})
+    approach = 60 - 10 * np.exp(-np.arange(300) / 20)
+    plant.run({0: approach + rng.normal(0, 0.5, 300), 1: [60.0] * 300, 2: rng.normal(45, 1, 300)})
+    assert plant.said == []
+    plant.run({0: rng.normal(53, 0.5, 120), 1: [60.0] * 120, 2: rng.normal(60, 1, 120)})
+    assert set(told(plant)) == {"deviation"}
+    plant.run({0: rng.normal(60, 0.5, 20), 1: [60.0] * 20, 2: rng.normal(60, 1, 20)})
+    plant.tick(10, 31)
+    assert plant.said[-1].state == "closed"
+
+
+def test_output_at_its_limit_with_a_deviation_winds_up(script, tag):
+    """The output at 100 % alone is no finding; with a deviation it is, on the output's tag."""
+    rng = np.random.default_rng(8)
+    plant = loop(script, tag, loop=("windup",))
+    plant.run({0: rng.normal(50, 0.5, 300), 1: [50.0] * 300, 2: [100.0] * 300})
+    assert plant.said == []
+    plant.run({0: rng.normal(44, 0.5, 120), 1: [50.0] * 120, 2: [100.0] * 120})
+    (found,) = plant.latest().values()
+    assert [(m.detector, m.tag_id, m.direction) for m in found.members] == [("windup", "id2", "rose")]
+
+
+@pytest.mark.parametrize(("shape", "sticks"), [("triangle", True), ("square", True), ("sine", False)])
+def test_stiction_is_told_by_the_shape_of_the_output(script, tag, shape, sticks):
+    """A triangle of the demand, or a square of the position, against a round process value; a sine is tuning."""
+    rng = np.random.default_rng(8)
+    plant = loop(script, tag, loop=("stiction",))
+    plant.run({0: rng.normal(50, 0.3, 300), 1: [50.0] * 300, 2: rng.normal(40, 0.2, 300)})
+    phase = np.arange(900) / 60 * 2 * np.pi
+    out = {"sine": np.sin(phase), "square": np.sign(np.sin(phase)), "triangle": 2 / np.pi * np.arcsin(np.sin(phase))}
+    value = 50 + 4 * np.sin(phase - np.pi / 2)
+    plant.run({0: value + rng.normal(0, 0.1, 900), 1: [50.0] * 900, 2: 40 + 8 * out[shape]})
+    assert ("stiction" in told(plant)) == sticks
+
+
+def test_slow_trend_says_when_the_range_ends(script, tag):
+    """Half a degree a day for two weeks, on a tag with a range: told with slope and days; a healthy tag is quiet."""
+    rng = np.random.default_rng(8)
+    hot, calm = tag(0, range=(0.0, 80.0), unit="Cel", scan_ms=600_000), tag(1, range=(0.0, 80.0), scan_ms=600_000)
+    plant = script(hot, calm, spc=(), shape=(), health=())
+    for day in range(14):
+        for minutes in range(0, 1440, 10):
+            at = day + minutes / 1440
+            plant.send({0: 60 + 0.5 * at + rng.normal(0, 0.3), 1: 60 + rng.normal(0, 0.3)})
+            plant.tick(10, 1)
+            plant.second += 590
+            plant.detection._panel.slow_trend.sampled_ns = 0  # a sample each tick, in place of thirty ticks
+    found = {m.tag_id: m.reason for a in plant.latest().values() for m in a.members}
+    assert set(found) == {"id0"}
+    assert "Cel a day over 1" in found["id0"]
+    assert "the end of its range is" in found["id0"]
+
+
+ODD: dict[str, Signal] = {
+    "constant": lambda rng, n: np.full(n, 7.25),
+    "all nan": lambda rng, n: np.full(n, math.nan),
+    "half nan": lambda rng, n: np.where(rng.random(n) < 0.5, np.nan, rng.normal(size=n)),
+    "two states": lambda rng, n: (np.arange(n) // 90 % 2).astype(float),
+    "huge": lambda rng, n: rng.choice([1e300, -1e300], n),
+    "tiny": lambda rng, n: rng.normal(0, 1e-310, n),
+    "quantised": lambda rng, n: np.round(rng.normal(32, 0.4, n)),
+    "heavy tails": lambda rng, n: rng.standard_t(3, n),
+    "random walk": lambda rng, n: np.cumsum(rng.normal(size=n)),
+    "counter": lambda rng, n: np.cumsum(rng.integers(0, 3, n)).astype(float),
+    "white": lambda rng, n: rng.normal(50, 1, n),
+}
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    kinds=st.lists(
+        st.sampled_from(sorted(ODD.keys() - {"random walk", "huge", "heavy tails"})), min_size=2, max_size=6
+    ),
+    seed=st.integers(0, 2**32),
+    jump_s=st.sampled_from([0.0, 3600.0, -7200.0, 40_000.0]),
+    slower=st.sampled_from([1, 3, 10]),
+)
+def test_bad_input_gives_no_finding_and_a_bounded_state(kinds, seed, jump_s, slower):
+    """Odd signals side by side, a clock that jumps, a rate that changes, a tag that appears late: nothing is found."""
+    rng = np.random.default_rng(seed)
+    n = len(kinds)
+    tags = tuple(
+        Tag(number=i, id=f"id{i}", path=f"Acme/Lyon/U/T{i}", source="plc", address=str(i), equipment=f"U{i}")
+        for i in range(n)
+    )
+    tag_map = TagMap(site="Acme/Lyon", tags=tags)
+    detection = Detection(DetectionOptions(clean_window="60s"))
+    detection.use_map(tag_map.revision, tag_map)
+    columns = [ODD[kind](rng, 400) for kind in kinds]
+    now = NOW
+    for i in range(400):
+        now += S if i < 250 else slower * S
+        if i == 250:
+            now += round(jump_s * S)
+        there = n - 1 if i < 150 else n
+        values = np.array([column[i] for column in columns[:there]])
+        batch = RecordBatch(
+            "plc",
+            Origin.LIVE,
+            tag_map.revision,
+            Position(1, i + 1),
+            now,
+            np.arange(there, dtype=np.int32),
+            np.full(there, now, np.int64),
+            None,
+            values,
+            np.zeros(there, np.uint32),
+            np.zeros(there, np.uint32),
+            np.zeros(there, np.int64),
+        )
+        detection.records(batch)
+        assert detection.tick(now) == []
+    assert len(detection.state()) < 4096 + n * 2048
+
+
+@pytest.mark.parametrize("name", ["random walk", "huge", "heavy tails"])
+def test_signals_without_a_normal_raise_nothing(script, tag, name):
+    """What wanders for ever, or is no measurement, may be found, but no number overflows and no error is raised."""
+    rng = np.random.default_rng(3)
+    plant = script(tag(0), clean_window="60s")
+    plant.run({0: ODD[name](rng, 800)})
+    for anomaly in plant.said:
+        for member in anomaly.members:
+            assert member.score <= 1e6
+
+
+def test_findings_are_of_known_kinds():
+    """Every kind that a detector gives has a severity, a class and a sentence."""
+    from detectors.reasons import _TEXTS
+    from detectors.severity import _BASE, _CLASS
+
+    univariate = {kind for kind in Kind if kind in _TEXTS}
+    assert univariate <= set(_BASE)
+    assert univariate <= set(_CLASS)
