@@ -30,6 +30,7 @@ from detectors.base import FELL, ROSE, BadState, Conditions, Judgement, finite
 from detectors.episodes import Seen
 from detectors.multivariate_groups import Bank, Group, banks_of, groups_of
 from detectors.multivariate_model import FAR, LAMBDA, LONE, SHORT, Model
+from detectors.multivariate_saved import Mode, Saved, SavedModel, Window, pack, place_of, shorten, unpack
 from detectors.options import DetectionOptions
 from detectors.parameters import Parameters
 from schemas.anomaly import Kind
@@ -82,44 +83,6 @@ class _Share(Columns):
     share: NDArray[np.float64] = column(np.float64, np.nan)
 
 
-class _Mode(msgspec.Struct):
-    """An operating mode of one group: equipment state and set points; ``used_ns`` is the tick clock."""
-
-    number: int
-    state: float | None
-    set_points: list[float]
-    used_ns: int
-
-
-class _Window(msgspec.Struct):
-    """A clean window that is being filled: float32 rows relative to the first values."""
-
-    reference: list[float]
-    rows: list[bytes] = []
-    starts: list[int] = []
-    broken: bool = True  #: the next row does not follow the last one
-
-
-class _Saved(msgspec.Struct):
-    charts: dict[str, dict[str, bytes]]
-    modes: dict[str, list[_Mode]]
-    mode: dict[str, int]
-    windows: dict[str, _Window]
-    watched: list[float]
-    stale: list[str]
-    generation: int
-
-
-class _SavedModel(msgspec.Struct, array_like=True):
-    tags: int
-    plane: int
-    limit: float
-    flags: bytes
-    columns: bytes
-    weights: bytes
-    rotation: bytes
-
-
 class Multivariate:
     """State and models of all groups; conditions are kept per tag."""
 
@@ -138,8 +101,8 @@ class Multivariate:
         self._banks: list[Bank] = []
         self._place: dict[str, tuple[int, int]] = {}  # bank and row of each group key
         self._models: dict[tuple[str, int], Model] = {}
-        self._windows: dict[tuple[str, int], _Window] = {}
-        self._modes: dict[str, list[_Mode]] = {}
+        self._windows: dict[tuple[str, int], Window] = {}
+        self._modes: dict[str, list[Mode]] = {}
         self._mode: dict[str, int] = {}
         self._context: dict[int, tuple[int, list[int]]] = {}  # state (-1: none) and set-point slots by equipment
         self._watch: Index = np.empty(0, np.intp)
@@ -297,7 +260,7 @@ class Multivariate:
                     number = oldest.number
                     modes.remove(oldest)
                     self._drop(group.key, number)
-                mode = _Mode(number, state, set_points, now_ns)
+                mode = Mode(number, state, set_points, now_ns)
                 modes.append(mode)
             mode.used_ns = now_ns
             if self._mode.get(group.key) != mode.number:
@@ -463,7 +426,7 @@ class Multivariate:
             window = self._windows.get(place)
             if window is None and quiet[i] and len(self._windows) < MOST_LEARNING:
                 first = np.where(there[i], values[i], 0.0)[: len(group.slots)]
-                window = self._windows[place] = _Window(first.tolist())
+                window = self._windows[place] = Window(first.tolist())
             if window is None:
                 continue
             if not quiet[i]:
@@ -476,7 +439,7 @@ class Multivariate:
         return concluded
 
     @staticmethod
-    def _take(window: _Window, values: NDArray[np.float64], there: NDArray[np.bool_], anew: bool) -> None:
+    def _take(window: Window, values: NDArray[np.float64], there: NDArray[np.bool_], anew: bool) -> None:
         if window.broken or anew:
             window.starts.append(len(window.rows))
             window.broken = False
@@ -484,20 +447,20 @@ class Multivariate:
         shown = np.where(there, values, np.nan)[:n] - np.array(window.reference)
         window.rows.append(shown.astype("<f4").tobytes())
         if len(window.rows) > MOST_ROWS:
-            _shorten(window, len(window.rows) - MOST_ROWS)
+            shorten(window, len(window.rows) - MOST_ROWS)
 
     def _rows(self, bank: Bank, row: int) -> int:
         tags = int(bank.member[row].sum())
         least = max(multivariate_model.FEWEST_ROWS, multivariate_model.ROWS_PER_TAG * tags)
         return int(min(MOST_ROWS, max(least, -(-self._window_ns // int(bank.step_ns[row])))))
 
-    def _conclude(self, bank: Bank, row: int, place: tuple[str, int], window: _Window) -> None:
+    def _conclude(self, bank: Bank, row: int, place: tuple[str, int], window: Window) -> None:
         points = np.frombuffer(b"".join(window.rows), "<f4").reshape(len(window.rows), -1).astype(np.float64)
         step_s = float(bank.step_ns[row]) / 1e9
         probability = min(max(self._alarms_per_s * step_s, 1e-9), 0.2)
         model = multivariate_model.learn(points + np.array(window.reference), window.starts, probability)
         if model is None:
-            _shorten(window, len(window.rows) // 2)
+            shorten(window, len(window.rows) // 2)
             return
         del self._windows[place]
         self._models[place] = model
@@ -514,7 +477,7 @@ class Multivariate:
     def dump(self) -> bytes:
         """Charts, modes and windows, msgpack; the models are apart."""
         return msgspec.msgpack.encode(
-            _Saved(
+            Saved(
                 charts=self._charts(),
                 modes=self._modes,
                 mode=self._mode,
@@ -528,7 +491,7 @@ class Multivariate:
     def models(self) -> bytes:
         """All models, msgpack; the same object until one was learned or dropped."""
         if self._packed is None or self._packed[0] != self._generation:
-            packed = {f"{key} {mode}": _pack(model) for (key, mode), model in self._models.items()}
+            packed = {f"{key} {mode}": pack(model) for (key, mode), model in self._models.items()}
             self._packed = (self._generation, msgspec.msgpack.encode([self._generation, packed]))
         return self._packed[1]
 
@@ -539,12 +502,12 @@ class Multivariate:
         Raises BadState where they do not fit each other, or are damaged.
         """
         try:
-            state = msgspec.msgpack.decode(saved, type=_Saved)
-            generation, packed = msgspec.msgpack.decode(models, type=tuple[int, dict[str, _SavedModel]])
+            state = msgspec.msgpack.decode(saved, type=Saved)
+            generation, packed = msgspec.msgpack.decode(models, type=tuple[int, dict[str, SavedModel]])
             if generation != state.generation:
                 raise ValueError(f"models of generation {generation}, want {state.generation}")
-            self._models = {_place(name): _unpack(item) for name, item in packed.items()}
-            self._windows = {_place(name): window for name, window in state.windows.items()}
+            self._models = {place_of(name): unpack(item) for name, item in packed.items()}
+            self._windows = {place_of(name): window for name, window in state.windows.items()}
             self._modes, self._mode = state.modes, state.mode
             self._generation, self._packed = generation, (generation, models)
             self._keep(group for bank in self._banks for group in bank.groups)
@@ -556,49 +519,7 @@ class Multivariate:
             self._stale = set(state.stale)
 
 
-def _place(name: str) -> tuple[str, int]:
-    key, _, mode = name.partition(" ")
-    return key, int(mode)
-
-
 def _same(one: list[float], other: list[float]) -> bool:
     """Whether two lists of set points are one mode."""
     pairs = zip(one, other, strict=True)
     return all(abs(a - b) <= _SAME_SET_POINT * max(abs(a), abs(b)) for a, b in pairs)
-
-
-def _shorten(window: _Window, dropped: int) -> None:
-    """Forget the oldest rows."""
-    del window.rows[:dropped]
-    window.starts = [0, *(start - dropped for start in window.starts if start > dropped)]
-
-
-def _pack(model: Model) -> _SavedModel:
-    columns = np.stack([model.center, model.scale, model.own, model.spread])
-    return _SavedModel(
-        tags=len(model.used),
-        plane=model.plane,
-        limit=model.limit,
-        flags=np.stack([model.used, model.absent]).tobytes(),
-        columns=columns.astype("<f8").tobytes(),
-        weights=model.weights.astype("<f4").tobytes(),
-        rotation=model.rotation.astype("<f4").tobytes(),
-    )
-
-
-def _unpack(saved: _SavedModel) -> Model:
-    n = saved.tags
-    used, absent = np.frombuffer(saved.flags, np.bool_).reshape(2, n)
-    center, scale, own, spread = np.frombuffer(saved.columns, "<f8").astype(np.float64).reshape(4, n)
-    return Model(
-        used=used,
-        absent=absent,
-        center=center,
-        scale=scale,
-        own=own,
-        spread=spread,
-        weights=np.frombuffer(saved.weights, "<f4").astype(np.float32).reshape(2 * n, n),
-        rotation=np.frombuffer(saved.rotation, "<f4").astype(np.float32).reshape(n, n),
-        plane=saved.plane,
-        limit=saved.limit,
-    )
