@@ -36,7 +36,9 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
 
 
 def _address(path: str) -> str:
-    return path.format(anomaly_id="none", annotation_id="none", document_id="none", suppression_id="none", name="i.kaya", source="none")
+    return path.format(
+        anomaly_id="none", annotation_id="none", document_id="none", suppression_id="none", name="i.kaya", source="none"
+    )
 
 
 def _allowed(status: int) -> bool:
