@@ -32,7 +32,7 @@ async def test_kills_and_cuts_lose_and_double_no_event(
         while not stop.is_set():
             told.append(f"event {len(told)}")
             await server.happen(told[-1], 400)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the rate of the events
 
     nodes = {"N": NodeSpec()}
     async with OpcUaServer(lambda: {"N": 1.0}, nodes, namespace="urn:example:line1", period_s=0.1) as server:
