@@ -16,6 +16,7 @@ from asyncua import ua
 from pydantic import ValidationError
 
 from adapters.opcua import OpcUaAdapter, OpcUaOptions
+from adapters.opcua.event_filter import BASE_FIELDS
 from adapters.opcua.nodes import address_text, parse_address
 from schemas.alarms import Event
 from schemas.errors import NotConnected
@@ -318,6 +319,44 @@ async def test_odd_events(plant: OpcUaServer, make_adapter: Make) -> None:
     assert f"1 fields, {count} were asked for" in reject.reason
     assert b"short" in reject.raw
     assert adapter.counters["foreign"] == 1
+
+
+async def test_one_odd_field_costs_its_own_event(plant: OpcUaServer, make_adapter: Make) -> None:
+    """
+    A field that no decoder reads, and fields of other types than the standard's, in one message with sound events.
+
+    The sound ones arrive, what cannot be read goes to quarantine with its bytes, and the source goes on.
+    """
+    adapter = make_adapter(plant.endpoint, [], events=[{}])
+    await adapter.connect()
+    subscriptions = plant._server.iserver.subscription_service.subscriptions.values()  # type: ignore[union-attr]
+    held = [one for one in subscriptions if one.monitored_item_srv._monitored_events][-1]
+    [mid] = held.monitored_item_srv._monitored_items
+    count = len(held.monitored_item_srv._monitored_items[mid].filter.SelectClauses)
+
+    async def tell(text: str, **fields: ua.Variant) -> None:
+        values = [ua.Variant(None)] * count
+        values[BASE_FIELDS.index("Message")] = ua.Variant(ua.LocalizedText(text), ua.VariantType.LocalizedText)
+        for name, value in fields.items():
+            values[BASE_FIELDS.index(name)] = value
+        await held.enqueue_event(mid, ua.EventFieldList(0, values), 0)
+
+    spoilt = ua.ExtensionObject(TypeId=ua.FourByteNodeId(886), Body=b"\x07")
+    types = [ua.NodeId("own", 2), ua.NodeId("other", 2)]
+    await tell("before")
+    await tell("spoilt", Severity=ua.Variant(spoilt, ua.VariantType.ExtensionObject))
+    await tell("types", EventType=ua.Variant(types, ua.VariantType.NodeId, is_array=True))
+    await tell("times", Time=ua.Variant("noon", ua.VariantType.String), ReceiveTime=ua.Variant([1, 2]))
+    await tell("after")
+    heard = await listen(adapter, lambda heard: "after" in heard.messages)
+    assert heard.messages == ["before", "types", "times", "after"]
+    assert [event.flags for event in heard.events] == [int(Flag.ARRIVAL_TIME)] * 4
+    [reject] = heard.rejects
+    assert reject.place == "events of i=2253"
+    assert "the field Severity cannot be decoded" in reject.reason
+    assert b"spoilt" in reject.raw
+    assert heard.gaps == []
+    assert (adapter.counters["undecodable"], adapter.counters["undecodable_events"]) == (0, 1)
 
 
 # configuration
