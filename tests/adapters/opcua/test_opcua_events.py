@@ -291,6 +291,28 @@ async def test_changed_events_make_new_subscriptions(plant: OpcUaServer, make_ad
     assert third.counters["recreated"] == 1
 
 
+async def test_a_lost_session_is_a_gap_of_events(plant: OpcUaServer, make_adapter: Make, crash: Crash) -> None:
+    """A source without tags has no values that could be missing, and its gap says so."""
+    first = make_adapter(plant.endpoint, [], events=[{}])
+    await first.connect()
+    await plant.happen("before")
+    await listen(first, lambda heard: heard.events)
+    first._ledger.save()
+    await crash(first)
+    service = plant._server.iserver.subscription_service  # type: ignore[union-attr]
+    await service.delete_subscriptions([one.subscription_id for one in first._ledger.now.held])
+    await plant.happen("told to nobody")
+    second = make_adapter(plant.endpoint, [], events=[{}])
+    await second.connect()
+    await plant.happen("after")
+    heard = await listen(second, lambda heard: heard.events)
+    assert heard.messages == ["after"]
+    [gap] = heard.gaps
+    assert (gap.cause, gap.events, gap.tags, gap.backfilled) == (GapCause.SESSION_LOST, True, (), False)
+    assert gap.to_ns is not None
+    assert gap.from_ns < gap.to_ns
+
+
 async def test_a_source_that_is_read_has_no_events(plant: OpcUaServer, make_adapter: Make, make_tags: MakeTags) -> None:
     """It says so."""
     adapter = make_adapter(plant.endpoint, make_tags("Level"), events=[{}], read="cyclic")
