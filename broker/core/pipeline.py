@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -129,8 +129,8 @@ class Pipeline:
                 source: Gap(source, (), from_ns, None, GapCause.UNKNOWN_MAP, detail=detail)
                 for source, from_ns, detail in state["unmapped"]
             }
-            for body in state["maps"]:
-                self._use_map(body, None)
+            for tag_map in self._saved_maps(state):
+                self._use_map(tag_map, None)
             self._restore_stage("normalizer", self._normalizer.restore, stages)
             self._restore_detection(stages)
             self._restore_stage("suppression", self._detection.suppressor.restore, stages)
@@ -144,6 +144,14 @@ class Pipeline:
                 self._read_to = committed
                 break
             self._steps(entries, None)
+
+    def _saved_maps(self, head: Mapping[str, Any]) -> list[TagMap]:
+        """The maps that the stages kept, oldest first; their bodies are in SQL since they came into force."""
+        if "map_revisions" not in head:  # from before: the bodies themselves
+            return [TagMap.from_body(body) for body in head["maps"]]
+        reader = self._store.reader()
+        found = [reader.map(revision) for revision in head["map_revisions"]]
+        return [tag_map for tag_map in found if tag_map is not None]
 
     def _load_refused(self) -> None:
         refused = self._store.stage("refused")
@@ -270,7 +278,7 @@ class Pipeline:
             "explained": {key: list(value) for key, value in self._explained.items()},
             "open_paths": {key: list(value) for key, value in self._open_paths.items()},
             "unmapped": [[gap.source, gap.from_ns, gap.detail] for gap in self._unmapped.values()],
-            "maps": [tag_map.body for tag_map in self._maps if tag_map.tags],
+            "map_revisions": [tag_map.revision for tag_map in self._maps if tag_map.tags],
         }
         models = self._detection.models()
         stages = {
@@ -285,8 +293,7 @@ class Pipeline:
         self._saving_models = models
         return Snapshot(place, self._read_to, now_ns, head, stages, unchanged)
 
-    def _use_map(self, body: bytes, tx: Transaction | None) -> None:
-        tag_map = TagMap.from_body(body)
+    def _use_map(self, tag_map: TagMap, tx: Transaction | None) -> None:
         self._normalizer.use_map(tag_map.revision, tag_map)
         self._detection.use_map(tag_map.revision, tag_map)
         # batches of the maps before may still follow: a source is read while a new map comes into force
@@ -342,7 +349,7 @@ class Pipeline:
             self._detection.suppressor.command(body)
         elif isinstance(body, MapInForce):
             if body.revision != self._maps[-1].revision:
-                self._use_map(body.body, tx)
+                self._use_map(TagMap.from_body(body.body), tx)
         elif isinstance(body, Link):
             if tx is not None:
                 tx.link(body, entry.wall_ns)
