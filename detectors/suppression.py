@@ -16,7 +16,7 @@ import msgspec
 from detectors.base import BadState
 from schemas.anomaly import Cause
 from schemas.calendar import Window
-from schemas.suppression import Command, Rule, Suppression, SuppressionEvent, under
+from schemas.suppression import LATEST_NS, Command, Rule, Suppression, SuppressionEvent, under
 from schemas.tagmap import TagMap
 
 #: Commands whose ids are remembered, so that one that comes twice is taken once.
@@ -175,6 +175,8 @@ class Suppressor:
             )
         if command.until_ns is not None and command.until_ns <= wall_ns:
             return refused("its time was over before it came into the stream")
+        if command.until_ns is not None and command.until_ns > LATEST_NS:
+            return refused("its end is later than any time that can be stored")
         if len(self._active) >= MOST_ACTIVE:
             return refused(f"{MOST_ACTIVE} suppressions are in force already")
         found = Suppression(

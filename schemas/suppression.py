@@ -16,6 +16,10 @@ from schemas.anomaly import Kind
 
 #: A shelf is forgotten sooner than it is reviewed: it ends after this time at the latest.
 LONGEST_SHELF_NS: Final = 30 * 86_400 * 1_000_000_000
+#: An end further ahead than ten years is a slip of the hand; without an end a maintenance says the same.
+LONGEST_NS: Final = 3653 * 86_400 * 1_000_000_000
+#: Times are signed 64-bit numbers wherever they are stored.
+LATEST_NS: Final = 2**63 - 1
 
 Action = Literal["shelve", "maintenance", "end"]
 Mode = Literal["shelf", "maintenance"]

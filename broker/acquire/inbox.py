@@ -10,7 +10,7 @@ from typing import Final
 
 from broker import commands
 from broker.journal import JournalWriter
-from schemas.entries import Body, Notice
+from schemas.entries import Notice
 from schemas.errors import JournalError
 
 LOOK_S: Final = 0.5
@@ -22,8 +22,9 @@ async def take_commands(
     """
     Journal what waits in ``data_dir/commands``, until cancelled.
 
-    A file that holds no command is set aside as ``.bad`` and becomes a notice. While the journal refuses, or a file
-    cannot be removed, it is tried again; core takes a command once, however often it comes.
+    A file that holds no command, or one that the journal has no place for, is set aside as ``.bad`` and becomes a
+    notice. While the journal refuses, or a file cannot be removed, it is tried again; core takes a command once,
+    however often it comes.
     """
     done: set[Path] = set()
     while True:
@@ -40,18 +41,31 @@ async def take_commands(
 
 async def _take(journal: JournalWriter, path: Path) -> bool:
     """Journal one file; whether that is done with."""
-    bad = False
     try:
-        body: Body = commands.read(path)
+        body = commands.read(path)
     except OSError:
         return False
     except ValueError as error:
-        bad = True
-        body = Notice("command_refused", f"{path.name} holds no command: {error}")
+        return await _refuse(journal, path, f"holds no command: {error}")
     try:
         await asyncio.wrap_future(await journal.append_async(body))
-    except (JournalError, ValueError):
+    except JournalError:
+        return False
+    except ValueError as error:
+        return await _refuse(journal, path, f"cannot be taken: {error}")
+    with suppress(OSError):
+        commands.settle(path, bad=False)
+    return True
+
+
+async def _refuse(journal: JournalWriter, path: Path, why: str) -> bool:
+    """Note why a file is set aside; whether that is durable."""
+    # any bytes may be a file's name, and the journal holds text
+    notice = Notice("command_refused", f"{path.name!a} {why}")
+    try:
+        await asyncio.wrap_future(await journal.append_async(notice))
+    except JournalError:
         return False
     with suppress(OSError):
-        commands.settle(path, bad=bad)
+        commands.settle(path, bad=True)
     return True

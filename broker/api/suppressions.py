@@ -84,7 +84,7 @@ def begin(services: ServicesOf, reader: ReaderOf, person: PersonOf, wanted: NewS
     if wanted.for_s is not None:
         if until_ns is not None:
             raise Refused("say until when or for how long, not both")
-        until_ns = now_ns + round(wanted.for_s * 1e9)
+        until_ns = commands.after(now_ns, wanted.for_s)
     if wanted.mode == "maintenance" and wanted.kind:
         raise Refused("maintenance holds for every kind of finding")
     more: dict[str, Any] = {"actor": person.name, "reason": wanted.reason, "now_ns": now_ns, "until_ns": until_ns}

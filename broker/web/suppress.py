@@ -39,7 +39,7 @@ def begin(
     """Leave the command for acquire and show the anomaly again, with what becomes of it or why it cannot be."""
     now_ns = time.time_ns()
     try:
-        until_ns = now_ns + round(parse_duration(length) * 1e9) if length else None
+        until_ns = commands.after(now_ns, parse_duration(length)) if length else None
         more: dict[str, Any] = {"actor": person.name, "reason": reason, "now_ns": now_ns, "until_ns": until_ns}
         if mode == "shelf":
             command = commands.shelve(reader.map(), target, kind=kind, **more)

@@ -251,6 +251,16 @@ def test_flood_under_a_shelf_is_one_episode(script, tag):
     assert plant.detection.suppressor.counts() == {shelf: 1000}
 
 
+def test_end_that_no_table_holds_is_refused():
+    """A journal may hold one; core goes on."""
+    suppressor = Suppressor()
+    for number, until_ns in enumerate((2**63, 2**63 - 1)):
+        suppressor.command(Command(f"{number:032x}", "maintenance", "p", "A", until_ns=until_ns))
+    refused, began = suppressor.tick(NOW)
+    assert refused.detail == "its end is later than any time that can be stored"
+    assert began.what == "began"
+
+
 def test_too_many_and_too_late_are_refused():
     """A suppression whose time is over, and one beyond the most, have no effect and say so."""
     suppressor = Suppressor()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,23 @@ async def test_waiting_commands_are_journalled_in_the_order_of_asking(
     assert [body for body in bodies if isinstance(body, Command)] == [command(n) for n in (1, 2, 3)]
     assert [body.action for body in bodies if isinstance(body, Notice)] == ["command_refused"] * 2
     assert sorted(path.name for path in commands.folder(tmp_path).iterdir()) == [".6.part", "4.bad", "5.bad"]
+
+
+async def test_number_that_the_journal_has_no_place_for_is_set_aside(
+    tmp_path: Path, journal: JournalWriter, read: Callable[[], list[Entry]], eventually: Eventually
+) -> None:
+    """It is noted once and not tried for ever; the next one is taken."""
+    commands.put(tmp_path, replace(command(1), until_ns=2**64))
+    commands.put(tmp_path, command(2))
+    taking = asyncio.create_task(take_commands(journal, tmp_path))
+    await eventually(lambda: not commands.waiting(tmp_path))
+    taking.cancel()
+
+    refused, taken = (entry.body for entry in read())
+    assert isinstance(refused, Notice)
+    assert "cannot be taken" in refused.text
+    assert taken == command(2)
+    assert [path.suffix for path in commands.folder(tmp_path).iterdir()] == [".bad"]
 
 
 async def test_command_waits_while_the_journal_is_closed(

@@ -77,6 +77,13 @@ def test_shelf_from_asking_to_its_end(core: Core, engineer: httpx.Client, journa
         ({"mode": "shelf", "target": P101, "reason": "x", "for": "1h", "until_ns": "9"}, 409, "not both"),
         ({"mode": "maintenance", "target": f"{P101}/Flow", "reason": "x"}, 409, "maintenance is about equipment"),
         ({"mode": "maintenance", "target": P101, "reason": "x", "kind": "rate"}, 409, "every kind"),
+        ({"mode": "maintenance", "target": P101, "reason": "x", "for": "120000d"}, 409, "more than ten years ahead"),
+        (
+            {"mode": "maintenance", "target": P101, "reason": "x", "for": f"{10**400}d"},
+            409,
+            "more than ten years ahead",
+        ),
+        ({"mode": "maintenance", "target": P101, "reason": "x", "until_ns": "9" * 19}, 409, "more than ten years"),
         ({"mode": "shelf", "target": P101, "reason": "x", "for": "soon"}, 422, "quantity"),
         ({"mode": "sleep", "target": P101, "reason": "x"}, 422, "mode"),
     ],
