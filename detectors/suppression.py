@@ -186,6 +186,15 @@ class Suppressor:
         self._silent, self._next_silent = frozenset(saved.silent), frozenset(saved.next_silent)
         self._judge()
 
+    def adopt(self, active: Iterable[tuple[Suppression, int]]) -> None:
+        """Begin with what is in force elsewhere, each with the findings that it held; where no state can be read."""
+        for found, held in active:
+            self._active[found.suppression_id] = found
+            self._seen[found.suppression_id] = None
+            if held:
+                self._held[found.suppression_id] = self._told[found.suppression_id] = held
+        self._judge()
+
     def _take(self, command: Command, wall_ns: int) -> list[SuppressionEvent]:
         if command.command_id in self._seen:
             return []

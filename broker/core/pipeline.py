@@ -25,6 +25,7 @@ from broker.core.snapshot import Snapshot
 from broker.evidence import build_evidence, reach, signature
 from broker.store import Store, Transaction
 from detectors.detection import Detection
+from detectors.suppression import MOST_ACTIVE
 from llm.rules import annotate_by_rules
 from normalizers.clock import Skew
 from normalizers.normalizer import Normalizer
@@ -33,7 +34,7 @@ from schemas.anomaly import Anomaly
 from schemas.documents import rfc3339
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Notice, Position, Tick
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
-from schemas.suppression import Command, SuppressionEvent
+from schemas.suppression import Command, Suppression, SuppressionEvent
 from schemas.tagmap import TagMap
 
 #: The next state of the stages is taken when so much journal time has passed; written, it is at most ten seconds old.
@@ -133,7 +134,8 @@ class Pipeline:
                 self._use_map(tag_map, None)
             self._restore_stage("normalizer", self._normalizer.restore, stages)
             self._restore_detection(stages)
-            self._restore_stage("suppression", self._detection.suppressor.restore, stages)
+            if not self._restore_stage("suppression", self._detection.suppressor.restore, stages):
+                self._adopt_suppressions()
             self._on_maps()
         # said at once: acquire must not take the position of another store, or of an older copy, for ours
         self._publish()
@@ -158,14 +160,37 @@ class Pipeline:
         if refused is not None:
             self._refused = {Position(epoch, seq): why for epoch, seq, why in msgspec.msgpack.decode(refused)}
 
-    def _restore_stage(self, name: str, restore: Callable[[bytes], None], saved: Mapping[str, bytes]) -> None:
+    def _adopt_suppressions(self) -> None:
+        """What people suppressed stays in force, as SQL has it, where the suppressor's own state cannot be read."""
+        rows = self._store.reader().suppressions(active=True, limit=MOST_ACTIVE)
+        self._detection.suppressor.adopt(
+            (
+                Suppression(
+                    suppression_id=row.suppression_id,
+                    mode="shelf" if row.mode == "shelf" else "maintenance",
+                    target=row.target,
+                    kind=row.kind,
+                    actor=row.actor,
+                    reason=row.reason,
+                    from_ns=row.from_ns,
+                    until_ns=row.until_ns,
+                ),
+                row.findings,
+            )
+            for row in reversed(rows)
+        )
+
+    def _restore_stage(self, name: str, restore: Callable[[bytes], None], saved: Mapping[str, bytes]) -> bool:
+        """Whether the stage goes on: it is not new to the saved state, and can read it."""
         if name not in saved:
-            return
+            return False
         try:
             restore(saved[name])
         except (normalizers.base.BadState, detectors.base.BadState) as error:
             # an older or damaged state: the stage learns anew, the records go on
             events.stage_began_anew(name, str(error))
+            return False
+        return True
 
     def _restore_detection(self, saved: Mapping[str, bytes]) -> None:
         models = saved.get(MODELS, b"")
