@@ -111,6 +111,27 @@ def test_lists_of_episodes_filter_and_page(store: Store) -> None:
     assert (counts.anomalies_open, counts.pending_review) == (2, 4)
 
 
+def test_episodes_of_a_tag_are_counted_where_they_lie(store: Store) -> None:
+    """A tag takes part by its whole path with its letters; what began is told apart from what touches a window."""
+    odd = f'{PUMP}/Débit "%_"'
+    with store.transaction() as tx:
+        for i, path in enumerate([odd, f"{PUMP}/Tag0", odd, odd]):
+            one = anomaly(f"a{i}", state="closed", onset_ns=T0 + i * S)
+            tx.anomaly(one.model_copy(update={"members": (one.members[0].model_copy(update={"path": path}),)}))
+    reader = store.reader()
+
+    def begun(*paths: str, from_ns: int = T0, limit: int = 9) -> tuple[int, list[str]]:
+        number, found = reader.episodes_begun([PUMP], from_ns, T0 + 3 * S, paths=paths, limit=limit)
+        return number, [one.anomaly_id for one in found]
+
+    assert begun(limit=1) == (3, ["a0"])
+    assert begun(odd) == (2, ["a0", "a2"])
+    assert begun(odd, from_ns=T0 + 1) == (1, ["a2"])
+    assert begun(f"{PUMP}/tag0", f"{PUMP}/Tag") == (0, [])
+    touching = reader.episodes_between([PUMP], T0 + S, T0 + 3 * S, paths=[odd], limit=9)
+    assert [one.anomaly_id for one in touching] == ["a0", "a2"]
+
+
 def test_only_new_evidence_waits_for_the_model(store: Store) -> None:
     """The newest evidence of each anomaly, until the model answered or was asked in vain."""
     one, two, three = anomaly("a1"), anomaly("a2"), anomaly("a3")
