@@ -36,6 +36,10 @@ NAMES = Names(
         _tag(4, f"{SKID}/P101/Flow", "m3/h"),
         _tag(5, f"{SKID}/P101/State", role="state", enum={1: "Running", 2: "Tripped", 3: "Stopped"}),
         _tag(6, f"{SKID}/M1/Current", "A"),
+        _tag(7, f"{SKID}/M1/Leak", "mA"),
+        _tag(8, f"{SKID}/M1/Gap", "mm"),
+        _tag(9, f"{SKID}/M1/Lag", "s"),
+        _tag(10, f"{SKID}/M1/Beam", "mW"),
     ]
 )
 #: Wednesday, 15:30 in Paris.
@@ -121,6 +125,14 @@ def test_common_forms(question: str) -> None:
     assert ask(question) == QUESTIONS[question]
 
 
+@pytest.mark.parametrize(
+    "limit", ["5", "5 A", "5 a", "5a", "5 amps", "5 on M1", "5 in M1", "5 in the last shift", "5 a day", "5 this week"]
+)
+def test_word_behind_a_limit_that_is_no_other_unit(limit: str) -> None:
+    """The tag's own unit however it is written, and words that are no unit where they stand."""
+    assert ask(f"how often did Current exceed {limit}").condition == Condition(comparison="above", value=5)
+
+
 REFUSED = {
     "why is P1O1 strange": r"no tag and no equipment is called P1O1 .*nearest: P101, P102",
     "max BearingTemp today": "BearingTemp exists on P101, P102; name one of them",
@@ -130,6 +142,15 @@ REFUSED = {
     "max Flow on 2026-02-30": "'on 2026-02-30' is not a time",
     "max Flow this evening": "'this evening' has not begun yet",
     "how often did Flow exceed 40 bar today": "Flow is in m³/h",
+    "how often did P101 or P102 trip today": "named are P101, P102; ask about one",
+    "how often did P102 and P101 trip today": "named are P102, P101; ask about one",
+    "how often did Leak exceed 5 A today": "Leak is in mA",
+    "how often did Leak exceed 5 a on M1 today": "Leak is in mA",
+    "how often did Gap of M1 exceed 5 in": "Gap is in mm",
+    "how often did Gap of M1 exceed 5 in on monday": "Gap is in mm",
+    "how often did Lag of M1 exceed 5 us": "Lag is in s",
+    "how often did Lag of M1 exceed 5 min": "Lag is in s",
+    "how often did Beam of M1 exceed 5 MW": "Beam is in mW",
     "P101 Flow": "none of the forms",
     "max temperature today": "nearest",
     "why did it trip": "names no tag and no equipment",
