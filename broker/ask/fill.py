@@ -48,7 +48,9 @@ async def fill(question: str, names: Names, calendar: Calendar, reasoner: Reason
     spans: tuple[Span, ...] = found.spans
     try:
         if not spans:
-            spans = (times.window(times.WORDS[chosen["time"]](calendar), calendar, chosen["time"]),)
+            owner = equipment.get(chosen["equipment"])
+            local = calendar.of([owner]) if owner and "shift" in chosen["time"] else calendar
+            spans = (times.window(times.WORDS[chosen["time"]](local), local, chosen["time"]),)
         return Parsed(_query(chosen, spans, equipment, tags), ("a model read the question; look at the query",))
     except (ValidationError, FairleadError):
         return None

@@ -54,6 +54,11 @@ class Names:
         """Its tags in order of path."""
         return [tag for tag in self.tags if tag.equipment == equipment]
 
+    def owners(self, named: Named) -> tuple[str, ...]:
+        """The equipment that is named, and that of the tags."""
+        owners = (*named.equipment, *(self.by_path[path].equipment for path in named.tags))
+        return tuple(dict.fromkeys(owner for owner in owners if owner))
+
     def nearest(self, word: str) -> list[str]:
         """Names that look most like *word*."""
         known = {last_part(path): None for path in (*self.equipment, *self.by_path)}

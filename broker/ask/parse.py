@@ -117,6 +117,8 @@ def parse(question: str, names: Names, calendar: Calendar) -> Parsed:
         text = text[: limit.start()] + " " * len(limit[0]) + text[limit.end() :]
     form, aggregate = _form(lower)
     named = naming.find(text, names, IGNORED)
+    if calendar.shifts and "shift" in question.lower() and (owners := names.owners(named)):
+        found = times.find(question.lower(), calendar.of(owners))
     if form is None:
         raise NotUnderstood(
             "this is none of the forms why, what happened, max/min/mean/last of, how often, compare, when … first"

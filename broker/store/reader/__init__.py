@@ -41,6 +41,7 @@ from broker.store.rows import (
 )
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
+from schemas.calendar import Window
 from schemas.documents import Document
 from schemas.errors import Refused
 from schemas.evidence import Evidence
@@ -141,6 +142,10 @@ class Reader:
     def map(self, revision: bytes | None = None) -> TagMap | None:
         """A registered map, by default the one that came last."""
         return self._ask(episodes.map_by_revision, revision)
+
+    def shifts(self) -> tuple[Window, ...]:
+        """Shifts of the map that came last."""
+        return self._ask(episodes.shifts)
 
     def equipment_by_path(self, path: str) -> Equipment | None:
         """The equipment as the newest map that names it has it."""

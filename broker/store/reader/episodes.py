@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from pydantic_core import to_json
 
@@ -12,6 +13,7 @@ from broker.store import tables
 from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
+from schemas.calendar import Window
 from schemas.documents import Document
 from schemas.evidence import Evidence
 from schemas.tagmap import Equipment, TagMap
@@ -79,6 +81,20 @@ def map_by_revision(connection: sa.Connection, revision: bytes | None) -> TagMap
     query = sa.select(table.c.body).order_by(table.c.ordinal.desc()).limit(1)
     body = connection.execute(query if revision is None else query.where(table.c.revision == revision)).scalar()
     return None if body is None else TagMap.from_body(bytes(body))
+
+
+class _Calendar(msgspec.Struct):
+    """What is decoded of a map's body; its tags are passed over."""
+
+    calendar: list[dict[str, Any]] = []
+
+
+def shifts(connection: sa.Connection) -> tuple[Window, ...]:
+    """The shifts of the map that was registered last."""
+    table = tables.maps
+    body = connection.execute(sa.select(table.c.body).order_by(table.c.ordinal.desc()).limit(1)).scalar()
+    windows = msgspec.json.decode(bytes(body), type=_Calendar).calendar if body is not None else []
+    return tuple(Window.model_validate(one) for one in windows if one.get("kind") == "shift")
 
 
 def past_episodes(

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from broker.ask.names import Names
-from broker.ask.options import AskOptions
 from broker.ask.parse import NotUnderstood, parse
 from broker.ask.times import WORDS, Calendar, find
 from broker.store.rows import TagRow
+from schemas.calendar import Window
 from schemas.errors import Refused
 from schemas.question import Condition, Query, Span
 
@@ -43,7 +43,7 @@ NAMES = Names(
     ]
 )
 #: Wednesday, 15:30 in Paris.
-CALENDAR = Calendar(ZoneInfo("Europe/Paris"), datetime(2026, 11, 25, 14, 30, tzinfo=UTC), ("06:00", "14:00", "22:00"))
+CALENDAR = Calendar(ZoneInfo("Europe/Paris"), datetime(2026, 11, 25, 14, 30, tzinfo=UTC))
 
 
 def _span(begin: str, end: str) -> tuple[Span, ...]:
@@ -184,7 +184,7 @@ def test_a_name_that_is_a_common_word_is_found_by_its_letters() -> None:
 )
 def test_a_day_on_which_the_clock_changes(day: datetime, hours: int) -> None:
     """The day before such a day's end is as long as it was at the site."""
-    calendar = Calendar(ZoneInfo("Europe/Paris"), day.replace(day=day.day + 1), ("06:00",))
+    calendar = Calendar(ZoneInfo("Europe/Paris"), day.replace(day=day.day + 1))
     (span,) = find("yesterday", calendar).spans
     assert (span.end - span.begin).total_seconds() == hours * 3600
 
@@ -241,8 +241,43 @@ def test_a_query_is_closed(change: dict[str, object]) -> None:
         Query.model_validate(good | change)
 
 
-@pytest.mark.parametrize("shifts", [(), ("6:00",), ("14:00", "06:00"), ("06:00", "06:00"), ("24:00",)])
-def test_shifts_are_times_in_order(shifts: tuple[str, ...]) -> None:
-    """A shift that cannot be is refused with the configuration."""
-    with pytest.raises(ValidationError):
-        AskOptions(shifts=shifts)
+def _shift(name: str, start_h: int, hours: int, days: tuple[int, ...], *paths: str) -> Window:
+    return Window(
+        name=name,
+        kind="shift",
+        paths=paths,
+        days=days,
+        start_min=60 * start_h,
+        minutes=60 * hours,
+        timezone="Europe/Paris",
+    )
+
+
+WEEK = (
+    _shift("pump house", 5, 12, (0, 1, 2, 3, 4), f"{SKID}/P101"),
+    _shift("early", 7, 8, (0, 1, 2, 3, 4), f"{SKID}/M1"),
+    _shift("late", 15, 8, (0, 1, 2), f"{SKID}/M1"),
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "now", "want"),
+    [
+        ("max Flow of P101 this shift", "25T15:30", ("25T05:00", "25T15:30")),
+        ("max Flow of P101 last shift", "25T15:30", ("24T05:00", "24T17:00")),
+        ("max Current this shift", "25T15:30", ("25T15:00", "25T15:30")),
+        ("max Current last shift", "25T15:30", ("25T07:00", "25T15:00")),
+        ("max Current last shift", "28T12:00", ("27T07:00", "27T15:00")),
+        ("max Current this shift", "28T12:00", "no shift of the map's calendar runs now"),
+        ("max BearingTemp of P102 last shift", "25T15:30", "no shift of the map's calendar covers"),
+    ],
+)
+def test_shifts_are_those_of_the_map(question: str, now: str, want: tuple[str, str] | str) -> None:
+    """The equipment's own windows of the calendar; the last one before a weekend; none is said."""
+    at = datetime.fromisoformat(f"2026-11-{now}").replace(tzinfo=CALENDAR.zone)
+    calendar = Calendar(CALENDAR.zone, at, WEEK)
+    if isinstance(want, str):
+        with pytest.raises(Refused, match=want):
+            parse(question, NAMES, calendar)
+    else:
+        assert parse(question, NAMES, calendar).query.windows == _span(*want)

@@ -7,7 +7,9 @@ import pytest
 from broker.store import Store
 from schemas.annotation import Review, ReviewVerdict
 from schemas.anomaly import Anomaly
+from schemas.calendar import Window
 from schemas.evidence import CauseOption
+from schemas.tagmap import TagMap
 from tests.broker.store.plant import (
     PUMP,
     T0,
@@ -130,6 +132,17 @@ def test_episodes_of_a_tag_are_counted_where_they_lie(store: Store) -> None:
     assert begun(f"{PUMP}/tag0", f"{PUMP}/Tag") == (0, [])
     touching = reader.episodes_between([PUMP], T0 + S, T0 + 3 * S, paths=[odd], limit=9)
     assert [one.anomaly_id for one in touching] == ["a0", "a2"]
+
+
+def test_shifts_are_those_of_the_newest_map(store: Store) -> None:
+    """Windows of other kinds are none; a map without a calendar has none."""
+    assert store.reader().shifts() == ()
+    early = Window(name="early", kind="shift", days=(0,), start_min=360, minutes=480)
+    for windows in ((early, early.model_copy(update={"name": "off", "kind": "off"})), ()):
+        made = TagMap(site=MAP.site, tags=MAP.tags, equipment=MAP.equipment, calendar=windows)
+        with store.transaction() as tx:
+            tx.use_map(made.revision, made)
+        assert store.reader().shifts() == windows[:1]
 
 
 def test_only_new_evidence_waits_for_the_model(store: Store) -> None:
