@@ -170,7 +170,7 @@ def _form(lower: str) -> tuple[Form | None, Aggregate | None]:
 def _unknown(named: Named, names: Names) -> str:
     if not named.left:
         return "the question names no tag and no equipment"
-    nearest = list(dict.fromkeys(name for word in named.left for name in names.nearest(word)))[:5]
+    nearest = list(dict.fromkeys(name for word in named.left[:5] for name in names.nearest(word)))[:5]
     hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
     return f"no tag and no equipment is called {' or '.join(named.left[:5])}{hint}"
 

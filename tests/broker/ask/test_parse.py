@@ -206,6 +206,20 @@ def test_any_text_is_a_query_or_refused(text: str) -> None:
     assert all(span.end <= CALENDAR.now for span in query.windows)
 
 
+def test_nearest_names_are_sought_for_few_words() -> None:
+    """A question of a hundred unknown words costs as much as one of five."""
+    sought: list[str] = []
+
+    class Counted(Names):
+        def nearest(self, word: str) -> list[str]:
+            sought.append(word)
+            return []
+
+    with pytest.raises(NotUnderstood):
+        parse("why " + "q9 " * 90, Counted(NAMES.tags), CALENDAR)
+    assert len(sought) == 5
+
+
 def test_not_understood_is_told_apart() -> None:
     """Only what a model might read better is NotUnderstood."""
     with pytest.raises(NotUnderstood):
