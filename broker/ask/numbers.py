@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from broker.ask.draft import Draft
-from broker.ask.episodes import episodes_of, nothing, subject
+from broker.ask.episodes import MAX_EPISODES, begun, nothing, subject
 from broker.ask.names import last_part
 from broker.store.reader.series import Summary, Threshold
 from schemas.annotation import number, symbol, with_unit
@@ -134,11 +134,14 @@ def count(draft: Draft) -> None:
         _begins(draft, most=MAX_BEGINS)
         return
     span = draft.query.windows[0]
-    episodes = [one for one in episodes_of(draft) if one.onset_ns >= span.from_ns]
-    many = f"{len(episodes)} {'episode' if len(episodes) == 1 else 'episodes'}"
-    draft.lines.append(f"{subject(draft)}: {many} began {draft.window(span)}.")
+    many, episodes = begun(draft, MAX_EPISODES)
+    draft.lines.append(f"{subject(draft)}: {many} {'episode' if many == 1 else 'episodes'} began {draft.window(span)}.")
     if episodes:
-        draft.lines.append("They are " + ", ".join(map(draft.episode, episodes)) + ".")
+        draft.lines.append(
+            ("They are " if many == len(episodes) else "The first are ") + ", ".join(map(draft.episode, episodes)) + "."
+        )
+    if many > len(episodes):
+        draft.reasons.append(f"the first {len(episodes)} of {many} are cited")
 
 
 def first(draft: Draft) -> None:
@@ -146,10 +149,9 @@ def first(draft: Draft) -> None:
     if draft.query.condition is not None:
         _begins(draft, most=1)
         return
-    span = draft.query.windows[0]
-    episodes = [one for one in episodes_of(draft) if one.onset_ns >= span.from_ns]
+    _, episodes = begun(draft, 1)
     if not episodes:
-        nothing(draft)
+        nothing(draft, "began")
         return
     first = episodes[0]
     draft.lines.append(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, get_args
 from zoneinfo import ZoneInfo
 
+from broker.api.access import SHELVER
 from broker.api.accounts import Person
 from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
 from broker.web.moments import duration, moment
@@ -117,7 +118,7 @@ def detail_view(
         "members": [_member(member, anomaly.onset_ns, end_ns) for member in anomaly.members[:MAX_MEMBERS]],
         "more_members": max(0, len(anomaly.members) - MAX_MEMBERS),
         "targets": _targets(anomaly),
-        "may_suppress": anomaly.state == "open" and "engineer" in person.roles,
+        "may_suppress": anomaly.state == "open" and bool(person.roles & SHELVER),
         "evidence_changed": _evidence_changed(found, entry),
         "reviewed_as": reviews[-1].verdict if reviews else "written",
         "reviews": [_review(one, zone) for one in reviews],

@@ -41,6 +41,7 @@ from broker.store.rows import (
 )
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
+from schemas.calendar import Window
 from schemas.documents import Document
 from schemas.errors import Refused
 from schemas.evidence import Evidence
@@ -142,6 +143,10 @@ class Reader:
         """A registered map, by default the one that came last."""
         return self._ask(episodes.map_by_revision, revision)
 
+    def shifts(self) -> tuple[Window, ...]:
+        """Shifts of the map that came last."""
+        return self._ask(episodes.shifts)
+
     def equipment_by_path(self, path: str) -> Equipment | None:
         """The equipment as the newest map that names it has it."""
         return self._ask(episodes.equipment_by_path, path)
@@ -190,9 +195,21 @@ class Reader:
         """One shelf or maintenance."""
         return self._ask(suppressions.suppression_by_id, suppression_id)
 
-    def episodes_between(self, equipment: Sequence[str], from_ns: int, to_ns: int, *, limit: int) -> list[Anomaly]:
-        """Newest revisions of episodes on this equipment that touch a window, oldest first; the latest *limit*."""
-        return self._ask(episodes.episodes_between, equipment, from_ns, to_ns, self._rows(limit))
+    def episodes_between(
+        self, equipment: Sequence[str], from_ns: int, to_ns: int, *, paths: Sequence[str] = (), limit: int
+    ) -> list[Anomaly]:
+        """
+        Newest revisions of episodes on this equipment that touch a window, oldest first; the latest *limit*.
+
+        *paths*: only those in which one of these tags takes part.
+        """
+        return self._ask(episodes.episodes_between, equipment, paths, from_ns, to_ns, self._rows(limit))
+
+    def episodes_begun(
+        self, equipment: Sequence[str], from_ns: int, to_ns: int, *, paths: Sequence[str] = (), limit: int
+    ) -> tuple[int, list[Anomaly]]:
+        """How many episodes began in a window, and the first *limit* of them; *paths* as above."""
+        return self._ask(episodes.episodes_begun, equipment, paths, from_ns, to_ns, self._rows(limit))
 
     def anomaly(self, anomaly_id: str) -> AnomalyDetail | None:
         """Everything that is known of one episode."""
