@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from broker.store import replays, suppressions
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
-from broker.store.reader import alarms, episodes, operation, people, series, trend, values
+from broker.store.reader import alarms, begins, episodes, operation, people, series, trend, values
 from broker.store.reader.alarms import EventFilter
-from broker.store.reader.series import Begins, Summary, Threshold
+from broker.store.reader.begins import Begins, Threshold
+from broker.store.reader.series import Summary
 from broker.store.rows import (
     AnomalyDetail,
     AnomalyRow,
@@ -125,14 +126,25 @@ class Reader:
         return self._ask(trend.trend, path, from_ns, to_ns, buckets, "1m")
 
     def summary(self, path: str, from_ns: int, to_ns: int) -> Summary | None:
-        """Exact min, max and mean of a tag over a window with the records of the extremes; None for an unknown path."""
+        """
+        Exact min, max and mean of a tag over a window with the records of the extremes; None for an unknown path.
+
+        ``complete`` False where retention has removed a part of it.
+        """
         return self._ask(series.summary, path, from_ns, to_ns)
 
     def begins(
         self, path: str, from_ns: int, to_ns: int, test: Threshold, *, most: int, raw_minutes: int
     ) -> Begins | None:
         """Records at which a condition began to hold, oldest first, *most* at most; None for an unknown path."""
-        return self._ask(series.begins, path, from_ns, to_ns, test, most=most, raw_minutes=raw_minutes)
+        # half of the limit: a page of rows that has begun is finished
+        until = time.monotonic() + self._limit_s / 2
+
+        def in_time() -> bool:
+            return time.monotonic() < until
+
+        find = begins.begins
+        return self._ask(find, path, from_ns, to_ns, test, most=most, raw_minutes=raw_minutes, in_time=in_time)
 
     def last_before(self, path: str, before_ns: int) -> RecordRow | None:
         """The newest record of a tag before a time, good or bad."""
