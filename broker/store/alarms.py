@@ -28,14 +28,18 @@ def put_event(connection: sa.Connection, memory: Memory, event: Event) -> Outcom
     """
     Store an event that is not there yet, under the next ``seq``.
 
+    One that is there without an equipment, because a notifier that has none told it first, gets the one of this notifier.
+
     Raises:
         Unfit: a text of it is too long, or a number too large.
     """
     row = {"seq": memory.last("event_seq") + 1, **_row(event)}
     # what the unique key holds back; any other conflict is an error
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(tables.events)
-    done = connection.execute(insert.on_conflict_do_nothing(index_elements=_KEY).returning(tables.events.c.seq), row)
-    if done.first() is None:
+    owner = {name: insert.excluded[name] for name in ("equipment", "notifier")}
+    unowned = sa.and_(tables.events.c.equipment == "", insert.excluded.equipment != "")
+    put = insert.on_conflict_do_update(index_elements=_KEY, set_=owner, where=unowned).returning(tables.events.c.seq)
+    if connection.execute(put, row).scalar() != row["seq"]:
         return "redelivered"
     memory.set("event_seq", row["seq"])
     return "stored"

@@ -63,6 +63,18 @@ def test_an_event_is_a_row_once(store: Store) -> None:
     assert [(row.source, row.events) for row in reader.sources()] == [("cell", 5), ("other", 1)]
 
 
+def test_an_event_of_two_notifiers_has_its_equipment(store: Store) -> None:
+    """The Server object tells all events, and stands for no equipment; whichever notifier is heard first."""
+    for n, order in enumerate((("", PUMP), (PUMP, ""))):
+        told = [event(n, equipment=one, notifier=f"i={2253 + bool(one)}") for one in order]
+        assert put(store, *told) == {"stored": 1, "redelivered": 1}
+    assert put(store, event(0, equipment="Other", notifier="i=9"), event(2)) == {"redelivered": 1, "stored": 1}
+    rows = store.reader().newest_events(limit=9)
+    assert [(row.seq, row.equipment, row.notifier) for row in rows] == [
+        (1, PUMP, "i=2254"), (2, PUMP, "i=2254"), (3, PUMP, "i=2253"),
+    ]  # fmt: skip
+
+
 def test_without_an_event_id_what_is_said_counts(store: Store) -> None:
     """Two events of one time are two where their texts differ, and one where nothing does."""
     one, other = event(0, event_id=b"", condition=None), event(0, event_id=b"", condition=None, message="another")
