@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from broker.store import Store, retention
+from broker.store import Store, alarms, retention
 from broker.store.reader.alarms import EventFilter
 from broker.store.text import MAX_TEXT
 from schemas.alarms import Condition, Event
 from schemas.entries import Position
 from schemas.samples import Gap, GapCause
+from schemas.status import Flag
+from tests.broker.store.conftest import Opener
 from tests.broker.store.plant import PUMP, T0, S, dump, plant, rows_of
 
 HERE = Position(1, 1)
@@ -79,6 +81,38 @@ def test_without_an_event_id_what_is_said_counts(store: Store) -> None:
     """Two events of one time are two where their texts differ, and one where nothing does."""
     one, other = event(0, event_id=b"", condition=None), event(0, event_id=b"", condition=None, message="another")
     assert put(store, one, other, one) == {"stored": 2, "redelivered": 1}
+
+
+def test_an_event_with_a_name_and_no_time_is_told_again(open_store: Opener, url: str | None) -> None:
+    """Its time of arrival is another one then; also after a restart, and from a notifier that has an equipment."""
+    store = open_store(url)
+    arrived = event(0, flags=int(Flag.ARRIVAL_TIME), equipment="")
+    later = replace(arrived, time_ns=T0 + 5 * S, received_ns=T0 + 5 * S)
+    acked = replace(later, condition=replace(STATE, acked=True))
+    assert put(store, arrived, later, event(1)) == {"stored": 2, "redelivered": 1}
+    store.close()
+    store = open_store(url)
+    assert put(store, replace(later, equipment=PUMP), acked, replace(later, source="other")) == {
+        "redelivered": 1, "stored": 2,
+    }  # fmt: skip
+    rows = store.reader().newest_events(limit=9)
+    assert [(row.time_ns - T0, row.equipment) for row in rows] == [(0, PUMP), (S, PUMP), (5 * S, ""), (5 * S, "")]
+
+
+def test_an_event_without_a_time_is_looked_for_among_the_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered is bounded, and the same whether it is kept or read again."""
+    monkeypatch.setattr(alarms, "LATELY", 3)
+
+    def told(n: int, at_s: int) -> Event:
+        return event(n, flags=int(Flag.ARRIVAL_TIME), time_ns=T0 + at_s * S)
+
+    assert put(store, told(0, 0), told(1, 1), told(2, 2), told(0, 3)) == {"stored": 3, "redelivered": 1}
+    assert put(store, told(3, 4), told(0, 5), told(2, 6)) == {"stored": 2, "redelivered": 1}
+    assert store._memory is not None
+    kept, store._memory.timeless = store._memory.timeless, None
+    assert put(store, told(2, 7), told(1, 8)) == {"redelivered": 1, "stored": 1}
+    assert kept is not None
+    assert {seq for seq, _ in kept.values()} == {3, 4, 5}
 
 
 def test_every_member_comes_back(store: Store) -> None:
