@@ -29,6 +29,7 @@ from broker.store.rows import (
     Counts,
     EventPage,
     EventRow,
+    EventTail,
     GapRow,
     QuarantineRow,
     RecordPage,
@@ -74,6 +75,11 @@ class Reader:
 
     def _rows(self, limit: int) -> int:
         return max(1, min(limit, self._page_limit))
+
+    def _half_time(self) -> Callable[[], bool]:
+        """Whether half of the limit is left from now on; what has begun then is finished within the other half."""
+        until = time.monotonic() + self._limit_s / 2
+        return lambda: time.monotonic() < until
 
     @cached_property
     def store_id(self) -> str:
@@ -137,14 +143,8 @@ class Reader:
         self, path: str, from_ns: int, to_ns: int, test: Threshold, *, most: int, raw_minutes: int
     ) -> Begins | None:
         """Records at which a condition began to hold, oldest first, *most* at most; None for an unknown path."""
-        # half of the limit: a page of rows that has begun is finished
-        until = time.monotonic() + self._limit_s / 2
-
-        def in_time() -> bool:
-            return time.monotonic() < until
-
-        find = begins.begins
-        return self._ask(find, path, from_ns, to_ns, test, most=most, raw_minutes=raw_minutes, in_time=in_time)
+        limits = (most, raw_minutes, self._half_time())
+        return self._ask(begins.begins, path, from_ns, to_ns, test, *limits)
 
     def last_before(self, path: str, before_ns: int) -> RecordRow | None:
         """The newest record of a tag before a time, good or bad."""
@@ -164,9 +164,9 @@ class Reader:
         """Events with ``seq > after`` in order of ``seq``."""
         return self._ask(alarms.page, after, self._rows(limit), wanted or EventFilter())
 
-    def newest_events(self, *, limit: int, wanted: EventFilter | None = None) -> list[EventRow]:
-        """The last events by arrival, oldest first."""
-        return self._ask(alarms.newest, self._rows(limit), wanted or EventFilter())
+    def newest_events(self, *, limit: int, wanted: EventFilter | None = None) -> EventTail:
+        """The last events by arrival, oldest first; as many as half of the time limit finds, where few fit."""
+        return self._ask(alarms.newest, self._rows(limit), wanted or EventFilter(), self._half_time())
 
     def events_between(self, equipment: str, from_ns: int, to_ns: int, *, limit: int = 100) -> list[EventRow]:
         """Events of one piece of equipment with ``from_ns <= time < to_ns``: the last *limit*, oldest first."""

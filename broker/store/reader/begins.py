@@ -89,7 +89,6 @@ def begins(
     from_ns: int,
     to_ns: int,
     test: Threshold,
-    *,
     most: int,
     raw_minutes: int,
     in_time: Callable[[], bool] = lambda: True,
