@@ -27,7 +27,9 @@ def _summary(draft: Draft, path: str, span: Span) -> tuple[Summary, str]:
     if found is None:
         raise Refused(f"no tag has the path {path!r}")
     if not found.complete:
-        draft.reasons.append(f"{path} {draft.window(span)}: what is past its retention is in no figure")
+        draft.reasons.append(
+            f"{path} {draft.window(span)}: records past their retention, or still being rolled up, are in no figure"
+        )
 
     def shown(value: float | None) -> str:
         return "none" if value is None else draft.value(path, value, found.unit)

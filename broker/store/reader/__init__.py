@@ -148,7 +148,7 @@ class Reader:
 
     def last_before(self, path: str, before_ns: int) -> RecordRow | None:
         """The newest record of a tag before a time, good or bad."""
-        return self._ask(lambda connection: values.last_value(connection, path, before_ns, values.span(connection)[1]))
+        return self._ask(series.last_before, path, before_ns)
 
     def map(self, revision: bytes | None = None) -> TagMap | None:
         """A registered map, by default the one that came last."""

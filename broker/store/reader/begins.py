@@ -16,8 +16,9 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 
 from broker.store import kept, tables
-from broker.store.reader import values
-from broker.store.reader.series import Minute, Piece, lacks, minutes, pieces, rows
+from broker.store.reader import values, waiting
+from broker.store.reader.pieces import Piece, pieces
+from broker.store.reader.series import Minute, lacks, last_before, minutes, rows
 from broker.store.rollups import MINUTE_NS
 from broker.store.rows import RecordRow
 
@@ -139,7 +140,7 @@ def _held_before(
     connection: sa.Connection, path: str, tag_id: int, from_ns: int, test: Threshold, gone: kept.Gone
 ) -> bool | None:
     """What the newest record before a time says, or the roll-up of its minute; None where both are not there."""
-    row = values.last_value(connection, path, from_ns, values.span(connection)[1])
+    row = last_before(connection, path, from_ns)
     minute = tables.rollup_1m.c
     query = sa.select(minute.bucket_ns, minute.last, minute.last_ns, minute.end_ns).where(
         minute.tag_id == tag_id, minute.bucket_ns < from_ns, minute.revision == 0
@@ -172,15 +173,20 @@ def _read(
 def _stretches(
     connection: sa.Connection, tag_id: int, from_ns: int, to_ns: int, test: Threshold, gone: kept.Gone
 ) -> Iterator[_Stretch]:
-    for piece in _steps(pieces(from_ns, to_ns, gone.records_ns)):
+    cut, late_ns = waiting.around(pieces(from_ns, to_ns, gone.records_ns), waiting.minutes(connection, tag_id))
+    for piece in _steps(cut):
         if lacks(connection, tag_id, piece, gone):
             raise _Stop(piece.from_ns, removed=True)
         if piece.level == "raw":
             yield _Stretch(piece.from_ns, piece.to_ns, None, 0)
             continue
         for minute in minutes(connection, tag_id, piece.from_ns, piece.to_ns):
+            if late_ns is not None and minute.bucket_ns >= late_ns:
+                raise _Stop(late_ns)
             end_ns = minute.bucket_ns + MINUTE_NS
             yield _Stretch(minute.bucket_ns, end_ns, test.of_minute(minute), minute.n_value)
+        if late_ns is not None and late_ns < piece.to_ns:
+            raise _Stop(late_ns)
 
 
 def _steps(parts: Sequence[Piece]) -> Iterator[Piece]:

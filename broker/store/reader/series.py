@@ -1,9 +1,7 @@
 """
 One tag over one window: exact aggregates from roll-ups and records, minutes, and single rows.
 
-A window is cut into whole hours and whole minutes, which come from the roll-ups, and the rest, which comes from the
-records. The last whole minute is read from the records as well, because roll-ups may be written later than rows; not so
-where retention has removed its records.
+Whole hours and minutes come from the roll-ups, the rest from the records (:mod:`broker.store.reader.pieces`).
 """
 
 from __future__ import annotations
@@ -15,25 +13,15 @@ from typing import Any, Final, Literal, NamedTuple
 import sqlalchemy as sa
 
 from broker.store import kept, tables
-from broker.store.reader import values
-from broker.store.rollups import HOUR_NS, MINUTE_NS
+from broker.store.reader import values, waiting
+from broker.store.reader.pieces import WIDTH, Piece, pieces
 from broker.store.rows import RecordRow
 from broker.store.valid import not_replaced
 
 _R = tables.records
 _T = tables.tags
-Level = Literal["raw", "1m", "1h"]
 _ROLLUP: Final = {"1m": tables.rollup_1m, "1h": tables.rollup_1h}
-_WIDTH: Final = {"1m": MINUTE_NS, "1h": HOUR_NS}
 _BAD: Final = 0x80000000
-
-
-class Piece(NamedTuple):
-    """Part of a window that is answered from one table."""
-
-    level: Level
-    from_ns: int
-    to_ns: int
 
 
 class Minute(NamedTuple):
@@ -54,7 +42,7 @@ class Summary:
 
     ``at_min`` and ``at_max`` are the earliest records with these values; None where there is no number, or where
     retention has removed them. ``unit`` is the tag's. ``complete`` False: retention has removed records of the window
-    that no kept roll-up stands for, and they are in none of the figures.
+    that no kept roll-up stands for, or too many minutes of it are being rolled up; these are in none of the figures.
     """
 
     path: str
@@ -68,34 +56,6 @@ class Summary:
     at_min: RecordRow | None
     at_max: RecordRow | None
     complete: bool
-
-
-def pieces(from_ns: int, to_ns: int, gone_ns: int = 0) -> list[Piece]:
-    """
-    ``from_ns <= t < to_ns`` in order of time, without holes.
-
-    The tail of one to two minutes is raw; of less than one where the last whole minute is older than *gone_ns*, the
-    time before which records may be removed.
-    """
-    minute_from = -(-from_ns // MINUTE_NS) * MINUTE_NS
-    minute_to = to_ns // MINUTE_NS * MINUTE_NS - MINUTE_NS
-    if minute_to < gone_ns:
-        minute_to += MINUTE_NS
-    if minute_to <= minute_from:
-        return [Piece("raw", from_ns, to_ns)]
-    found = [Piece("raw", from_ns, minute_from)]
-    hour_from = -(-minute_from // HOUR_NS) * HOUR_NS
-    hour_to = minute_to // HOUR_NS * HOUR_NS
-    if hour_to > hour_from:
-        found += [
-            Piece("1m", minute_from, hour_from),
-            Piece("1h", hour_from, hour_to),
-            Piece("1m", hour_to, minute_to),
-        ]
-    else:
-        found.append(Piece("1m", minute_from, minute_to))
-    found.append(Piece("raw", minute_to, to_ns))
-    return [piece for piece in found if piece.to_ns > piece.from_ns]
 
 
 def _usable() -> sa.ColumnElement[Any]:
@@ -146,7 +106,8 @@ def summary(connection: sa.Connection, path: str, from_ns: int, to_ns: int) -> S
     if tag is None:
         return None
     gone = kept.gone(connection)
-    parts = [(piece, _of_piece(connection, tag.tag_id, piece)) for piece in pieces(from_ns, to_ns, gone.records_ns)]
+    cut, late_ns = waiting.around(pieces(from_ns, to_ns, gone.records_ns), waiting.minutes(connection, tag.tag_id))
+    parts = [(piece, _of_piece(connection, tag.tag_id, piece)) for piece in cut]
     n, n_bad, n_value = (sum(int(row[i] or 0) for _, row in parts) for i in range(3))
     least = min(((row[4], piece) for piece, row in parts if row[4] is not None), key=lambda p: p[0], default=None)
     most = max(((row[5], piece) for piece, row in parts if row[5] is not None), key=lambda p: p[0], default=None)
@@ -162,7 +123,7 @@ def summary(connection: sa.Connection, path: str, from_ns: int, to_ns: int) -> S
         mean=total / n_value if n_value else None,
         at_min=None if least is None else _record_with(connection, tag.tag_id, least[1], float(least[0]), "min"),
         at_max=None if most is None else _record_with(connection, tag.tag_id, most[1], float(most[0]), "max"),
-        complete=not any(lacks(connection, tag.tag_id, piece, gone) for piece, _ in parts),
+        complete=late_ns is None and not any(lacks(connection, tag.tag_id, piece, gone) for piece in cut),
     )
 
 
@@ -183,7 +144,7 @@ def _record_with(
         start = connection.execute(query.order_by(table.c.bucket_ns).limit(1)).scalar()
         if start is None:
             return None
-        piece = Piece("1m" if piece.level == "1h" else "raw", start, start + _WIDTH[piece.level])
+        piece = Piece("1m" if piece.level == "1h" else "raw", start, start + WIDTH[piece.level])
     found = rows(connection, tag_id, piece.from_ns, piece.to_ns, limit=1, value=value)
     return found[0] if found else None
 
@@ -212,6 +173,21 @@ def rows(
         query = query.where(sa.or_(_R.c.source_ts > behind.source_ns, after))
     query = query.order_by(_R.c.source_ts, _R.c.seq).limit(limit)
     return [RecordRow._make(row) for row in connection.execute(query)]
+
+
+def last_before(connection: sa.Connection, path: str, before_ns: int) -> RecordRow | None:
+    """The newest record of a tag before a time, good or bad; None for none and for an unknown path."""
+    tag = values.tag_of(connection, path)
+    if tag is None:
+        return None
+    newest = tables.newest.c
+    query = sa.select(*values.record_columns()).join(_T, _T.c.tag_id == _R.c.tag_id)
+    query = query.join(tables.newest, newest.seq == _R.c.seq).where(newest.tag_id == tag.tag_id)
+    row = connection.execute(query.where(_R.c.source_ts < before_ns)).first()
+    if row is not None:
+        return RecordRow._make(row)
+    head = values.span(connection)[1]
+    return values.last_value(connection, path, before_ns, head, lambda tag_id: waiting.minutes(connection, tag_id))
 
 
 def minutes(connection: sa.Connection, tag_id: int, from_ns: int, to_ns: int) -> list[Minute]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from broker.store import Store, retention
-from broker.store.reader import begins
+from broker.store.reader import begins, waiting
 from broker.store.reader.begins import Threshold
-from broker.store.reader.series import pieces
+from broker.store.reader.pieces import pieces
 from broker.store.rollups import HOUR_NS, MINUTE_NS
 from tests.broker.store.plant import PUMP, T0, S, batch, plant
 
@@ -194,6 +194,43 @@ def test_begins_without_their_records_are_told(removed: tuple[Store, int]) -> No
     assert begun(below, 0, HOUR_NS) == (2, False, True, False, HOUR_NS)
     assert begun(below, -quarter + MINUTE_NS, -MINUTE_NS) == (0, False, True, False, -MINUTE_NS)
     assert begun(above, -quarter + MINUTE_NS + S, -MINUTE_NS)[2:4] == (False, True)
+
+
+def test_what_the_writer_still_counts_is_read_from_the_records(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that no roll-up in SQL counts yet are in every answer. Of too many minutes of them the answer says so."""
+    late = T0 + 75 * MINUTE_NS
+    at = [t for i in range(3 * 190) if not late <= (t := T0 + i * 20 * S) < late + MINUTE_NS]
+
+    def ask() -> tuple[bool, int, float | None, int]:
+        found = store.reader().summary(PATH, T0, T0 + 3 * HOUR_NS)
+        begun = store.reader().begins(PATH, T0, T0 + 3 * HOUR_NS, Threshold("above", 50.0), most=9, raw_minutes=9)
+        assert found is not None
+        assert begun is not None
+        assert begun.complete == found.complete
+        return found.complete, found.n, found.max, len(begun.records)
+
+    with store.transaction(later=True) as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.records(batch(MAP, [0] * len(at), at, [1.0] * len(at)))
+        tx.roll_up(everything=True)
+    with store.transaction(later=True) as tx:
+        tx.records(batch(MAP, [0], [late], [100.0]))
+    assert ask() == (True, 538, 100.0, 1)
+    row = store.reader().last_before(PATH, late + 1)
+    assert row is not None
+    assert row.source_ns == late
+    monkeypatch.setattr(waiting, "MOST", 0)
+    assert ask() == (False, 537, 1.0, 0)
+
+
+def test_the_last_record_needs_no_roll_up(store: Store) -> None:
+    """Of a tag whose minutes are all in the writer's memory, too."""
+    with store.transaction(later=True) as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.records(batch(MAP, [0, 0], [T0, T0 + 90 * S], [1.0, 2.0]))
+    reader = store.reader()
+    found = [reader.last_before(PATH, T0 + n * S) for n in (0, 60, 91)]
+    assert [None if row is None else row.value for row in found] == [None, 1.0, 2.0]
 
 
 def test_unknown_path(store: Store, rows: object) -> None:
