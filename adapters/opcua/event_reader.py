@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -80,7 +80,8 @@ class EventReader:
         if severity < options.severity and severity:
             told.lesser += 1
             return
-        told.events.append(self._event(values, options, severity, received_ns))
+        event = self._event(values, options, severity, received_ns)
+        told.events.append(_by_its_place(event, len(told.events)))
 
     def _reject(self, one: Notified, options: EventOptions, reason: str, received_ns: int) -> Reject:
         return Reject(self._source, f"events of {options.notifier}", reason, one.raw[:_RAW_BYTES], received_ns)
@@ -163,6 +164,13 @@ def _value(name: str, variant: ua.Variant) -> Any:
     """The value of a field; a status code in the place of another value says that there is none."""
     value = variant.Value
     return None if isinstance(value, ua.StatusCode) and name != "Quality" and name in STANDARD else value
+
+
+def _by_its_place(event: Event, place: int) -> Event:
+    """An event with neither time nor name gets a time of its own among those of its message; it may be a repeat."""
+    if event.event_id or not event.flags & Flag.ARRIVAL_TIME:
+        return event
+    return replace(event, time_ns=event.time_ns + place, flags=event.flags | Flag.DUP_POSSIBLE)
 
 
 def _standard(node: ua.NodeId) -> bool:

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from pydantic import ValidationError
 
 from adapters.opcua import OpcUaAdapter, OpcUaOptions
 from adapters.opcua.event_filter import BASE_FIELDS
+from adapters.opcua.event_options import EventOptions
+from adapters.opcua.event_reader import EventReader, Told
+from adapters.opcua.event_wire import Notified
 from adapters.opcua.nodes import address_text, parse_address
 from schemas.alarms import Event
 from schemas.errors import NotConnected
@@ -337,7 +341,7 @@ async def test_odd_events(plant: OpcUaServer, make_adapter: Make) -> None:
     heard = await listen(adapter, lambda heard: heard.events and heard.rejects)
     [event], [reject] = heard.events, heard.rejects
     assert (event.message, event.event_id, event.condition, event.severity) == ("short", b"", None, 0)
-    assert (event.time_ns, event.flags) == (event.received_ns, int(Flag.ARRIVAL_TIME))
+    assert (event.time_ns, event.flags) == (event.received_ns, Flag.ARRIVAL_TIME | Flag.DUP_POSSIBLE)
     assert f"1 fields, {count} were asked for" in reject.reason
     assert b"short" in reject.raw
     assert adapter.counters["foreign"] == 1
@@ -372,13 +376,29 @@ async def test_one_odd_field_costs_its_own_event(plant: OpcUaServer, make_adapte
     await tell("after")
     heard = await listen(adapter, lambda heard: "after" in heard.messages)
     assert heard.messages == ["before", "types", "times", "after"]
-    assert [event.flags for event in heard.events] == [int(Flag.ARRIVAL_TIME)] * 4
+    assert [event.flags for event in heard.events] == [int(Flag.ARRIVAL_TIME | Flag.DUP_POSSIBLE)] * 4
     [reject] = heard.rejects
     assert reject.place == "events of i=2253"
     assert "the field Severity cannot be decoded" in reject.reason
     assert b"spoilt" in reject.raw
     assert heard.gaps == []
     assert (adapter.counters["undecodable"], adapter.counters["undecodable_events"]) == (0, 1)
+
+
+def test_events_without_time_and_name_of_one_message_are_kept_apart() -> None:
+    """Each has a time of its own and may be a repeat; one with a name, or a time, bears what the server gave."""
+    reader, told = EventReader("plc", ["", "urn:a"]), Told()
+    asked, options = ("EventId", "Time", "Message"), EventOptions()
+    at = ua.Variant(datetime(2026, 1, 1, tzinfo=UTC), ua.VariantType.DateTime)
+    name = ua.Variant(b"x", ua.VariantType.ByteString)
+    nothing, text = ua.Variant(None), ua.Variant("the same", ua.VariantType.String)
+    for fields in ([nothing, nothing, text], [nothing, nothing, text], [name, nothing, text], [nothing, at, text]):
+        reader.add(told, Notified(0, fields, b""), options, asked, 1000)
+    unknown = Flag.ARRIVAL_TIME | Flag.DUP_POSSIBLE
+    at_ns = 1_767_225_600_000_000_000
+    assert [(one.time_ns, one.flags) for one in told.events] == [
+        (1000, unknown), (1001, unknown), (1000, Flag.ARRIVAL_TIME), (at_ns, 0),
+    ]  # fmt: skip
 
 
 # configuration

@@ -283,7 +283,7 @@ def test_events_are_rows_once(tmp_path: Path) -> None:
             pipeline.restore()
             while pipeline.run_once():
                 pass
-        rows = store.reader().newest_events(limit=10)
+        rows = store.reader().newest_events(limit=10).rows
         with store.transaction() as tx:
             assert tx.next_seq == 1, "no record"
     assert [(row.seq, row.event_id, row.equipment) for row in rows] == [(1, "31", stream.P101), (2, "32", stream.P101)]
