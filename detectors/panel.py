@@ -206,11 +206,13 @@ class Panel:
             self._settle(settled, points, changed)
 
     def _settle(self, slots: Index, points: Points, changed: list[tuple[str, Index]]) -> None:
+        time_of = dict(zip(points.slot.tolist(), points.time_ns.tolist(), strict=True))
         for detector in self._charted():
             ended = detector.conditions.end(slots)
             if len(ended):
-                time_ns = points.time_ns[np.searchsorted(points.slot, ended, sorter=np.argsort(points.slot))]
-                detector.conditions.last_ns[ended] = np.maximum(detector.conditions.last_ns[ended], time_ns.min())
+                # each at its own tag's time: what else is in the batch must not count
+                time_ns = np.array([time_of[place] for place in ended.tolist()], np.int64)
+                detector.conditions.last_ns[ended] = np.maximum(detector.conditions.last_ns[ended], time_ns)
                 changed.append((detector.name, ended))
         self._relearn(slots)
 
