@@ -141,6 +141,7 @@ class Detection:
         self._panel.forget(other)
         if self._multivariate is not None:
             self._multivariate.forget(other)
+            self._multivariate.end_strays()
         for columns in (self._common, *self._context.memory):
             columns.reset(other)
         self._common.joined_ns[other] = self._now_ns

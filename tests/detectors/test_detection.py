@@ -156,7 +156,7 @@ def test_any_cut_of_the_stream_gives_the_same_anomalies(seed: int, length: int) 
 
 
 def settling_of(seed: int, clocks: dict[int, int]) -> Stream:
-    """Tags that change their level at the same time and stay there; each second's rows in any order, by their clocks."""
+    """Tags that change their level together and stay there; each second's rows in any order, by their clocks."""
     rng = np.random.default_rng(seed)
     out: Stream = []
     for second in range(150):
