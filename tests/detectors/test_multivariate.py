@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -235,6 +236,25 @@ def test_restart_goes_on_bit_for_bit(script, tag):
         assert first.said == whole.said
         assert first.detection.state() == whole.detection.state()
     assert whole.said
+
+
+def test_state_of_before_turns_is_read(script, tag):
+    """Windows without their last time, no turns, and a count in each model, as an older version saved them."""
+    plant = script(*(tag(i) for i in range(8)), clean_window=f"{WINDOW}s", multivariate={"tags": 4}, **ALONE)
+    values = related(np.random.default_rng(3), 400)
+    plant.run({**{i: values[:150, i] for i in range(4)}, **{i + 4: np.full(150, 5.0) for i in range(4)}})
+    saved = msgspec.msgpack.decode(plant.detection.state(models=False))
+    inner = msgspec.msgpack.decode(saved["multivariate"])
+    assert inner["windows"]
+    del inner["not_before"]
+    for window in inner["windows"].values():
+        del window["took_ns"]
+    saved["multivariate"] = msgspec.msgpack.encode(inner)
+    generation, models = msgspec.msgpack.decode(plant.detection.models())
+    models = {name: [model[0], 3, *model[2:]] for name, model in models.items()}
+    plant.detection.restore(msgspec.msgpack.encode(saved), msgspec.msgpack.encode([generation, models]))
+    assert plant.detection._multivariate.known() == 1
+    assert plant.run({i: values[150:, i] for i in range(4)}) == []
 
 
 def test_models_of_another_state_are_refused(script, tag):
