@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -83,7 +84,7 @@ async def test_kills_and_cuts_lose_and_double_no_event(
             assert metrics is not None
             assert 'fairlead_event_rows_total{outcome="stored"}' in metrics.text
             exported = await asyncio.create_subprocess_exec(
-                "python", "-m", "broker", "journal", "export", "-c", str(broker.config), "--kind", "event",
+                sys.executable, "-m", "broker", "journal", "export", "-c", str(broker.config), "--kind", "event",
                 stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
             lines = (await exported.communicate())[0].splitlines()
