@@ -69,8 +69,6 @@ class Variance:
         limit = two_sided(np.minimum(chart.alarm[slot] * STEP, 0.01))
         louder = (deviate > limit) & (ratio > _LOUDER**2)
         calmer = (deviate < -limit) & (ratio < _CALMER**2)
-        # whose noise is less than one step of its resolution stands still for a while as a habit
-        calmer &= chart.rough[slot] * chart.group[slot] >= chart.resolution[slot] ** 2
         center = chart.center[slot]
         said = Judgement(
             outside=usable & (louder | calmer),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.detection import Detection, DetectionOptions
@@ -292,7 +292,6 @@ ODD: dict[str, Signal] = {
 
 
 @settings(max_examples=8, deadline=None)
-@example(kinds=["quantised", "all nan"], seed=466166, jump_s=0.0, slower=1)
 @given(
     kinds=st.lists(
         st.sampled_from(sorted(ODD.keys() - {"random walk", "huge", "heavy tails"})), min_size=2, max_size=6
