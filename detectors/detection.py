@@ -142,6 +142,7 @@ class Detection:
         self._panel.forget(other)
         if self._multivariate is not None:
             self._multivariate.forget(other)
+            self._multivariate.end_strays()
         for columns in (self._common, *self._context.memory):
             columns.reset(other)
         self._common.joined_ns[other] = self._now_ns
@@ -498,7 +499,7 @@ class Detection:
             said += self._close_gate(path, row, time_ns)
             if path in moved:
                 # What was learned holds for the old set point.
-                self._panel.relearn(self._slots_of(path))
+                said += self._panel.relearn(self._slots_of(path), row, time_ns)
 
     def _take_changes(self, changes: Iterable[Change]) -> None:
         self._take(Said(0, 0, change.place, change.seen) for change in changes)

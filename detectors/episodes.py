@@ -6,7 +6,7 @@ Episodes: findings close in time on one piece of equipment become one anomaly.
 * A member that comes back joins its own episode as long as that is open, so that a flapping condition does not open
   another.
 * What rose and what fell are two members, also of one tag and detector, in one episode: each has its own onset, peak
-  and band.
+  and band. So are a spread that jumped and one that is all but gone.
 * An episode closes when no member was active for ``close_after``.
 * What is suppressed (:mod:`detectors.suppression`) becomes episodes of its own, apart by the cause. A condition that
   comes under a suppression, or out of it, leaves one episode and goes on in another; an episode that all have left
@@ -42,7 +42,9 @@ _SLOWEST: Final = 6
 #: More episodes than this on one piece of equipment at once are no help to anyone; the newest takes what comes.
 _MOST_OPEN: Final = 8
 _GROUP_SCANS: Final = 20
-_OPPOSITE: Final[dict[Direction, Direction]] = {"rose": "fell", "fell": "rose"}
+_OPPOSITE: Final[dict[Direction, Direction]] = {"rose": "fell", "fell": "rose", "jumped": "flat", "flat": "jumped"}
+#: Directions in which a value goes further and further.
+_WAYS: Final[frozenset[Direction]] = frozenset(("rose", "fell"))
 
 
 class Seen(NamedTuple):
@@ -95,7 +97,7 @@ class _Member(msgspec.Struct):
         self.active = finding.active
         self.last_ns = max(self.last_ns, finding.at_ns)
         self.value = finding.value
-        moves = self.direction in _OPPOSITE
+        moves = self.direction in _WAYS
         anew = moves and (finding.low, finding.high) != (self.low, self.high)
         worse = finding.score > self.score
         further = self._further(seen.peak, self.peak)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from detectors.severity import assess
@@ -89,6 +90,19 @@ def test_slow_growth_is_told_by_and_by(script, tag):
     assert peaks[-1] > 400.0
     assert all(after - 50 >= 1.04 * (before - 50) for before, after in pairwise(peaks))
     assert len(plant.said) <= 10
+
+
+def test_noise_that_gives_way_to_stillness_is_another_member(script, tag):
+    """After a hole a noisy tag is all but still: the jump of its spread is over, and another member is active."""
+    rng = np.random.default_rng(4)
+    plant = script(tag(0), clean_window="200s", health=(), spc=(), shape=("variance",))
+    plant.run({0: rng.normal(50, 1, 600)})
+    plant.run({0: rng.normal(50, 9, 400)})
+    plant.tick(10, 60)
+    plant.run({0: rng.normal(50, 0.01, 400)})
+    (anomaly,) = plant.latest().values()
+    assert [(m.direction, m.active) for m in anomaly.members] == [("jumped", False), ("flat", True)]
+    assert anomaly.members[0].last_ns <= anomaly.members[1].last_ns
 
 
 def test_episode_closes_after_its_quiet_time_and_a_later_one_is_new(script, tag):
