@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detectors.detection import Detection, DetectionOptions
@@ -274,6 +274,7 @@ ODD: dict[str, Signal] = {
 
 
 @settings(max_examples=8, deadline=None)
+@example(kinds=["counter", "quantised"], seed=49883, jump_s=0.0, slower=1)  # 32 equal samples running
 @given(
     kinds=st.lists(
         st.sampled_from(sorted(ODD.keys() - {"random walk", "huge", "heavy tails"})), min_size=2, max_size=6
