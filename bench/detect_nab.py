@@ -1,8 +1,8 @@
 """
-The univariate set NAB: one tag a file; a row's score is that of the condition that begins with it.
+The univariate set NAB: one tag a file; a row has a score where a condition begins or has become clearly worse.
 
 A condition that goes on says nothing new, and one that comes again within hours says little: the benchmark counts every
-row with a score as one more alarm, so a detector is heard once in six hours, unless it has worse to say.
+row with a score as one more alarm, so a detector is heard once in six hours, unless it has clearly worse to say.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from schemas.anomaly import Finding
 #: Most series have a row each five minutes.
 _SCAN_MS: Final = 300_000
 _QUIET_NS: Final = 6 * 3600 * SECOND
+#: A score is clearly worse when it is larger by this; 1 is the limit.
+_WORSE: Final = 0.5
 #: What people do has daily and weekly rhythms and bursts, which no chart of a mean fits: the charts and shapes are
 #: off, and tails alone are looked at, beside signal health. Learned is a day; the first 15 % of a series, at most 750
 #: rows, are not scored. A window found is worth some seventeen false rows: hence the budget.
@@ -39,15 +41,14 @@ class _Heard:
         self._last: dict[str, tuple[int, float]] = {}
 
     def score(self, time_ns: int, found: Iterable[Finding]) -> float:
-        """Score of a row, 0 to 1: of the worst condition that begins with it."""
+        """Score of a row, 0 to 1: of the worst condition that is told with it."""
         worst, going = 0.0, set()
         for finding in found:
             condition = (finding.detector, finding.onset_ns)
             going.add(condition)
-            if condition in self._going:
-                continue
             heard_ns, score = self._last.get(finding.detector, (time_ns - _QUIET_NS, 0.0))
-            if time_ns - heard_ns >= _QUIET_NS or finding.score > score:
+            news = condition not in self._going and time_ns - heard_ns >= _QUIET_NS
+            if news or finding.score > score + _WORSE:
                 self._last[finding.detector] = (time_ns, finding.score)
                 worst = max(worst, finding.score)
         self._going = going

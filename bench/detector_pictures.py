@@ -233,7 +233,7 @@ def cases() -> dict[str, tuple[Case, Case]]:
             Case("the output is a sine: tuning", **loop(calm / 4 + swing, sine), shown=n - 700),
         ),
         "extreme": (
-            Case("bursts, and one like no other", burst + 40 * (np.arange(n) // 4 == (n - 150) // 4), **wide),
+            Case("bursts, and one like no other", burst + 120 * (np.arange(n) // 4 == (n - 150) // 4), **wide),
             Case("bursts, as ever", burst, **wide),
         ),
         "slow_trend": (
