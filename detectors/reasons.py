@@ -30,7 +30,7 @@ _TEXTS: Final[dict[Kind, str]] = {
     Kind.DEVIATION: "{value} stays outside {band}, where its set point wants it",
     Kind.WINDUP: "stands at its limit {value}, and the loop does not reach its set point",
     Kind.STICTION: "the loop swings with a period of {a} s and an amplitude of {b}, in the shape of a sticking valve",
-    Kind.EXTREME: "{direction} to {value}, further than its peaks of {band} so far explain",
+    Kind.EXTREME: "{direction} to {value}, further than its peaks outside {band} explain",
     Kind.SLOW_TREND: "{direction} by {a} a day over {samples} days{outlook}",
 }
 
