@@ -18,7 +18,7 @@ from schemas.tagmap import Tag, TagMap
 
 SECOND: Final = 1_000_000_000
 #: The tick clock counts an interval for so long at most.
-_TICK_NS: Final = 10 * SECOND
+_TICK_S: Final = 10.0
 EQUIPMENT: Final = "Bench/Site/Area/Unit"
 
 
@@ -26,10 +26,11 @@ class Stream:
     """
     One piece of equipment with some tags; ``row`` feeds a row of all of them and lets time pass up to it.
 
-    What is returned is what the detectors saw then: strictly causal, and the same as in service.
+    What is returned is what the detectors saw then: strictly causal, and the same as in service. *tick_s*: longest time
+    between two ticks; beyond 10 s what goes by the tick clock (missing, stale, the multivariate detector) runs slower.
     """
 
-    def __init__(self, names: Sequence[str], scan_ms: int, options: DetectionOptions) -> None:
+    def __init__(self, names: Sequence[str], scan_ms: int, options: DetectionOptions, tick_s: float = _TICK_S) -> None:
         tags = tuple(
             Tag(
                 number=i,
@@ -49,12 +50,13 @@ class Stream:
         self.detection.use_map(self._map.revision, self._map)
         self._numbers = np.arange(len(names), dtype=np.int32)
         self._rows = 0
+        self._tick_ns = round(tick_s * SECOND)
         self._wall_ns = 0
 
     def row(self, time_ns: int, values: NDArray[np.float64]) -> list[Finding]:
         """Conditions that are active when this row has been looked at."""
         if self._wall_ns:
-            for tick_ns in range(self._wall_ns + _TICK_NS, time_ns, _TICK_NS):
+            for tick_ns in range(self._wall_ns + self._tick_ns, time_ns, self._tick_ns):
                 self.detection.tick(tick_ns)
         self._rows += 1
         self._wall_ns = time_ns

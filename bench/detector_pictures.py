@@ -98,6 +98,8 @@ def cases() -> dict[str, tuple[Case, Case]]:
     settling = np.concatenate([np.zeros(n - LATER), 10 * np.exp(-RAMP / 20)])
     days = np.arange(20 * 144) / 144
     slow = {"shown": 0, "step_s": 600, "tag": {"range": (0.0, 80.0), "scan_ms": 600_000}}
+    burst = 50 + 10 * np.sin(np.arange(n) / 30) + np.random.default_rng(12).exponential(2, n)
+    wide: dict[str, Any] = {**plain, "options": {"extreme": True}}
     part = slice(n - LATER, n - LATER + 120)
     return {
         "missing": (
@@ -229,6 +231,10 @@ def cases() -> dict[str, tuple[Case, Case]]:
         "stiction": (
             Case("the output is a triangle", **loop(calm / 4 + swing, triangle), shown=n - 700),
             Case("the output is a sine: tuning", **loop(calm / 4 + swing, sine), shown=n - 700),
+        ),
+        "extreme": (
+            Case("bursts, and one like no other", burst + 120 * (np.arange(n) // 4 == (n - 150) // 4), **wide),
+            Case("bursts, as ever", burst, **wide),
         ),
         "slow_trend": (
             Case("half a degree a day, range ends at 80", 60 + 0.5 * days + noise(len(days), 0.5), **slow),

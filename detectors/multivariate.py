@@ -35,9 +35,10 @@ from detectors.multivariate_saved import Mode, Saved, SavedModel, Window, pack, 
 from detectors.multivariate_windows import MOST_LEARNING, MOST_ROWS, Windows
 from detectors.options import DetectionOptions
 from detectors.parameters import Parameters
+from detectors.reasons import reason
 from schemas.anomaly import Kind
 from schemas.columns import Columns, Index, column
-from schemas.tagmap import TagMap
+from schemas.tagmap import Tag, TagMap
 
 #: A snapshot is due this much before its time, because ticks are not in step with scans.
 _EARLY: Final = 0.75
@@ -109,6 +110,7 @@ class Multivariate:
         self._generation = 0
         self._packed: tuple[int, bytes] | None = None
         self._numbers: NDArray[np.int32] = np.empty(0, np.int32)
+        self._tags_of_map: tuple[Tag, ...] = ()
 
     @property
     def memory(self) -> tuple[Columns, ...]:
@@ -128,7 +130,7 @@ class Multivariate:
     def bind(self, tag_map: TagMap, parameters: Parameters) -> None:
         """Group the tags of this map; groups that stayed the same keep charts and models."""
         charts = self._charts()
-        self._numbers = parameters.number
+        self._numbers, self._tags_of_map = parameters.number, tag_map.tags
         groups = list(groups_of(parameters, self._tags))
         self._banks = banks_of(groups, self._hold_ns, parameters.scan_ns)
         self._place = {g.key: (b, row) for b, bank in enumerate(self._banks) for row, g in enumerate(bank.groups)}
@@ -478,7 +480,9 @@ class Multivariate:
     def seen(self, place: int) -> Seen:
         """The condition of one tag, whether it is active or over."""
         finding = self.conditions.finding(place, self.name, self.kind, int(self._numbers[place]))
-        finding = replace(finding, contribution=finite(self._share.share[place]))
+        share = float(self._share.share[place])
+        unit = self._tags_of_map[finding.tag].unit if finding.tag >= 0 else "1"
+        finding = replace(finding, contribution=finite(share), reason=reason(finding, unit, (100 * share,)))
         return Seen(finding, finite(self.conditions.peak[place]))
 
     def end_strays(self) -> None:

@@ -119,12 +119,16 @@ class DetectionOptions(BaseModel):
     loop: Annotated[
         tuple[Loop, ...], Field(description="Checks of control loops that run, where the map names their tags.")
     ] = get_args(Loop)
+    extreme: Annotated[
+        bool,
+        Field(description="Tell values further out than all before; for tags that burst or wander, as no chart fits."),
+    ] = False
     slow_trend: Annotated[bool, Field(description="Look for trends over weeks in daily means.")] = True
     multivariate: MultivariateOptions = MultivariateOptions()
 
     def charts(self) -> tuple[str, ...]:
         """The detectors that share a tag's false-alarm budget."""
-        return (*self.spc, *self.shape)
+        return (*self.spc, *self.shape, *(("extreme",) if self.extreme else ()))
 
     def alarms_per_s(self) -> float:
         """The false-alarm budget of one tag per second."""

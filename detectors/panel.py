@@ -13,6 +13,7 @@ from detectors.charts import Charts, Points
 from detectors.clock import Clock
 from detectors.deviation import Deviation
 from detectors.episodes import Seen
+from detectors.extreme import Extreme
 from detectors.late import Late
 from detectors.loops import Loops
 from detectors.missing import Missing
@@ -23,7 +24,7 @@ from detectors.parameters import Parameters
 from detectors.quantization import Quantization
 from detectors.reasons import reason
 from detectors.recent import Recent
-from detectors.registry import BLOCKS, CHARTS, ROWS, SHAPES
+from detectors.registry import BLOCKS, CHARTS, ROWS, SHAPES, PointDetector, WindowDetector
 from detectors.saturation import Saturation
 from detectors.settling import Settling
 from detectors.slow_trend import SlowTrend
@@ -95,6 +96,7 @@ class Panel:
         self._points = [make() for title, make in CHARTS.items() if title in options.spc]
         self._shapes = [make() for title, make in SHAPES.items() if title in options.shape]
         self._window = Window()
+        self._extreme = Extreme(options.clean_window, budget) if options.extreme else None
         self._loops = Loops(options.clean_window)
         self._deviation = Deviation(options.settle) if "deviation" in options.loop else None
         self._windup = Windup(options.settle) if "windup" in options.loop else None
@@ -103,7 +105,7 @@ class Panel:
         self.slow_trend = SlowTrend(options.alarms_per_s()) if options.slow_trend else None
         stale = [self.stale] if self.stale else []
         everything: list[_Detector] = [self.missing, *stale, *self.timings, *self._rows, *self._blocks]
-        everything += [*self._points, *self._shapes, *self._looks, *([self.slow_trend] if self.slow_trend else [])]
+        everything += [*self._charted(), *self._looks, *([self.slow_trend] if self.slow_trend else [])]
         self._order = {detector.name: number for number, detector in enumerate(everything)}
         self._all: dict[str, _Detector] = {detector.name: detector for detector in everything}
         self._signal: list[_Detector] = [self.missing, *stale, *self.timings, *self._rows, *self._blocks]
@@ -168,6 +170,8 @@ class Panel:
             points = self.charts.feed(self._meaningful(clean), self.parameters, self.healthy())
             if points is not None:
                 self._look_at_points(points, self.charts, take, changed)
+        if self._extreme is not None:
+            take(self._extreme, self._extreme.feed(self._meaningful(clean), self.parameters, self.healthy()))
         if changed:
             row_of = dict(zip(piece.slot.tolist(), numbers.tolist(), strict=True))
             said.extend(
@@ -226,7 +230,7 @@ class Panel:
     def close_gate(self, slots: Index, stopped: bool, row: int, time_ns: int) -> list[Said]:
         """The equipment of these tags stopped, or was changed: what was found behind the gate is over."""
         said = []
-        for detector in (*self._rows, *self._blocks, *self._points, *self._shapes, *self._looks):
+        for detector in (*self._rows, *self._blocks, *self._charted(), *self._looks):
             if detector.gate == "running" and not stopped:
                 continue
             ended = detector.conditions.end(slots)
@@ -320,8 +324,8 @@ class Panel:
             found |= detector.conditions.active
         return found
 
-    def _charted(self) -> list[_Detector]:
-        return [*self._points, *self._shapes]
+    def _charted(self) -> list[PointDetector | WindowDetector | Extreme]:
+        return [*self._points, *self._shapes, *([self._extreme] if self._extreme else [])]
 
 
 class _Take(Protocol):

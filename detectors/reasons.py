@@ -21,6 +21,7 @@ _TEXTS: Final[dict[Kind, str]] = {
     Kind.SATURATION: "is cut off at {value}",
     Kind.QUANTIZATION: "moves in steps of {a}; before, its finest step was {b}",
     Kind.MEAN_SHIFT: "the mean {direction} to {value}, {score} times its limit; normal is {band}",
+    Kind.PATTERN: "{value}; beside the other tags {band} is usual; {a} % of a deviation of {score} times its limit",
     Kind.RUN: "run rule {a} is broken at {value}",
     Kind.LEVEL_SHIFT: "stepped to {value}, {score} times the limit of a step",
     Kind.TREND: "{direction} steadily to {value}, {score} times the limit of a slope",
@@ -29,6 +30,7 @@ _TEXTS: Final[dict[Kind, str]] = {
     Kind.DEVIATION: "{value} stays outside {band}, where its set point wants it",
     Kind.WINDUP: "stands at its limit {value}, and the loop does not reach its set point",
     Kind.STICTION: "the loop swings with a period of {a} s and an amplitude of {b}, in the shape of a sticking valve",
+    Kind.EXTREME: "{direction} to {value}, further than its peaks outside {band} explain",
     Kind.SLOW_TREND: "{direction} by {a} a day over {samples} days{outlook}",
 }
 
@@ -37,8 +39,9 @@ def reason(finding: Finding, unit: str, details: Sequence[float] = ()) -> str:
     """
     The sentence.
 
-    *details* are numbers that only the detector knows: steps (quantization), rule (run), ratio (variance), period in
-    seconds and amplitude (oscillation, stiction), slope a day and days to the limit, soonest and latest (slow trend).
+    *details* are numbers that only the detector knows: steps (quantization), rule (run), contribution in
+    per cent (pattern), ratio (variance), period in seconds and amplitude (oscillation, stiction), slope a day and days
+    to the limit, soonest and latest (slow trend).
     """
     of_unit = "" if unit == "1" else f" {unit}"
     a, b, c = (*details, *[math.nan] * 3)[:3]

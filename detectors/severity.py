@@ -12,7 +12,7 @@ Severity and NE 107 class of an episode: computed from its members, never chosen
 | late, clock  | low      | S | the values may be right, their times are not to be trusted |
 | stale, saturation, quantization | medium | F | the signal does not follow the process, or only partly |
 | spike        | low      | S | a sample that is not believable; over at once |
-| level_shift, trend, variance, run | low | M | the process, or the sensor, behaves otherwise than learned |
+| level_shift, trend, variance, run, extreme | low | M | the process, or the sensor, behaves otherwise than learned |
 | oscillation  | medium   | M | wears valves and drives |
 | deviation, windup | medium | S | the loop does not hold what it was told to hold |
 | stiction     | medium   | M | the valve needs care |
@@ -66,6 +66,7 @@ _BASE: Final[dict[Kind, Severity]] = {
     Kind.WINDUP: Severity.MEDIUM,
     Kind.STICTION: Severity.MEDIUM,
     Kind.SLOW_TREND: Severity.LOW,
+    Kind.EXTREME: Severity.LOW,
 }
 _CLASS: Final[dict[Kind, Ne107]] = {
     Kind.MISSING: "F",
@@ -89,6 +90,7 @@ _CLASS: Final[dict[Kind, Ne107]] = {
     Kind.WINDUP: "S",
     Kind.STICTION: "M",
     Kind.SLOW_TREND: "M",
+    Kind.EXTREME: "M",
 }
 _GRAVEST_FIRST: Final[tuple[Ne107, ...]] = ("F", "C", "S", "M")
 _MANY_TAGS: Final = 3

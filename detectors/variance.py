@@ -68,7 +68,9 @@ class Variance:
         deviate = _paulson(ratio, (LENGTH - 1) * _SHARE * light, chart.differences[slot] * _SHARE * light)
         limit = two_sided(np.minimum(chart.alarm[slot] * STEP, 0.01))
         louder = (deviate > limit) & (ratio > _LOUDER**2)
-        calmer = (deviate < -limit) & (ratio < _CALMER**2)
+        # some equal samples running are nothing strange on a signal that moves by one step of its resolution at most
+        coarse = chart.resolution[slot] / chart.group[slot] >= np.sqrt(chart.rough[slot])
+        calmer = (deviate < -limit) & (ratio < _CALMER**2) & ~coarse
         center = chart.center[slot]
         said = Judgement(
             outside=usable & (louder | calmer),

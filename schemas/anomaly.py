@@ -38,6 +38,7 @@ class Kind(StrEnum):
     WINDUP = "windup"  #: output at its limit, the deviation stays
     STICTION = "stiction"
     SLOW_TREND = "slow_trend"  #: over weeks
+    EXTREME = "extreme"  #: further out than ever
 
 
 class Severity(IntEnum):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detectors.detection import Detection, DetectionOptions
@@ -35,7 +36,7 @@ def told(plant) -> dict[str, str]:
 
 
 #: Detector, options that leave it alone with what it needs, and the trouble after 600 healthy seconds.
-TROUBLES: dict[str, tuple[dict[str, tuple[str, ...]], Signal]] = {
+TROUBLES: dict[str, tuple[dict[str, Any], Signal]] = {
     "spike": ({"health": ("spike",)}, lambda rng, n: np.where(np.arange(n) == 40, 90.0, normal(rng, n))),
     "quantization": ({"health": ("quantization",)}, lambda rng, n: np.round(rng.normal(50, 3, n) / 2) * 2),
     "saturation": ({"health": ("saturation",)}, lambda rng, n: np.minimum(normal(rng, n), 50.2)),
@@ -44,6 +45,7 @@ TROUBLES: dict[str, tuple[dict[str, tuple[str, ...]], Signal]] = {
     "ewma": ({"spc": ("ewma",)}, lambda rng, n: normal(rng, n) + 3),
     "cusum": ({"spc": ("cusum",)}, lambda rng, n: normal(rng, n) + 1.5),
     "nelson": ({"spc": ("nelson",)}, lambda rng, n: normal(rng, n) + 2),
+    "extreme": ({"extreme": True}, lambda rng, n: normal(rng, n) + 25 * (np.arange(n) % 60 < 4)),
     "level_shift": ({"shape": ("level_shift",)}, lambda rng, n: normal(rng, n) + 4),
     "trend": ({"shape": ("trend",)}, lambda rng, n: normal(rng, n) + np.arange(n) / 10),
     "variance": ({"shape": ("variance",)}, lambda rng, n: rng.normal(50, 5, n)),
@@ -92,6 +94,53 @@ def test_spike_is_kept_from_the_charts(script, tag):
     other.run({0: wild})
     assert plant.said == []
     assert set(told(other)) == {"spike"}
+
+
+def bursts(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Exponential peaks on a daily rhythm of 200 s: no chart fits."""
+    return 10 * np.sin(np.arange(n) / 200 * 2 * np.pi) + rng.exponential(2, n)
+
+
+def test_extreme_is_told_while_it_is_news(script, tag):
+    """Bursts are usual; one further out is told, as is one to the other side, and what comes again is known."""
+    rng = np.random.default_rng(12)
+    plant = script(tag(0), extreme=True, spc=(), shape=(), health=(), clean_window="300s", close_after="20s")
+    plant.run({0: bursts(rng, 1500)})
+    assert plant.said == []
+    values = bursts(rng, 300)
+    values[100:104] = 90.0
+    values[200:204] = -90.0
+    plant.run({0: values})
+    assert [a.members[0].direction for a in plant.latest().values()] == ["rose", "fell"]
+    plant.said.clear()
+    values = bursts(rng, 1000)
+    for at in range(100, 1000, 100):
+        values[at : at + 4] = 90.0
+    plant.run({0: values})
+    assert plant.said == []
+
+
+@pytest.mark.parametrize("name", ["constant", "two states", "quantised", "huge", "tiny", "all nan", "white"])
+def test_extreme_needs_a_tail(script, tag, name):
+    """A signal of few values has no tail; a healthy one with a tail keeps the budget, and nothing overflows."""
+    rng = np.random.default_rng(13)
+    plant = script(tag(0), extreme=True, spc=(), shape=(), health=(), clean_window="60s")
+    plant.run({0: ODD[name](rng, 1500)})
+    assert plant.said == []
+
+
+def test_extreme_goes_on_from_a_saved_state(script, tag):
+    """Saved in the middle of a condition, the rest is the same, bit for bit."""
+    rng = np.random.default_rng(14)
+    plant = script(tag(0), extreme=True, clean_window="60s")
+    plant.run({0: bursts(rng, 700)})
+    plant.run({0: np.full(5, 70.0)})
+    other = script(tag(0), extreme=True, clean_window="60s")
+    other.detection.restore(plant.detection.state())
+    other.second = plant.second
+    rest = bursts(rng, 100) + 60 * (np.arange(100) > 40)
+    assert plant.run({0: rest}) == other.run({0: rest})
+    assert plant.detection.state() == other.detection.state()
 
 
 def test_stuck_signal_is_kept_from_the_charts(script, tag):
@@ -292,6 +341,7 @@ ODD: dict[str, Signal] = {
 
 
 @settings(max_examples=8, deadline=None)
+@example(kinds=["counter", "quantised"], seed=49883, jump_s=0.0, slower=1)  # 32 equal samples running
 @given(
     kinds=st.lists(
         st.sampled_from(sorted(ODD.keys() - {"random walk", "huge", "heavy tails"})), min_size=2, max_size=6
