@@ -33,6 +33,10 @@ FaultKind = Literal[
 STEP_S: Final = 0.05
 #: Plant seconds before time 0 in which the loops settle.
 WARM_UP_S: Final = 120.0
+#: Dead band of the worst valve in per cent of its travel; a loop suffers from 1 % on (Choudhury, Thornhill, Shah 2005).
+STICTION_BAND: Final = 5.0
+#: Friction differs along the stem: a valve that has broken loose lands up to this part of the band from the demand.
+_SLIP: Final = 0.4
 PACKML: Final = {2: "Stopped", 4: "Idle", 6: "Execute", 11: "Held"}
 
 #: Equipment that each fault belongs to; the plant's own name for it.
@@ -78,15 +82,15 @@ class _Loop:
     integral: float = 45.0
     stuck_at: float = 45.0
 
-    def act(self, measured: float, dt: float, stiction: float) -> float:
+    def act(self, measured: float, dt: float, band: float, slip: float) -> float:
+        """Position of the valve; one that sticks leaves the dead *band* (percent) at once, and lands *slip* apart."""
         error = self.setpoint - measured
         wanted = self.integral + 2.0 * error
         if 0.0 < wanted < 100.0:
             self.integral += 0.12 * error * dt
         self.output = min(100.0, max(0.0, wanted))
-        # a sticking valve moves only when the demand has left its dead band
-        if abs(self.output - self.stuck_at) > 14.0 * stiction:
-            self.stuck_at = self.output
+        if abs(self.output - self.stuck_at) > band:
+            self.stuck_at = min(100.0, max(0.0, self.output + slip))
         return self.stuck_at
 
 
@@ -167,9 +171,11 @@ class Plant:
         self._values["vibration"] = 1.6 + 4.2 * wear + 3.4 * cavitation + self._slow("vibration", 2, 0.02)
 
     def _exchanger(self) -> None:
-        fouling, stiction = self.level("hx_fouling"), self.level("valve_stiction")
-        valve = self._loop.act(self._values["product"], self.step_s, stiction)
-        steam = 22.0 * (valve / 100.0) ** 1.2
+        fouling, band = self.level("hx_fouling"), STICTION_BAND * self.level("valve_stiction")
+        slip = _SLIP * band * float(self._rng.uniform(-1.0, 1.0)) if band else 0.0
+        valve = self._loop.act(self._values["product"], self.step_s, band, slip)
+        # the steam header's pressure is what the loop has to make up for: without it a sticking valve stays right
+        steam = 22.0 * (valve / 100.0) ** 1.2 * (1 + self._slow("steam", 30, 0.01))
         conductance = 9.5 * (1 - 0.62 * fouling)
         ntu = conductance / max(1.0, self._values["flow"] * 0.32)
         effectiveness = ntu / (1 + ntu)

@@ -62,6 +62,26 @@ def test_stuck_sensor_stands_still_while_the_physics_goes_on() -> None:
     assert later["P101.MotorPower"] != first["P101.MotorPower"]
 
 
+def test_sticking_valve_makes_its_loop_swing() -> None:
+    """A valve that sticks stands and jumps, and the temperature swings about its set point, which it still keeps."""
+    healthy, sticking = Plant(7, step_s=0.5), Plant(7, [Fault("valve_stiction", 100.0)], step_s=0.5)
+    spread, mean, moves = {}, {}, {}
+    for name, plant in (("healthy", healthy), ("sticking", sticking)):
+        temperature, valve = [], []
+        for second in range(400, 1600):
+            plant.advance(second)
+            signals = plant.signals()
+            temperature.append(float(signals["E201.ProductTemp"]))
+            valve.append(float(signals["E201.ValvePosition"]))
+        spread[name], mean[name] = float(np.std(temperature)), float(np.mean(temperature))
+        moves[name] = int(np.count_nonzero(np.abs(np.diff(valve)) > 1.5))
+
+    assert spread["sticking"] > 2 * spread["healthy"]
+    assert mean["sticking"] == pytest.approx(healthy.signals()["E201.ProductSetpoint"], abs=0.3)
+    assert moves["healthy"] == 0
+    assert moves["sticking"] >= 8
+
+
 def test_fault_ends() -> None:
     """Outside its time a fault has no size, and the ground truth names no fault."""
     plant = Plant(7, [Fault("bearing_wear", 5.0, 10.0, ramp_s=2.0)])
