@@ -20,7 +20,7 @@ import numpy as np
 from bench.plant_fleet import Fleet, Opened, site_map, unit_of
 from detectors.detection import DetectionOptions
 from schemas.tagmap import TagMap
-from simulators.plant import FAULT_EQUIPMENT, Fault, FaultKind, Plant
+from simulators.plant import DOWNSTREAM, FAULT_EQUIPMENT, Fault, FaultKind, Plant
 
 _DAY_S: Final = 86_400
 #: A fault begins at a seeded time in this span, and lasts so long.
@@ -30,8 +30,6 @@ _LASTS_S: Final = 900
 #: Of the long runs: physics in steps of half a second, and a tick each five.
 _STEP_S: Final = 0.5
 _TICK_S: Final = 5
-#: What others of the equipment do when the plant is disturbed upstream is no false anomaly: flow feeds the exchanger.
-_DOWNSTREAM: Final[dict[str, frozenset[str]]] = {"P101": frozenset({"E201", "M1"})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def _fault(kind: FaultKind, seed: int) -> Fault:
 
 def _judge(fault: Fault, opened: Sequence[Opened]) -> Found:
     home = FAULT_EQUIPMENT[fault.kind]
-    related = {home} | _DOWNSTREAM.get(home, frozenset())
+    related = {home} | DOWNSTREAM.get(home, frozenset())
     during = [one for one in opened if fault.start_s <= one.second < fault.end_s]
     own = [one for one in during if one.unit == home]
     return Found(

@@ -99,7 +99,7 @@ class Fleet:
                 for plant in self._plants:
                     plant.advance(self.second)
                     signals = plant.signals()
-                    values += [float(signals[name]) for name in self._names]
+                    values += [float(signals[name] or 0) for name in self._names]
             tags = self._numbers * (len(times) // len(self._numbers))
             batch = SampleBatch.build(_SOURCE, self._map.revision, times[-1], tag=tags, source_ns=times, value=values)
             self._detection.records(self._normalizer.step(batch, Position(1, self.second)))

@@ -51,6 +51,9 @@ FAULT_EQUIPMENT: Final[dict[str, str]] = {
     "spike": "P101",
 }
 
+#: Equipment that feels the faults of another by physics: the pump feeds the exchanger, the meter counts its power.
+DOWNSTREAM: Final[dict[str, frozenset[str]]] = {"P101": frozenset({"E201", "M1"})}
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
