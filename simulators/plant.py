@@ -33,10 +33,10 @@ FaultKind = Literal[
 STEP_S: Final = 0.05
 #: Plant seconds before time 0 in which the loops settle.
 WARM_UP_S: Final = 120.0
-#: Dead band of the worst valve in per cent of its travel; a loop suffers from 1 % on (Choudhury, Thornhill, Shah 2005).
-STICTION_BAND: Final = 5.0
-#: Friction differs along the stem: a valve that has broken loose lands up to this part of the band from the demand.
-_SLIP: Final = 0.4
+#: Dead band and stick band together of the worst valve, in per cent of its travel; a loop suffers from 1 % on.
+STICTION_BAND: Final = 8.0
+#: The part of it that the valve jumps when it breaks loose.
+_SLIP_JUMP: Final = 0.5
 PACKML: Final = {2: "Stopped", 4: "Idle", 6: "Execute", 11: "Held"}
 
 #: Equipment that each fault belongs to; the plant's own name for it.
@@ -78,23 +78,45 @@ class Fault:
 
 @dataclass(slots=True)
 class _Loop:
-    """PI controller of the product temperature with the valve as its output (percent)."""
+    """
+    PI controller of the product temperature with the valve as its output (percent).
+
+    A valve with friction stands until the demand has left its band, jumps, follows at a distance, and stands again
+    where the demand turns round. With the controller's integral that swings for good once a disturbance began it.
+
+    Source: Choudhury, Thornhill, Shah (2005), two-parameter model of stiction.
+    """
 
     setpoint: float = 72.0
     output: float = 45.0
     integral: float = 45.0
-    stuck_at: float = 45.0
+    valve: float = 45.0
+    stuck_at: float = 45.0  #: the demand at which the valve came to stand
+    direction: int = 0  #: 1 up, -1 down of the last movement; stands while ``stands``
+    stands: bool = True
 
-    def act(self, measured: float, dt: float, band: float, slip: float) -> float:
-        """Position of the valve; one that sticks leaves the dead *band* (percent) at once, and lands *slip* apart."""
+    def act(self, measured: float, dt: float, band: float) -> float:
+        """Position of the valve; *band* is that of its friction, 0 for none."""
         error = self.setpoint - measured
         wanted = self.integral + 2.0 * error
         if 0.0 < wanted < 100.0:
             self.integral += 0.12 * error * dt
-        self.output = min(100.0, max(0.0, wanted))
-        if abs(self.output - self.stuck_at) > band:
-            self.stuck_at = min(100.0, max(0.0, self.output + slip))
-        return self.stuck_at
+        before, self.output = self.output, min(100.0, max(0.0, wanted))
+        self._move(self.output - before, before, band)
+        return self.valve
+
+    def _move(self, step: float, before: float, band: float) -> None:
+        if band <= 0.0:
+            self.valve, self.stuck_at, self.direction, self.stands = self.output, self.output, 0, True
+            return
+        jump = _SLIP_JUMP * band
+        if not self.stands and step * self.direction <= 0:
+            self.stands, self.stuck_at = True, before
+        apart = self.output - self.stuck_at
+        if self.stands and abs(apart) > (jump if apart * self.direction > 0 else band):
+            self.stands, self.direction = False, 1 if apart > 0 else -1
+        if not self.stands:
+            self.valve = min(100.0, max(0.0, self.output - self.direction * (band - jump) / 2))
 
 
 @dataclass(slots=True)
@@ -175,8 +197,7 @@ class Plant:
 
     def _exchanger(self) -> None:
         fouling, band = self.level("hx_fouling"), STICTION_BAND * self.level("valve_stiction")
-        slip = _SLIP * band * float(self._rng.uniform(-1.0, 1.0)) if band else 0.0
-        valve = self._loop.act(self._values["product"], self.step_s, band, slip)
+        valve = self._loop.act(self._values["product"], self.step_s, band)
         # the steam header's pressure is what the loop has to make up for: without it a sticking valve stays right
         steam = 22.0 * (valve / 100.0) ** 1.2 * (1 + self._slow("steam", 30, 0.01))
         conductance = 9.5 * (1 - 0.62 * fouling)

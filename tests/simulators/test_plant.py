@@ -63,23 +63,36 @@ def test_stuck_sensor_stands_still_while_the_physics_goes_on() -> None:
 
 
 def test_sticking_valve_makes_its_loop_swing() -> None:
-    """A valve that sticks stands and jumps, and the temperature swings about its set point, which it still keeps."""
-    healthy, sticking = Plant(7, step_s=0.5), Plant(7, [Fault("valve_stiction", 100.0)], step_s=0.5)
-    spread, mean, moves = {}, {}, {}
-    for name, plant in (("healthy", healthy), ("sticking", sticking)):
-        temperature, valve = [], []
+    """With friction the valve stands and jumps, and the temperature swings with one period about its set point."""
+    spread, period = {}, {}
+    for name, size in (("healthy", 0.0), ("sticking", 0.75)):
+        plant = Plant(7, [Fault("valve_stiction", 100.0, size=size)], step_s=0.5)
+        temperature, stands = [], 0
         for second in range(400, 1600):
+            before = plant.signals()["E201.ValvePosition"]
             plant.advance(second)
             signals = plant.signals()
-            temperature.append(float(signals["E201.ProductTemp"]))
-            valve.append(float(signals["E201.ValvePosition"]))
-        spread[name], mean[name] = float(np.std(temperature)), float(np.mean(temperature))
-        moves[name] = int(np.count_nonzero(np.abs(np.diff(valve)) > 1.5))
+            temperature.append(float(signals["E201.ProductTemp"] or 0))
+            stands += abs(float(signals["E201.ValvePosition"] or 0) - float(before or 0)) < 0.5
+        swing = np.array(temperature) - np.mean(temperature)
+        spread[name] = float(np.std(swing))
+        power = np.abs(np.fft.rfft(swing)) ** 2
+        period[name] = len(swing) / float((power * np.arange(len(power))).sum() / power.sum())
 
-    assert spread["sticking"] > 2 * spread["healthy"]
-    assert mean["sticking"] == pytest.approx(healthy.signals()["E201.ProductSetpoint"], abs=0.3)
-    assert moves["healthy"] == 0
-    assert moves["sticking"] >= 8
+        assert np.mean(temperature) == pytest.approx(72.0, abs=0.2)
+    assert spread["sticking"] > 3 * spread["healthy"]
+    assert stands > 600
+    assert 20 < period["sticking"] < 80
+
+
+def test_healthy_loop_has_no_friction() -> None:
+    """Without the fault the valve is where the controller wants it, whatever the fault that just ended did."""
+    plant = Plant(7, [Fault("valve_stiction", 10.0, 200.0)], step_s=0.5)
+    plant.advance(400)
+    healthy = Plant(7, step_s=0.5)
+    healthy.advance(400)
+
+    assert plant.signals()["E201.ValvePosition"] == pytest.approx(healthy.signals()["E201.ValvePosition"], abs=0.5)
 
 
 def test_fault_ends() -> None:
