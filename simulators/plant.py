@@ -34,7 +34,7 @@ STEP_S: Final = 0.05
 #: Plant seconds before time 0 in which the loops settle.
 WARM_UP_S: Final = 120.0
 #: Dead band and stick band together of the worst valve, in per cent of its travel; a loop suffers from 1 % on.
-STICTION_BAND: Final = 8.0
+STICTION_BAND: Final = 6.0
 #: The part of it that the valve jumps when it breaks loose.
 _SLIP_JUMP: Final = 0.5
 PACKML: Final = {2: "Stopped", 4: "Idle", 6: "Execute", 11: "Held"}
