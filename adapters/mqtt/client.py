@@ -149,6 +149,18 @@ class Client(mqtt.Client):
             raise
         return secure
 
+    def second_handle(self) -> socket.socket | None:
+        """The connection once more, not blocking: paho closes its own handle with the DISCONNECT that it sends."""
+        sock = self._sock
+        if not isinstance(sock, socket.socket):  # TLS sockets are, too
+            return None
+        try:
+            peer = socket.fromfd(sock.fileno(), sock.family, sock.type)
+        except OSError:
+            return None
+        peer.setblocking(False)
+        return peer
+
     def release(self) -> None:
         """Close the socket and the wake-up pair."""
         self._thread_terminate = True

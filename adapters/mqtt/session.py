@@ -7,7 +7,9 @@ M1 … are rows of docs/library-faults.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -29,6 +31,8 @@ from adapters.mqtt.packets import Packets
 from schemas.errors import NotConnected
 
 _ANSWER_S: Final = 10.0
+#: For our last packets to leave, and again for the broker to close the connection behind them.
+_GOODBYE_S: Final = 2.0
 _TAKEN_OVER: Final = 0x8E
 _STOPPED_S: Final = 3600.0
 #: Filters in one SUBSCRIBE.
@@ -202,11 +206,29 @@ class Session:
     async def close(self) -> None:
         """Disconnect without acknowledging what is held; the session stays at the broker. Never raises."""
         self.inbox.close()
-        started = self._client._thread is not None
+        up = self._client._thread is not None and not self._ended.done()
+        peer = self._client.second_handle() if up else None
         self._client.disconnect()
-        if started and not self._ended.done():
-            await asyncio.wait([self._ended], timeout=2.0)
-        self._client.release()
+        try:
+            if up:
+                await asyncio.wait([self._ended], timeout=_GOODBYE_S)
+            self._client.release()
+            if peer is not None:
+                await self._hung_up(peer)
+        finally:
+            if peer is not None:
+                peer.close()
+
+    async def _hung_up(self, peer: socket.socket) -> None:
+        """
+        Wait until the broker has closed the connection, as it must behind a DISCONNECT.
+
+        A session that takes over meanwhile would come before acknowledgements that the broker has not read yet (M13).
+        """
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                while await self._loop.sock_recv(peer, RAW_LIMIT):
+                    pass
 
     def _make(self, login: Login) -> Client:
         five = self._options.protocol == "5"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -32,7 +33,7 @@ async def test_kills_and_cuts_lose_and_double_no_event(
         while not stop.is_set():
             told.append(f"event {len(told)}")
             await server.happen(told[-1], 400)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the rate of the events
 
     nodes = {"N": NodeSpec()}
     async with OpcUaServer(lambda: {"N": 1.0}, nodes, namespace="urn:example:line1", period_s=0.1) as server:
@@ -83,7 +84,7 @@ async def test_kills_and_cuts_lose_and_double_no_event(
             assert metrics is not None
             assert 'fairlead_event_rows_total{outcome="stored"}' in metrics.text
             exported = await asyncio.create_subprocess_exec(
-                "python", "-m", "broker", "journal", "export", "-c", str(broker.config), "--kind", "event",
+                sys.executable, "-m", "broker", "journal", "export", "-c", str(broker.config), "--kind", "event",
                 stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
             lines = (await exported.communicate())[0].splitlines()

@@ -262,9 +262,7 @@ class SlowFile(RealFile):
         super().sync()
 
 
-def burst(
-    folder: Path, disk: SlowDisk, batches: int, rows: int
-) -> tuple[JournalWriter, list[Future[Position]], int, int]:
+def burst(folder: Path, batches: int, rows: int) -> tuple[JournalWriter, list[Future[Position]], int, int]:
     """Append as fast as it goes. The writer, still at work; the outcomes; the most bytes that waited, and memory."""
     writer = JournalWriter(folder, JournalOptions.model_validate({"max_size": "1GiB"}), disk=SlowDisk())
     writer.open()

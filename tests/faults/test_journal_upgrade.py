@@ -15,7 +15,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 
 from broker.journal import JournalFiles
-from broker.store import Store, StoreOptions, migrate
+from broker.store import Store, StoreOptions, layout, migrate
 from schemas.errors import StoreError
 from tests.broker.core import stream
 from tests.faults.plant import TAGS, Plant, count, outcome, pipeline_of, plant
@@ -106,7 +106,7 @@ def test_a_newer_store_is_refused_and_nothing_is_lost(
     with closing(opened(tmp_path / "s")) as store, pytest.raises(StoreError, match=r"newer version \(migration 9999\)"):
         store.upgrade()
     untouched = (tmp_path / "s" / "store.db").read_bytes() == before
-    _set_revision(tmp_path / "s", migrate.head())
+    _set_revision(tmp_path / "s", layout.head())
     with closing(opened(tmp_path / "s")) as store:
         store.upgrade()
         recovery = process(store, plant)

@@ -175,7 +175,7 @@ def test_state_of_a_version_with_fewer_columns_is_read() -> None:
     stage.step([0, 1], [10.0, 10.5])
     saved = msgspec.msgpack.decode(stage.stage.state())
     for title in ("sent_ns", "before_ns", "before_value", "before_status"):
-        del saved["band"][title]
+        saved["band"].pop(title, None)  # at its default it is not saved
     for clock in saved["clocks"].values():
         del clock["late_rows"], clock["late_since_ns"]
     stage.stage.restore(msgspec.msgpack.encode(saved))

@@ -154,7 +154,9 @@ async def test_two_notifiers(plant: OpcUaServer, make_adapter: Make) -> None:
     assert adapter.counters["refused_notifiers"] == 2
 
 
-async def test_a_refused_notifier_is_tried_again(plant: OpcUaServer, make_adapter: Make) -> None:
+async def test_a_refused_notifier_is_tried_again(
+    plant: OpcUaServer, make_adapter: Make, eventually: Callable[..., Awaitable[None]]
+) -> None:
     """By the same clock as a node that the server did not know."""
     name = f"Late{uuid.uuid4().hex}"
     events = [{"notifier": f"nsu={URI};s={name}"}]
@@ -162,9 +164,7 @@ async def test_a_refused_notifier_is_tried_again(plant: OpcUaServer, make_adapte
     await adapter.connect()
     area = await plant.add_area(name)
     reading = asyncio.create_task(listen(adapter, lambda heard: heard.events))
-    async with asyncio.timeout(10):
-        while adapter.facts["events"] != "1 of 1 notifiers watched":
-            await asyncio.sleep(0.01)
+    await eventually(lambda: adapter.facts["events"] == "1 of 1 notifiers watched")
     await plant.happen("at last", notifier=area)
     assert (await reading).messages == ["at last"]
 
