@@ -28,6 +28,8 @@ from simulators.plant import Plant
 SECOND: Final = 1_000_000_000
 T0: Final = 1_790_000_000 * SECOND
 _SOURCE: Final = "plant"
+#: Values of some seconds come at once, so that none is late before the next batch.
+_STALE_MS: Final = 30_000
 _ROOMS: Final = {"Room12": "R12"}
 
 
@@ -43,6 +45,7 @@ def site_map() -> TagMap:
         shutil.copytree(folder / "maps", Path(home) / "maps")
         tag_map = load(load_config(Path(home) / "fairlead.yaml"))
     plain = {"scale_mode": "none", "factor": 1.0, "offset": 0.0, "clamp": "none", "scan_ms": 1000, "source": _SOURCE}
+    plain |= {"stale_after_ms": _STALE_MS}
     numeric = [tag for tag in tag_map.tags if not (tag.type or "").startswith("string")]
     tags = tuple(tag.model_copy(update=plain | {"number": number}) for number, tag in enumerate(numeric))
     return tag_map.model_copy(update={"tags": tags})
