@@ -16,6 +16,7 @@ from broker.documents.build import document_ids
 from broker.review import decide
 from broker.store import Reader, Transaction
 from broker.web.conditions import conditions
+from broker.web.events import MAX_EVENTS, event_rows
 from broker.web.holders import covering, in_force
 from broker.web.templating import render
 from broker.web.view import detail_view, list_view
@@ -114,7 +115,10 @@ def detail(services: Services, reader: Reader, anomaly_id: str, person: Person) 
     ids = dict.fromkeys(one for annotation_id in released for one in document_ids(anomaly_id, annotation_id))
     documents = [document for document in map(reader.document, ids) if document is not None]
     holders = covering(found.anomaly, reader.suppressions(active=True, limit=MOST_ACTIVE), _zone(services))
-    return detail_view(found, documents, person, time.time_ns(), _zone(services)) | {"holders": holders}
+    shown = detail_view(found, documents, person, time.time_ns(), _zone(services))
+    begin_ns, end_ns = shown["from_ms"] * 1_000_000, shown["to_ms"] * 1_000_000
+    events = reader.events_between(found.anomaly.equipment, begin_ns, end_ns, limit=MAX_EVENTS)
+    return shown | {"holders": holders, "events": event_rows(events, _zone(services))}
 
 
 def whole_page(

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from broker.api.access import SHELVER
 from broker.api.accounts import Person
+from broker.evidence import strongest
 from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
 from broker.web.moments import duration, moment
 from schemas.annotation import UNKNOWN, RejectReason, Review, number, phrase, symbol, with_unit
@@ -111,7 +112,7 @@ def detail_view(
         "end_ms": end_ns // 1_000_000,
         "from_ms": (anomaly.onset_ns - lead) // 1_000_000,
         "to_ms": min(end_ns + lead // 4, max(now_ns, end_ns)) // 1_000_000,
-        "trends": [_trend(member) for member in _trended(anomaly)],
+        "trends": [_trend(member) for member in strongest(anomaly.members)[:MAX_TRENDS]],
         "more_trends": max(0, len({member.path for member in anomaly.members}) - MAX_TRENDS),
         "annotation": _annotation(entry, seen) if entry else None,
         "facts": [_fact(fact, anomaly.onset_ns) for fact in seen.facts] if seen else [],
@@ -147,14 +148,6 @@ def _review(review: Review, zone: ZoneInfo) -> dict[str, Any]:
         "comment": review.comment,
         "at": moment(review.at_ns, zone),
     }
-
-
-def _trended(anomaly: Anomaly) -> list[Member]:
-    """The first members in order of onset, one a tag."""
-    chosen: dict[str, Member] = {}
-    for member in anomaly.members:
-        chosen.setdefault(member.path, member)
-    return list(chosen.values())[:MAX_TRENDS]
 
 
 def _trend(member: Member) -> dict[str, Any]:

@@ -41,6 +41,33 @@ def test_slow_scans_are_seen_apart_and_belong_together(script, tag, scan_s, anom
     assert len(plant.latest()) == anomalies
 
 
+def test_later_finding_on_an_active_member_s_tag_joins_its_anomaly(script, tag):
+    """What else is found on a tag that is in trouble is the same trouble; another tag's stands apart, and so later."""
+    plant = script(*(tag(i, rate_limit=10.0, **LIMITED) for i in range(2)), spc=[], shape=[])
+    plant.send({0: 99.0, 1: 50.0})
+    plant.tick()
+    plant.send({0: 105.0, 1: 50.0})
+    plant.tick(10, 60)
+    plant.send({0: 106.0, 1: 50.0})
+    plant.tick()
+    plant.send({0: 400.0, 1: 50.0})
+    plant.tick(10, 1)
+    (anomaly,) = plant.latest().values()
+    assert {m.detector for m in anomaly.members} == {"range", "rate"}
+
+    plant.tick(10, 60)
+    plant.send({0: 400.0, 1: 150.0})
+    plant.tick(10, 1)
+    assert len(plant.latest()) == 2
+
+    plant.send({0: 50.0, 1: 50.0})
+    plant.tick(10, 40)
+    assert [a.state for a in plant.latest().values()] == ["closed", "closed"]
+    plant.send({0: 150.0})
+    plant.tick()
+    assert len(plant.latest()) == 3
+
+
 def test_storm_of_findings_is_a_handful_of_revisions(script, tag):
     """A thousand findings within a minute make one anomaly of about ten revisions, with every member in it."""
     plant = script(*(tag(i, **LIMITED) for i in range(1000)), spc=[])
