@@ -3,7 +3,7 @@ Detection on the simulated plant: every fault of its catalogue at seeded times, 
 
 Plants run side by side under one detection with default options, one row of each tag a simulated second; nothing
 waits. A fault is found when an anomaly opens on its equipment while it is there; what opens before it, or on other
-equipment, is counted as well. Only what another machine feels by physics is left out: the pump feeds the exchanger.
+equipment, is counted as well. Only what another machine feels of it by physics is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from bench.plant_fleet import Fleet, Opened, site_map, unit_of
 from detectors.detection import DetectionOptions
 from schemas.tagmap import TagMap
-from simulators.plant import DOWNSTREAM, FAULT_EQUIPMENT, Fault, FaultKind, Plant
+from simulators.plant import FAULT_EQUIPMENT, FELT_BY, Fault, FaultKind, Plant
 
 _DAY_S: Final = 86_400
 #: A fault begins at a seeded time in this span, and lasts so long.
@@ -59,7 +59,7 @@ def _fault(kind: FaultKind, seed: int) -> Fault:
 
 def _judge(fault: Fault, opened: Sequence[Opened]) -> Found:
     home = FAULT_EQUIPMENT[fault.kind]
-    related = {home} | DOWNSTREAM.get(home, frozenset())
+    related = {home} | FELT_BY.get(fault.kind, frozenset())
     during = [one for one in opened if fault.start_s <= one.second < fault.end_s]
     own = [one for one in during if one.unit == home]
     return Found(

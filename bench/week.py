@@ -36,7 +36,7 @@ from schemas.entries import Link, MapInForce, Tick
 from schemas.samples import SampleBatch
 from schemas.suppression import Command
 from schemas.tagmap import TagMap
-from simulators.plant import DOWNSTREAM, FAULT_EQUIPMENT, Fault, FaultKind, Plant
+from simulators.plant import FAULT_EQUIPMENT, FELT_BY, Fault, FaultKind, Plant
 
 SECOND = 1_000_000_000
 HOUR_S, DAY_S = 3600, 86_400
@@ -225,7 +225,7 @@ def judge(store: Store, begin_ns: int, week: Sequence[Fault]) -> Verdict:
         during = [row for row in rows if begin - SLACK_S * SECOND <= row.anomaly.onset_ns < end]
         same = [row for row in during if _unit(row.anomaly) == home]
         own.update(row.anomaly.anomaly_id for row in same)
-        felt.update(row.anomaly.anomaly_id for row in during if _unit(row.anomaly) in DOWNSTREAM.get(home, ()))
+        felt.update(row.anomaly.anomaly_id for row in during if _unit(row.anomaly) in FELT_BY.get(fault.kind, ()))
         found.append(
             Found(
                 fault, same[0].anomaly if same else None, (same[0].cause or "") if same else "", max(len(same) - 1, 0)

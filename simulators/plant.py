@@ -51,8 +51,11 @@ FAULT_EQUIPMENT: Final[dict[str, str]] = {
     "spike": "P101",
 }
 
-#: Equipment that feels the faults of another by physics: the pump feeds the exchanger, the meter counts its power.
-DOWNSTREAM: Final[dict[str, frozenset[str]]] = {"P101": frozenset({"E201", "M1"})}
+#: Other equipment that feels a fault by physics: the meter counts the pump's power, the exchanger has its flow.
+FELT_BY: Final[dict[str, frozenset[str]]] = {
+    "bearing_wear": frozenset({"M1"}),
+    "cavitation": frozenset({"E201", "M1"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
