@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import pkgutil
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import detectors
-from detectors.clock import Clock
 from detectors.detection import Detection, DetectionOptions
-from detectors.late import Late
 from schemas.anomaly import Kind
 from schemas.entries import Position
 from schemas.records import RecordBatch
@@ -361,13 +355,3 @@ def test_findings_are_of_known_kinds():
     univariate = {kind for kind in Kind if kind in _TEXTS}
     assert univariate <= set(_BASE)
     assert univariate <= set(_CLASS)
-
-
-def test_page_of_the_detectors_has_each_of_them():
-    """One section for each detector of the package, and for nothing else."""
-    modules = [importlib.import_module(f"detectors.{item.name}") for item in pkgutil.iter_modules(detectors.__path__)]
-    classes = {item for module in modules for item in vars(module).values() if isinstance(item, type)}
-    made = [Late(), Clock(), *(item for item in classes if {"name", "kind"} <= vars(item).keys())]
-    page = Path(__file__).parents[2] / "docs" / "detectors.md"
-    sections = [line[4:] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("### ")]
-    assert sorted(sections) == sorted({item.name for item in made})
