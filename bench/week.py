@@ -11,7 +11,6 @@ as ``a.moreau`` with the password that is printed.
 from __future__ import annotations
 
 import argparse
-import re
 import secrets
 import tempfile
 import time
@@ -37,7 +36,7 @@ from schemas.entries import Link, MapInForce, Tick
 from schemas.samples import SampleBatch
 from schemas.suppression import Command
 from schemas.tagmap import TagMap
-from simulators.plant import FAULT_EQUIPMENT, Fault, FaultKind, Plant
+from simulators.plant import DOWNSTREAM, FAULT_EQUIPMENT, Fault, FaultKind, Plant
 
 SECOND = 1_000_000_000
 HOUR_S, DAY_S = 3600, 86_400
@@ -51,6 +50,7 @@ SCHEDULE: tuple[tuple[FaultKind, float, float, float, float, float], ...] = (
     ("hx_fouling", 2, 2, 9, 0.9, 6.0),
     ("sensor_stuck", 3, 14, 2, 1.0, 0.0),
     ("nozzle_drift", 4, 6, 2.5, 0.8, 0.2),
+    ("valve_stiction", 4, 18, 3, 0.9, 0.1),
     ("cavitation", 5, 16, 1, 0.8, 0.05),
     ("bearing_wear", 6, 22, 9, 0.7, 1.0),
 )
@@ -68,11 +68,21 @@ api: {listen: "127.0.0.1:PORT"}
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of one fault: the first episode on its equipment, if any."""
+    """What became of one fault: the first episode on its equipment, if any, and how many more there were."""
 
     fault: Fault
     anomaly: Anomaly | None
     cause: str
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The faults, the episodes that other equipment had of them, and those of no fault."""
+
+    found: list[Found]
+    felt: list[Anomaly]
+    none: list[Anomaly]
 
 
 def make_site(folder: Path, port: int) -> Path:
@@ -165,7 +175,7 @@ def fill(folder: Path, tag_map: TagMap, begin_ns: int, days: float) -> tuple[int
         plant.advance(second)
         now[0] = begin_ns + second * SECOND
         values = plant.signals()
-        row = [float(values[signals[number]]) for number in numbers]
+        row = [float(values[signals[number]] or 0) for number in numbers]
         times = [now[0]] * len(numbers)
         if second in asked:
             writer.append(asked[second])
@@ -202,22 +212,31 @@ def process(store: Store, pipeline: Pipeline, site: str) -> None:
     pipeline.save()
 
 
-def judge(store: Store, begin_ns: int, week: Sequence[Fault]) -> tuple[list[Found], list[Anomaly]]:
-    """Each fault with its first episode, and the episodes of no fault."""
+def judge(store: Store, begin_ns: int, week: Sequence[Fault]) -> Verdict:
+    """Which episodes belong to which fault."""
     rows = [row for row in store.reader().anomalies(limit=1000) if row.anomaly.suppressed is None]
     rows.sort(key=lambda row: row.anomaly.onset_ns)
-    found, explained = [], set()
+    found: list[Found] = []
+    own: set[str] = set()
+    felt: set[str] = set()
     for fault in week:
         begin, end = (begin_ns + round(at * SECOND) for at in (fault.start_s, fault.end_s + SLACK_S))
-        same = [
-            row
-            for row in rows
-            if row.anomaly.equipment.endswith("/" + FAULT_EQUIPMENT[fault.kind])
-            and begin - SLACK_S * SECOND <= row.anomaly.onset_ns < end
-        ]
-        explained.update(row.anomaly.anomaly_id for row in same)
-        found.append(Found(fault, same[0].anomaly if same else None, (same[0].cause or "") if same else ""))
-    return found, [row.anomaly for row in rows if row.anomaly.anomaly_id not in explained]
+        home = FAULT_EQUIPMENT[fault.kind]
+        during = [row for row in rows if begin - SLACK_S * SECOND <= row.anomaly.onset_ns < end]
+        same = [row for row in during if _unit(row.anomaly) == home]
+        own.update(row.anomaly.anomaly_id for row in same)
+        felt.update(row.anomaly.anomaly_id for row in during if _unit(row.anomaly) in DOWNSTREAM.get(home, ()))
+        found.append(
+            Found(
+                fault, same[0].anomaly if same else None, (same[0].cause or "") if same else "", max(len(same) - 1, 0)
+            )
+        )
+    none = [row.anomaly for row in rows if row.anomaly.anomaly_id not in own | felt]
+    return Verdict(found, [row.anomaly for row in rows if row.anomaly.anomaly_id in felt - own], none)
+
+
+def _unit(anomaly: Anomaly) -> str:
+    return anomaly.equipment.rsplit("/", 1)[-1]
 
 
 def run(folder: Path, port: int, days: float) -> None:
@@ -237,20 +256,22 @@ def run(folder: Path, port: int, days: float) -> None:
             tx.put_user("a.moreau", ("engineer", "integrator"), hash_password(password))
         pipeline = Pipeline(store, journal, Normalizer(config.normalize), Detection(config.detection))
         process(store, pipeline, config.site.name)
-        found, others = judge(store, begin_ns, week)
+        verdict = judge(store, begin_ns, week)
         counts = store.reader().counts()
     took = time.perf_counter()
     print(f"{values} values of {days:g} days: journal {filled - begun:.0f} s, pipeline {took - filled:.0f} s")
-    print("| fault | equipment | begins | found after | as | severity | cause by rules |")
-    print("|---|---|---|---|---|---|---|")
-    for one in found:
+    print("| fault | equipment | begins | found after | as | severity | cause by rules | more episodes |")
+    print("|" + "---|" * 8)
+    for one in verdict.found:
         kind, start = one.fault.kind, duration(round(one.fault.start_s * SECOND))
-        text = "| not found | | |"
+        text = "| not found | | | | |"
         if one.anomaly is not None:
             delay = duration(one.anomaly.onset_ns - begin_ns - round(one.fault.start_s * SECOND))
-            text = f"| {delay} | {one.anomaly.title} | {int(one.anomaly.severity)} | {one.cause} |"
+            text = f"| {delay} | {one.anomaly.title} | {int(one.anomaly.severity)} | {one.cause} | {one.more} |"
         print(f"| {kind} | {FAULT_EQUIPMENT[kind]} | {start} {text}")
-    print(f"{len(others)} episodes of no fault: {', '.join(sorted(re.sub('.*/', '', a.equipment) for a in others))}")
+    for text, episodes in (("felt by other equipment", verdict.felt), ("of no fault", verdict.none)):
+        names = ", ".join(f"{_unit(a)}: {a.title}" for a in episodes)
+        print(f"{len(episodes)} episodes {text}{': ' if names else ''}{names}")
     print(f"{counts.anomalies_open} open, {counts.anomalies_suppressed} suppressed and open, {counts.records} records")
     print(f"sign in as a.moreau with {password}: python -m broker core --config {config.path}")
 

@@ -42,6 +42,9 @@ ALIKE: Final = 0.5
 MOST_SIGMAS: Final = 1000.0
 #: A tag of the same equipment that moved by so many sigmas is a deviation although no detector has spoken yet.
 MOVED_SIGMAS: Final = 5.0
+#: Kinds that do not say where a tag went from its normal: to what compares with the last minutes, the way back from a
+#: long deviation looks like another one, and what left its normal often spreads as well.
+SECONDARY: Final = frozenset({Kind.LEVEL_SHIFT, Kind.TREND, Kind.VARIANCE})
 #: Fewer good samples than this say nothing about what is normal.
 MIN_BASELINE: Final = 8
 
@@ -194,19 +197,21 @@ def _shares(facts: Sequence[Fact]) -> list[float | None]:
     return [None if part is None or total <= 0 else round(part / total, 3) for part in parts]
 
 
-def _strongest(members: tuple[Member, ...]) -> list[Member]:
+def strongest(members: Sequence[Member]) -> list[Member]:
     """
     One member a tag: of those that are active now the one with the highest score, else of all.
 
-    Its onset is the earliest of the members that say the same direction: a tag that rose first and fell later is told
-    as fallen, since then.
+    What does not say where the tag went from its normal counts only where nothing else was found. Its onset is the
+    earliest of the members that say the same direction: a tag that rose first and fell later is told as fallen, since
+    then.
     """
     by_path: dict[str, list[Member]] = {}
     for member in members:
         by_path.setdefault(member.path, []).append(member)
     chosen = []
     for same in by_path.values():
-        best = max([m for m in same if m.active] or same, key=lambda m: m.score)
+        first = [m for m in same if m.kind not in SECONDARY] or same
+        best = max([m for m in first if m.active] or first, key=lambda m: m.score)
         onset_ns = min(m.onset_ns for m in same if m.direction == best.direction)
         chosen.append(best.model_copy(update={"onset_ns": onset_ns}))
     return chosen
@@ -214,7 +219,7 @@ def _strongest(members: tuple[Member, ...]) -> list[Member]:
 
 def _member_facts(records: Records, anomaly: Anomaly, by_path: dict[str, Tag], upto: int, now_ns: int) -> list[Fact]:
     facts = []
-    for member in _strongest(anomaly.members):
+    for member in strongest(anomaly.members):
         tag = by_path.get(member.path)
         same = [other for other in anomaly.members if other.path == member.path]
         before = _baseline(records, member.path, tag, member.onset_ns, upto)

@@ -7,9 +7,11 @@ transaction; a maintenance request exists once an anomaly, and only after this.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Protocol
 
 from broker.documents.build import annotation_document, maintenance_request
+from broker.store.text import canonical
 from schemas.annotation import UNKNOWN, Annotation, Review, citations
 from schemas.anomaly import Anomaly
 from schemas.documents import Document
@@ -80,6 +82,7 @@ def decide(ledger: Ledger, review: Review, site: str) -> list[Document]:
         "anomaly_id": annotation.anomaly_id,
         "evidence_id": annotation.evidence_id,
         "reason": review.reason or "",
+        "review_sha256": review_sha256(review),
     }
     ledger.audit(review.person, f"annotation_{review.verdict}", review.annotation_id, detail)
     if review.verdict == "rejected":
@@ -93,6 +96,11 @@ def decide(ledger: Ledger, review: Review, site: str) -> list[Document]:
         ledger.document(document)
         ledger.audit(review.person, "document_released", document.id, {"type": document.type})
     return documents
+
+
+def review_sha256(review: Review) -> str:
+    """What the audit keeps of a decision: SHA-256 of its canonical JSON, as it is stored."""
+    return hashlib.sha256(canonical(review.model_dump(mode="json")).encode()).hexdigest()
 
 
 def _check_open(earlier: list[Review], review: Review) -> None:

@@ -9,6 +9,7 @@ in which nothing ran, make nothing stale and close nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -141,6 +142,7 @@ class Detection:
         self._panel.forget(other)
         if self._multivariate is not None:
             self._multivariate.forget(other)
+            self._multivariate.end_strays()
         for columns in (self._common, *self._context.memory):
             columns.reset(other)
         self._common.joined_ns[other] = self._now_ns
@@ -164,7 +166,7 @@ class Detection:
         usable = ((status >> np.uint32(30)) == 0) | (status == np.uint32(UNCERTAIN_EU_EXCEEDED))
         usable &= ((batch.flags & _NOT_FED) == 0) & ~np.isnan(batch.value)
         if self._conditional:
-            self._note(batch, slot, usable & same)
+            self._note(batch, slot, usable, same & ((batch.flags & _NOT_FED) == 0))
         watched = np.flatnonzero(usable & same & self._context.watched[slot])
         changes = watched[self._context.changes(slot[watched], batch.value[watched])].tolist()
         rows = np.flatnonzero(usable & known)
@@ -179,12 +181,18 @@ class Detection:
         self._take(said)
         return []
 
-    def _note(self, batch: RecordBatch, slot: Index, usable: NDArray[np.bool_]) -> None:
-        """Tell the suppressor the latest value of each tag that its rules look at."""
+    def _note(self, batch: RecordBatch, slot: Index, usable: NDArray[np.bool_], current: NDArray[np.bool_]) -> None:
+        """Tell the suppressor the latest value of each tag that its rules look at; NaN where it cannot be used."""
         places = np.fromiter(self._conditional, np.intp, len(self._conditional))
-        rows = np.flatnonzero(usable & np.isin(slot, places))
+        rows = np.flatnonzero(current & np.isin(slot, places))
         for place, row in dict(zip(slot[rows].tolist(), rows.tolist(), strict=True)).items():
-            self.suppressor.note(self._conditional[place], float(batch.value[row]))
+            self.suppressor.note(self._conditional[place], float(batch.value[row]) if usable[row] else math.nan)
+
+    def _note_silent(self) -> None:
+        """Tell the suppressor which of the tags that its rules look at are not heard."""
+        places = np.fromiter(self._conditional, np.intp, len(self._conditional))
+        unheard = self._panel.missing.unheard(places, self._now_ns, self._panel.parameters, self._common.joined_ns)
+        self.suppressor.silent(self._conditional[place] for place in places[unheard].tolist())
 
     def tick(self, wall_ns: int) -> list[Anomaly]:
         """
@@ -202,6 +210,8 @@ class Detection:
         decided, self._suppressed = self._suppressed != self.suppressor.version, self.suppressor.version
         said = self._shut(wall_ns) if decided else []
         said += self._panel.tick(self._now_ns, wall_ns, self._last_rows())
+        if self._conditional:
+            self._note_silent()
         self._take(said)
         self._take_changes(self._together())
         if decided:
@@ -489,7 +499,7 @@ class Detection:
             said += self._close_gate(path, row, time_ns)
             if path in moved:
                 # What was learned holds for the old set point.
-                self._panel.relearn(self._slots_of(path))
+                said += self._panel.relearn(self._slots_of(path), row, time_ns)
 
     def _take_changes(self, changes: Iterable[Change]) -> None:
         self._take(Said(0, 0, change.place, change.seen) for change in changes)

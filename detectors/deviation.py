@@ -38,10 +38,6 @@ class Deviation:
         """Conditions, and for how long each loop has been away."""
         return (self.conditions, self._state)
 
-    def away_ns(self, slot: NDArray[np.intp]) -> NDArray[np.int64]:
-        """For how long these loops have been away."""
-        return self._state.away_ns[slot]
-
     def look(self, loops: LoopRows) -> Fed:
         """Score is the deviation over the usual one's limit."""
         state, slot = self._state, loops.slot

@@ -3,10 +3,12 @@ Episodes: findings close in time on one piece of equipment become one anomaly.
 
 * A finding joins the episode whose last beginning or end of a member lies within the group window, or within twenty
   scans of its tag: what is sampled slowly is seen late, and by as much apart.
+* A finding on a tag that is an active member of an open episode joins that one, however late: two detectors that see
+  one tag's shift are one anomaly.
 * A member that comes back joins its own episode as long as that is open, so that a flapping condition does not open
   another.
 * What rose and what fell are two members, also of one tag and detector, in one episode: each has its own onset, peak
-  and band.
+  and band. So are a spread that jumped and one that is all but gone.
 * An episode closes when no member was active for ``close_after``.
 * What is suppressed (:mod:`detectors.suppression`) becomes episodes of its own, apart by the cause. A condition that
   comes under a suppression, or out of it, leaves one episode and goes on in another; an episode that all have left
@@ -42,7 +44,9 @@ _SLOWEST: Final = 6
 #: More episodes than this on one piece of equipment at once are no help to anyone; the newest takes what comes.
 _MOST_OPEN: Final = 8
 _GROUP_SCANS: Final = 20
-_OPPOSITE: Final[dict[Direction, Direction]] = {"rose": "fell", "fell": "rose"}
+_OPPOSITE: Final[dict[Direction, Direction]] = {"rose": "fell", "fell": "rose", "jumped": "flat", "flat": "jumped"}
+#: Directions in which a value goes further and further.
+_WAYS: Final[frozenset[Direction]] = frozenset(("rose", "fell"))
 
 
 class Seen(NamedTuple):
@@ -95,7 +99,7 @@ class _Member(msgspec.Struct):
         self.active = finding.active
         self.last_ns = max(self.last_ns, finding.at_ns)
         self.value = finding.value
-        moves = self.direction in _OPPOSITE
+        moves = self.direction in _WAYS
         anew = moves and (finding.low, finding.high) != (self.low, self.high)
         worse = finding.score > self.score
         further = self._further(seen.peak, self.peak)
@@ -161,6 +165,7 @@ class Episodes:
         self._close_after_ns = round(close_after_s * 1e9)
         self._open: dict[str, list[_Episode]] = {}
         self._places: dict[_Key, tuple[_Episode, _Member]] = {}
+        self._by_tag: dict[tuple[str, str], list[_Key]] = {}  # the keys of the places, by equipment and tag id
 
     def take(self, seen: Seen, tag: Tag, equipment: str, now_ns: int, cause: Cause | None = None) -> None:
         """
@@ -185,12 +190,13 @@ class Episodes:
             episode = (
                 other[0]
                 if other and together
-                else self._join(finding.kind, name, equipment, now_ns, cause, tag.scan_ms)
+                else self._beside(equipment, tag.id, cause)
+                or self._join(finding.kind, name, equipment, now_ns, cause, tag.scan_ms)
             )
             member = _new_member(seen, tag)
             episode.members.append(member)
             episode.grown = True
-            self._places[key] = (episode, member)
+            self._place(key, episode, member)
         else:
             return
         if finding.active and other is not None and other[1] is not member and other[1].active:
@@ -235,7 +241,7 @@ class Episodes:
             home = self._join(member.kind, name, episode.equipment, now_ns, cause)
             home.members.append(moved)
             home.grown = True
-            self._places[key] = (home, moved)
+            self._place(key, home, moved)
         home.changed = True
         home.touched_ns = home.active_ns = now_ns
 
@@ -245,8 +251,21 @@ class Episodes:
             member = home.holds(key) if home.suppressed == cause else None
             if member is not None:
                 member.left = False
-                self._places[key] = (home, member)
+                self._place(key, home, member)
                 return home, member
+        return None
+
+    def _place(self, key: _Key, episode: _Episode, member: _Member) -> None:
+        if key not in self._places:
+            self._by_tag.setdefault(key[:2], []).append(key)
+        self._places[key] = (episode, member)
+
+    def _beside(self, equipment: str, tag_id: str, cause: Cause | None) -> _Episode | None:
+        """The open episode in which another condition of this tag is active."""
+        for key in self._by_tag.get((equipment, tag_id), ()):
+            episode, member = self._places[key]
+            if member.active and episode.suppressed == cause:
+                return episode
         return None
 
     def tick(self, now_ns: int, observe: Observe) -> list[Anomaly]:
@@ -262,13 +281,11 @@ class Episodes:
     def load(self, saved: bytes) -> None:
         """Inverse of :meth:`dump`. Raises msgspec.MsgspecError."""
         self._open = msgspec.msgpack.decode(saved, type=dict[str, list[_Episode]])
-        self._places = {
-            _key(episode.equipment, member): (episode, member)
-            for episodes in self._open.values()
-            for episode in episodes
-            for member in episode.members
-            if not member.left
-        }
+        self._places, self._by_tag = {}, {}
+        for episode in [episode for found in self._open.values() for episode in found]:
+            for member in episode.members:
+                if not member.left:
+                    self._place(_key(episode.equipment, member), episode, member)
 
     def _join(
         self, kind: Kind, name: tuple[str, ...], equipment: str, now_ns: int, cause: Cause | None, scan_ms: int = 0
@@ -350,6 +367,10 @@ class Episodes:
             key = _key(episode.equipment, member)
             if self._places.get(key, (None,))[0] is episode:
                 del self._places[key]
+                keys = self._by_tag[key[:2]]
+                keys.remove(key)
+                if not keys:
+                    del self._by_tag[key[:2]]
 
 
 def _new_member(seen: Seen, tag: Tag) -> _Member:

@@ -113,7 +113,3 @@ class Loops:
         state.usual[slot] += (size - state.usual[slot]) / count
         state.seen[slot] = count
         state.learned_ns[slot] += np.maximum(passed_ns, 0)
-
-    def forget(self, slots: Index) -> None:
-        """Learn these loops anew."""
-        self._state.reset(slots)

@@ -118,6 +118,17 @@ class Missing:
         slot = watched[look]
         return slot[self.conditions.update(slot, np.full(len(look), wall_ns, np.int64), said).began]
 
+    def unheard(
+        self, slot: Index, now_ns: int, parameters: Parameters, joined_ns: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which of these slots are not heard: their source is down, or they are silent for longer than they may be."""
+        links = [self.links.get(name, SourceLink()) for name in parameters.sources]
+        source, allowed = parameters.source[slot], parameters.stale_ns[slot]
+        up = np.array([link.up for link in links], np.bool_)[source]
+        since = np.array([link.since_ns for link in links], np.int64)[source]
+        last = np.maximum(np.maximum(self._seen.at_ns[slot], since), joined_ns[slot])
+        return ~up | ((allowed >= 0) & (now_ns - last > allowed))
+
     def _speakers(
         self, watched: Index, silent: NDArray[np.bool_], spoken: NDArray[np.bool_], parameters: Parameters
     ) -> Index:

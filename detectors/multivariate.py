@@ -9,7 +9,8 @@ T² and SPE in one, is judged by one limit. What began names the tags that contr
 * There is a model for each operating mode: the state of the equipment and its set points, of which equal ones within
   half a per cent are one. A mode that comes back finds its model again.
 * Learning takes snapshots only while the equipment is steady and nothing is found on the group's tags, of a bounded
-  number of groups at a time. A condition that lasts for ``relearn_after`` is the new normal.
+  number of groups at a time (:mod:`detectors.multivariate_windows`). A condition that lasts for ``relearn_after`` is
+  the new normal.
 * A condition is over when the chart is well inside again, or has fallen to a part of its recent peak (``returned``): a
   fault that ended often leaves its mark. It begins again when that remainder has doubled.
 """
@@ -30,7 +31,8 @@ from detectors.base import FELL, ROSE, BadState, Conditions, Judgement, finite
 from detectors.episodes import Seen
 from detectors.multivariate_groups import Bank, Group, banks_of, groups_of
 from detectors.multivariate_model import FAR, LAMBDA, LONE, SHORT, Model
-from detectors.multivariate_saved import Mode, Saved, SavedModel, Window, pack, place_of, shorten, unpack
+from detectors.multivariate_saved import Mode, Saved, SavedModel, Window, pack, place_of, unpack
+from detectors.multivariate_windows import MOST_LEARNING, MOST_ROWS, Windows
 from detectors.options import DetectionOptions
 from detectors.parameters import Parameters
 from detectors.reasons import reason
@@ -38,10 +40,6 @@ from schemas.anomaly import Kind
 from schemas.columns import Columns, Index, column
 from schemas.tagmap import Tag, TagMap
 
-#: Groups that learn at a time; the others wait. It bounds memory, the saved state and the time of a tick.
-MOST_LEARNING: Final = 16
-#: Snapshots a window holds at most.
-MOST_ROWS: Final = 1024
 #: A snapshot is due this much before its time, because ticks are not in step with scans.
 _EARLY: Final = 0.75
 #: Longer holes, in snapshots, begin the chart anew.
@@ -102,7 +100,7 @@ class Multivariate:
         self._banks: list[Bank] = []
         self._place: dict[str, tuple[int, int]] = {}  # bank and row of each group key
         self._models: dict[tuple[str, int], Model] = {}
-        self._windows: dict[tuple[str, int], Window] = {}
+        self._windows = Windows(self._idle_ns)
         self._modes: dict[str, list[Mode]] = {}
         self._mode: dict[str, int] = {}
         self._context: dict[int, tuple[int, list[int]]] = {}  # state (-1: none) and set-point slots by equipment
@@ -121,7 +119,7 @@ class Multivariate:
 
     def nbytes(self) -> int:
         """Bytes of charts, models and windows."""
-        windows = sum(len(row) for window in self._windows.values() for row in window.rows)
+        windows = sum(len(row) for window in self._windows for row in window.rows)
         parked = sum(m.weights.nbytes + m.rotation.nbytes for m in self._models.values())
         return windows + parked + sum(bank.nbytes() for bank in self._banks)
 
@@ -171,7 +169,7 @@ class Multivariate:
         if any(key not in present for key, _ in self._models):
             self._generation += 1
         self._models = {place: model for place, model in self._models.items() if place[0] in present}
-        self._windows = {place: window for place, window in self._windows.items() if place[0] in present}
+        self._windows.keep(present)
         self._modes = {key: modes for key, modes in self._modes.items() if key in present}
         self._mode = {key: mode for key, mode in self._mode.items() if key in present}
 
@@ -189,8 +187,7 @@ class Multivariate:
                 bank.begin(row)
                 key = bank.groups[row].key
                 self._stale.add(key)
-                for place, window in self._windows.items():
-                    window.broken |= place[0] == key
+                self._windows.break_off(key)
         return [Change(place, self.seen(place)) for place in ended.tolist()]
 
     def tick(self, now_ns: int, snapshot: Snapshot) -> list[Change]:
@@ -203,7 +200,7 @@ class Multivariate:
             if len(rows) == 0:
                 continue
             if self._stale:
-                self._look_up(bank, rows, snapshot.value, now_ns)
+                changes += self._look_up(bank, rows, snapshot.value, now_ns)
             hole = np.maximum(bank.step_ns[rows] * _HOLE, _SHORTEST_HOLE_NS)
             anew = (bank.seen_ns[rows] < 0) | (now_ns - bank.seen_ns[rows] > hole)
             bank.seen_ns[rows] = now_ns
@@ -214,7 +211,9 @@ class Multivariate:
             wanting = ~bank.known[rows] | (bank.late[rows] >= _LATE)
             if wanting.any():
                 at = np.flatnonzero(wanting)
-                learned |= self._learn(bank, rows[at], values[at], there[at], anew[at], snapshot.disturbed, not learned)
+                disturbed = (snapshot.disturbed[bank.slot[rows[at]]] & bank.member[rows[at]]).any(axis=1)
+                quiet = ~np.asarray(disturbed, np.bool_) & ~bank.active[rows[at]]
+                learned |= self._learn(bank, rows[at], values[at], there[at], anew[at], quiet, now_ns, not learned)
         return changes
 
     def _follow(self, value: NDArray[np.float64]) -> None:
@@ -243,8 +242,13 @@ class Multivariate:
         enough &= (there & (fed >= bank.seen_ns[rows, None])).any(axis=1)
         return rows[enough], values[enough], there[enough]
 
-    def _look_up(self, bank: Bank, rows: Index, value: NDArray[np.float64], now_ns: int) -> None:
-        """Put the models of the present modes into force; only now, since a set point may pass through many values."""
+    def _look_up(self, bank: Bank, rows: Index, value: NDArray[np.float64], now_ns: int) -> list[Change]:
+        """
+        Put the models of the present modes into force; the conditions that are over with the mode before.
+
+        Only now, since a set point may pass through many values.
+        """
+        changes: list[Change] = []
         for row in rows.tolist():
             group = bank.groups[row]
             if group.key not in self._stale:
@@ -255,6 +259,7 @@ class Multivariate:
             set_points = [float(np.nan_to_num(value[point], posinf=FAR, neginf=-FAR)) for point in points]
             modes = self._modes.setdefault(group.key, [])
             mode = next((m for m in modes if m.state == state and _same(m.set_points, set_points)), None)
+            fresh = mode is None
             if mode is None:
                 number = len(modes)
                 if number >= self._modes_most:
@@ -265,10 +270,13 @@ class Multivariate:
                 mode = Mode(number, state, set_points, now_ns)
                 modes.append(mode)
             mode.used_ns = now_ns
-            if self._mode.get(group.key) != mode.number:
+            if fresh or self._mode.get(group.key) != mode.number:
                 self._mode[group.key] = mode.number
+                ended = self.conditions.end(np.array(group.slots, np.intp))
+                changes += [Change(place, self.seen(place)) for place in ended.tolist()]
                 bank.begin(row)
                 self._put(group.key, mode.number)
+        return changes
 
     def _put(self, key: str, mode: int) -> None:
         if key in self._place:
@@ -276,7 +284,7 @@ class Multivariate:
             self._banks[number].put(row, self._models.get((key, mode)))
 
     def _drop(self, key: str, mode: int) -> None:
-        self._windows.pop((key, mode), None)
+        self._windows.drop((key, mode))
         if self._models.pop((key, mode), None) is not None:
             self._generation += 1
 
@@ -416,55 +424,54 @@ class Multivariate:
         values: NDArray[np.float64],
         there: NDArray[np.bool_],
         anew: NDArray[np.bool_],
-        disturbed: NDArray[np.bool_],
+        quiet: NDArray[np.bool_],
+        now_ns: int,
         may_conclude: bool,
     ) -> bool:
-        """Take snapshots of groups without a model; whether a window was concluded, of which there is one a tick."""
+        """
+        Take snapshots of groups without a model; whether a window was concluded, of which there is one a tick.
+
+        *quiet* says that no detector finds anything on the group's tags.
+        """
         concluded = False
-        quiet = ~(disturbed[bank.slot[rows]] & bank.member[rows]).any(axis=1) & ~bank.active[rows]
         for i, row in enumerate(rows.tolist()):
             group = bank.groups[row]
             place = (group.key, self._mode[group.key])
             window = self._windows.get(place)
-            if window is None and quiet[i] and len(self._windows) < MOST_LEARNING:
+            if window is None and quiet[i]:
                 first = np.where(there[i], values[i], 0.0)[: len(group.slots)]
-                window = self._windows[place] = Window(first.tolist())
+                window = self._windows.begin(place, first, now_ns)
             if window is None:
                 continue
             if not quiet[i]:
                 window.broken = True
                 continue
-            self._take(window, values[i], there[i], bool(anew[i]))
+            self._windows.take(window, values[i], there[i], bool(anew[i]), now_ns)
             if may_conclude and not concluded and len(window.rows) >= self._rows(bank, row):
                 concluded = True
-                self._conclude(bank, row, place, window)
+                self._conclude(bank, row, place, window, now_ns)
         return concluded
-
-    @staticmethod
-    def _take(window: Window, values: NDArray[np.float64], there: NDArray[np.bool_], anew: bool) -> None:
-        if window.broken or anew:
-            window.starts.append(len(window.rows))
-            window.broken = False
-        n = len(window.reference)
-        shown = np.where(there, values, np.nan)[:n] - np.array(window.reference)
-        window.rows.append(shown.astype("<f4").tobytes())
-        if len(window.rows) > MOST_ROWS:
-            shorten(window, len(window.rows) - MOST_ROWS)
 
     def _rows(self, bank: Bank, row: int) -> int:
         tags = int(bank.member[row].sum())
         least = max(multivariate_model.FEWEST_ROWS, multivariate_model.ROWS_PER_TAG * tags)
         return int(min(MOST_ROWS, max(least, -(-self._window_ns // int(bank.step_ns[row])))))
 
-    def _conclude(self, bank: Bank, row: int, place: tuple[str, int], window: Window) -> None:
+    def _idle_ns(self, key: str) -> int:
+        number, row = self._place[key]
+        return max(self._window_ns, _HOLE * int(self._banks[number].step_ns[row]))
+
+    def _conclude(self, bank: Bank, row: int, place: tuple[str, int], window: Window, now_ns: int) -> None:
         points = np.frombuffer(b"".join(window.rows), "<f4").reshape(len(window.rows), -1).astype(np.float64)
         step_s = float(bank.step_ns[row]) / 1e9
         probability = min(max(self._alarms_per_s * step_s, 1e-9), 0.2)
         model = multivariate_model.learn(points + np.array(window.reference), window.starts, probability)
         if model is None:
-            shorten(window, len(window.rows) // 2)
+            # others first: as many turns as it takes to give each group that has no model one
+            turns = sum(int((~b.known).sum()) for b in self._banks) // MOST_LEARNING
+            self._windows.put_off(place, now_ns + turns * self._rows(bank, row) * int(bank.step_ns[row]))
             return
-        del self._windows[place]
+        self._windows.drop(place)
         self._models[place] = model
         self._generation += 1
         bank.begin(row)
@@ -478,17 +485,25 @@ class Multivariate:
         finding = replace(finding, contribution=finite(share), reason=reason(finding, unit, (100 * share,)))
         return Seen(finding, finite(self.conditions.peak[place]))
 
+    def end_strays(self) -> None:
+        """End the conditions of tags whose group sees none: groups change with the map, and with the options."""
+        going = [bank.slot[bank.active][bank.member[bank.active]] for bank in self._banks]
+        active = np.flatnonzero(self.conditions.active)
+        self.conditions.end(np.setdiff1d(active, np.concatenate([np.empty(0, np.intp), *going])))
+
     def dump(self) -> bytes:
         """Charts, modes and windows, msgpack; the models are apart."""
+        windows, not_before = self._windows.dump()
         return msgspec.msgpack.encode(
             Saved(
                 charts=self._charts(),
                 modes=self._modes,
                 mode=self._mode,
-                windows={f"{key} {mode}": window for (key, mode), window in self._windows.items()},
+                windows=windows,
                 watched=self._watched.tolist(),
                 stale=sorted(self._stale),
                 generation=self._generation,
+                not_before=not_before,
             )
         )
 
@@ -511,7 +526,7 @@ class Multivariate:
             if generation != state.generation:
                 raise ValueError(f"models of generation {generation}, want {state.generation}")
             self._models = {place_of(name): unpack(item) for name, item in packed.items()}
-            self._windows = {place_of(name): window for name, window in state.windows.items()}
+            self._windows.load(state.windows, state.not_before)
             self._modes, self._mode = state.modes, state.mode
             self._generation, self._packed = generation, (generation, models)
             self._keep(group for bank in self._banks for group in bank.groups)
@@ -520,7 +535,9 @@ class Multivariate:
             raise BadState(f"multivariate state cannot be read: {e}") from e
         if len(state.watched) == len(self._watch):
             self._watched = np.array(state.watched, np.float64)
-            self._stale = set(state.stale)
+            # groups that the state does not know have no mode yet
+            self._stale = {key for key in self._place if key in state.stale or key not in self._mode}
+        self.end_strays()
 
 
 def _same(one: list[float], other: list[float]) -> bool:

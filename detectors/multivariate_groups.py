@@ -115,7 +115,6 @@ class Bank:
         self.own = np.zeros((count, width))
         self.spread = np.zeros((count, width))
         self.limit = np.full(count, np.inf)
-        self.plane = np.zeros(count, np.int64)
         self.weights = np.zeros((count, 2 * width, width), np.float32)
         self.rotation = np.zeros((count, width, width), np.float32)
 
@@ -135,7 +134,7 @@ class Bank:
         self.absent[row, :n] = model.absent
         self.center[row, :n], self.scale[row, :n], self.own[row, :n] = model.center, model.scale, model.own
         self.spread[row, :n] = model.spread
-        self.limit[row], self.plane[row] = model.limit, model.plane
+        self.limit[row] = model.limit
         self.weights[row] = 0.0
         self.weights[row, :n, :n] = model.weights[:n]
         self.weights[row, self.width : self.width + n, :n] = model.weights[n:]

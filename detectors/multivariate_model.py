@@ -37,8 +37,6 @@ LASTING: Final = 6.0
 LONE: Final = 3.0
 #: Standardised values are cut here.
 FAR: Final = 1e3
-#: Components that hold this part of the variance are the model's plane (T²), the rest is its distance (SPE).
-PLANE: Final = 0.9
 #: Fewer rows for each tag than this, or fewer at all, say nothing about relations.
 ROWS_PER_TAG: Final = 3
 FEWEST_ROWS: Final = 64
@@ -64,7 +62,6 @@ class Model:
         spread: float64[p], standard deviation of the innovations, standardised.
         weights: float32[2p, p], of the last values and the short means of all tags (standardised).
         rotation: float32[p, p], innovation to component scores of unit variance, largest variance first.
-        plane: how many of the components are the plane.
         limit: largest normal size of the chart's root mean square score.
     """
 
@@ -76,7 +73,6 @@ class Model:
     spread: Matrix
     weights: NDArray[np.float32]
     rotation: NDArray[np.float32]
-    plane: int
     limit: float
 
 
@@ -109,9 +105,8 @@ def learn(points: Matrix, starts: Sequence[int], alarm_probability: float) -> Mo
     regressors, target = _regression(standard, own, starts)
     if len(target) < max(FEWEST_ROWS // 2, 2 * p):
         return None
-    weights, rotation, variance = _fit(regressors, target)
+    weights, rotation = _fit(regressors, target)
     limit = _limit(regressors, target, alarm_probability)
-    held = np.cumsum(variance) / variance.sum()
     full = len(used)
     at = np.flatnonzero(used)
     return Model(
@@ -123,7 +118,6 @@ def learn(points: Matrix, starts: Sequence[int], alarm_probability: float) -> Mo
         spread=_spread(np.sqrt(np.diag(np.linalg.inv(rotation @ rotation.T))), at, full, 0.0),
         weights=_embed(weights, np.concatenate([at, at + full]), at, (2 * full, full)),
         rotation=_embed(rotation, at, np.arange(p), (full, full)),
-        plane=int(np.searchsorted(held, PLANE)) + 1,
         limit=limit,
     )
 
@@ -215,13 +209,13 @@ def _regression(standard: Matrix, own: Matrix, starts: Sequence[int]) -> tuple[M
     return np.hstack([standard[before], short[before]]), standard[row] - own * standard[before]
 
 
-def _fit(regressors: Matrix, target: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-    """Weights float64[2p, p], rotation float64[p, p], and the variance of each component, largest first."""
+def _fit(regressors: Matrix, target: Matrix) -> tuple[Matrix, Matrix]:
+    """Weights float64[2p, p], and rotation float64[p, p] to components, largest variance first."""
     gram = regressors.T @ regressors
     return _solve(gram, regressors.T @ target, target.T @ target, len(target))
 
 
-def _solve(gram: Matrix, cross: Matrix, power: Matrix, n: int) -> tuple[Matrix, Matrix, Matrix]:
+def _solve(gram: Matrix, cross: Matrix, power: Matrix, n: int) -> tuple[Matrix, Matrix]:
     inverse = np.linalg.inv(gram + _RIDGE * n * np.eye(len(gram)))
     weights = inverse @ cross
     freedom = n - float(np.trace(inverse @ gram))
@@ -234,7 +228,7 @@ def _solve(gram: Matrix, cross: Matrix, power: Matrix, n: int) -> tuple[Matrix, 
     variance = np.maximum(variance, _FLOOR * float(diagonal.min()) * 1e-3)
     order = np.arange(len(variance))[::-1]
     rotation: Matrix = axes[:, order] / np.sqrt(variance[order])
-    return weights, rotation, variance[order]
+    return weights, rotation
 
 
 def _limit(regressors: Matrix, target: Matrix, alarm_probability: float) -> float:
@@ -244,7 +238,7 @@ def _limit(regressors: Matrix, target: Matrix, alarm_probability: float) -> floa
     sizes = []
     for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         x, y = regressors[first:last], target[first:last]
-        weights, rotation, _ = _solve(gram - x.T @ x, cross - x.T @ y, power - y.T @ y, len(target) - len(y))
+        weights, rotation = _solve(gram - x.T @ x, cross - x.T @ y, power - y.T @ y, len(target) - len(y))
         # the chart has its memory from before the block
         lead = max(0, first - round(2 / LAMBDA))
         score = (target[lead:last] - regressors[lead:last] @ weights) @ rotation

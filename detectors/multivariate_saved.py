@@ -24,10 +24,15 @@ class Window(msgspec.Struct):
     rows: list[bytes] = []
     starts: list[int] = []
     broken: bool = True  #: the next row does not follow the last one
+    took_ns: int = 0  #: when it took the last one, tick clock
 
 
 class Saved(msgspec.Struct):
-    """Charts, modes and windows of all groups, by group key, windows by key and mode."""
+    """
+    Charts, modes and windows of all groups, by group key, windows by key and mode.
+
+    ``not_before``: when groups may begin a window again that gave no model, tick clock.
+    """
 
     charts: dict[str, dict[str, bytes]]
     modes: dict[str, list[Mode]]
@@ -36,13 +41,14 @@ class Saved(msgspec.Struct):
     watched: list[float]
     stale: list[str]
     generation: int
+    not_before: dict[str, int] = {}
 
 
 class SavedModel(msgspec.Struct, array_like=True):
     """Columns of a model, little endian."""
 
     tags: int
-    plane: int
+    unused: int  #: older states hold a count here that nothing reads
     limit: float
     flags: bytes
     columns: bytes
@@ -56,18 +62,12 @@ def place_of(name: str) -> tuple[str, int]:
     return key, int(mode)
 
 
-def shorten(window: Window, dropped: int) -> None:
-    """Forget the oldest rows."""
-    del window.rows[:dropped]
-    window.starts = [0, *(start - dropped for start in window.starts if start > dropped)]
-
-
 def pack(model: Model) -> SavedModel:
     """A model as it is saved."""
     columns = np.stack([model.center, model.scale, model.own, model.spread])
     return SavedModel(
         tags=len(model.used),
-        plane=model.plane,
+        unused=0,
         limit=model.limit,
         flags=np.stack([model.used, model.absent]).tobytes(),
         columns=columns.astype("<f8").tobytes(),
@@ -90,6 +90,5 @@ def unpack(saved: SavedModel) -> Model:
         spread=spread,
         weights=np.frombuffer(saved.weights, "<f4").astype(np.float32).reshape(2 * n, n),
         rotation=np.frombuffer(saved.rotation, "<f4").astype(np.float32).reshape(n, n),
-        plane=saved.plane,
         limit=saved.limit,
     )

@@ -129,11 +129,18 @@ class Panel:
         for columns in self.memory().values():
             columns.reset(slots)
 
-    def relearn(self, slots: Index) -> None:
-        """The process of these tags runs elsewhere now: what was learned of them holds no longer."""
+    def relearn(self, slots: Index, row: int, time_ns: int) -> list[Said]:
+        """
+        The process of these tags runs elsewhere now: what was learned of them holds no longer; what is over with it.
+
+        What is usual of a loop's deviation is kept: it counts from the set point, and a loop that does not reach the
+        new one must not be learned as it is.
+        """
         self._relearn(slots)
-        if self.slow_trend is not None:
-            self.slow_trend.memory[1].reset(slots)
+        if self.slow_trend is None:
+            return []
+        ended = self.slow_trend.relearn(slots, time_ns)
+        return [Said(row, -1, place, self.seen(self.slow_trend.name, place)) for place in ended.tolist()]
 
     def _relearn(self, slots: Index) -> None:
         """Level and spread are learned anew; conditions stay, and what is known of the last weeks."""
@@ -210,11 +217,13 @@ class Panel:
             self._settle(settled, points, changed)
 
     def _settle(self, slots: Index, points: Points, changed: list[tuple[str, Index]]) -> None:
+        time_of = dict(zip(points.slot.tolist(), points.time_ns.tolist(), strict=True))
         for detector in self._charted():
             ended = detector.conditions.end(slots)
             if len(ended):
-                time_ns = points.time_ns[np.searchsorted(points.slot, ended, sorter=np.argsort(points.slot))]
-                detector.conditions.last_ns[ended] = np.maximum(detector.conditions.last_ns[ended], time_ns.min())
+                # each at its own tag's time: what else is in the batch must not count
+                time_ns = np.array([time_of[place] for place in ended.tolist()], np.int64)
+                detector.conditions.last_ns[ended] = np.maximum(detector.conditions.last_ns[ended], time_ns)
                 changed.append((detector.name, ended))
         self._relearn(slots)
 

@@ -1,8 +1,9 @@
 """
-The one list of detectors, in the order in which they look.
+The detectors that are fed with rows, blocks, chart points or windows of them, in the order in which they look.
 
 Signal health comes first: while it finds something on a tag, nothing is learned of it, and what makes its numbers
-meaningless keeps them from everything below. Multivariate detection looks last, at ticks.
+meaningless keeps them from everything below. :mod:`detectors.panel` puts them in one order with those that look at
+ticks; multivariate detection looks last, at ticks as well.
 """
 
 from __future__ import annotations

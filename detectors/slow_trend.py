@@ -4,6 +4,8 @@ Slow trend: over weeks a tag drifts, and when it will reach the end of its range
 The stage keeps hourly means (the hours of the roll-ups, sampled at ticks) and up to 42 daily means of them. At the end
 of each UTC day a line is laid through the days; its error is inflated for the correlation of what it leaves. From
 slope, error and range follows when the limit is reached, and how uncertain that is.
+
+A tag that told nothing on the day before is not looked at; its condition is over when too few of its days are left.
 """
 
 from __future__ import annotations
@@ -111,10 +113,20 @@ class SlowTrend:
         full = state.hours >= _FEWEST_HOURS
         state.days[full, -steps] = state.day_sum[full] / state.hours[full]
         state.day_sum[:], state.hours[:] = 0.0, 0
-        slot = np.flatnonzero((np.isfinite(state.days).sum(axis=1) >= _FEWEST_DAYS) & parameters.chart)
-        if len(slot) == 0:
-            return slot
-        return self._judge(slot, wall_ns, parameters)
+        there = np.isfinite(state.days)
+        enough = (there.sum(axis=1) >= _FEWEST_DAYS) & parameters.chart
+        changed = self.conditions.end(np.flatnonzero(~enough))
+        slot = np.flatnonzero(enough & there[:, -1])
+        if len(slot):
+            changed = np.union1d(changed, self._judge(slot, wall_ns, parameters))
+        return changed
+
+    def relearn(self, slots: Index, time_ns: int) -> Index:
+        """Forget the days of these tags; those whose condition is over with it, at *time_ns*."""
+        ended = self.conditions.end(slots)
+        self.conditions.last_ns[ended] = np.maximum(self.conditions.last_ns[ended], time_ns)
+        self._state.reset(slots)
+        return ended
 
     def _judge(self, slot: Index, wall_ns: int, parameters: Parameters) -> Index:
         state = self._state

@@ -8,6 +8,7 @@ those of the stream's entries.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -16,7 +17,7 @@ import msgspec
 from detectors.base import BadState
 from schemas.anomaly import Cause
 from schemas.calendar import Window
-from schemas.suppression import Command, Rule, Suppression, SuppressionEvent, under
+from schemas.suppression import LATEST_NS, Command, Rule, Suppression, SuppressionEvent, under
 from schemas.tagmap import TagMap
 
 #: Commands whose ids are remembered, so that one that comes twice is taken once.
@@ -35,6 +36,8 @@ class _Saved(msgspec.Struct):
     next: dict[str, float]
     wall_ns: int
     held: dict[str, int]
+    silent: list[str] = []
+    next_silent: list[str] = []
 
 
 class Suppressor:
@@ -51,6 +54,8 @@ class Suppressor:
         self._waiting: list[Command] = []
         self._next: dict[str, float] = {}
         self._values: dict[str, float] = {}
+        self._silent: frozenset[str] = frozenset()
+        self._next_silent: frozenset[str] = frozenset()
         self._held: dict[str, int] = {}
         self._told: dict[str, int] = {}
         self._equipment: tuple[str, ...] = ()
@@ -71,6 +76,8 @@ class Suppressor:
         self.watched = frozenset(rule.when for rules in self._rules.values() for rule in rules)
         self._values = {path: value for path, value in self._values.items() if path in self.watched}
         self._next = {path: value for path, value in self._next.items() if path in self.watched}
+        self._silent &= self.watched
+        self._next_silent &= self.watched
         self._judge()
 
     def command(self, command: Command) -> None:
@@ -78,8 +85,20 @@ class Suppressor:
         self._waiting.append(command)
 
     def note(self, path: str, value: float) -> None:
-        """Take the latest usable value of a tag that a rule looks at; it counts from the next tick on."""
+        """
+        Take the latest value of a tag that a rule looks at; it counts from the next tick on.
+
+        NaN: the value cannot be used, and what was known before it is known no more.
+        """
         self._next[path] = value
+
+    def silent(self, paths: Iterable[str]) -> None:
+        """
+        Take the tags that rules look at and that are not heard; it counts from the next tick on.
+
+        Their last values are believed again when they are: a source that kept what it owed tells only what changed.
+        """
+        self._next_silent = frozenset(paths)
 
     def tick(self, wall_ns: int) -> list[SuppressionEvent]:
         """Let time pass up to *wall_ns* (UTC): what begins, ends, or was refused."""
@@ -88,8 +107,11 @@ class Suppressor:
         self._waiting = []
         over = [found for found in self._active.values() if found.until_ns is not None and found.until_ns <= wall_ns]
         said += [self._end(found, "", wall_ns, "its time is over") for found in over]
-        if any(self._values.get(path) != value for path, value in self._next.items()):
+        if self._next_silent != self._silent or any(
+            _differ(self._values.get(path, math.nan), value) for path, value in self._next.items()
+        ):
             self._values.update(self._next)
+            self._silent = self._next_silent
             self.version += 1
         self._next = {}
         windows = tuple(window for window in self._calendar if window.open_at(wall_ns))
@@ -111,9 +133,12 @@ class Suppressor:
         if shelves:
             return "shelved"
         rules = self._rules.get(equipment, ())
-        if any(rule.covers(path, kind) and rule.holds(self._values.get(rule.when)) for rule in rules):
+        if any(rule.covers(path, kind) and rule.holds(self._known(rule.when)) for rule in rules):
             return "by_design"
         return "maintenance" if equipment in self.maintained else None
+
+    def _known(self, path: str) -> float | None:
+        return None if path in self._silent else self._values.get(path)
 
     def counts(self) -> dict[str, int]:
         """Findings that suppressions have held so far, by id; those that changed since the last call."""
@@ -140,6 +165,8 @@ class Suppressor:
                 next=self._next,
                 wall_ns=self._wall_ns,
                 held=self._held,
+                silent=sorted(self._silent),
+                next_silent=sorted(self._next_silent),
             )
         )
 
@@ -156,6 +183,16 @@ class Suppressor:
         self._waiting = saved.waiting
         self._values, self._next, self._wall_ns = saved.values, saved.next, saved.wall_ns
         self._held = saved.held
+        self._silent, self._next_silent = frozenset(saved.silent), frozenset(saved.next_silent)
+        self._judge()
+
+    def adopt(self, active: Iterable[tuple[Suppression, int]]) -> None:
+        """Begin with what is in force elsewhere, each with the findings that it held; where no state can be read."""
+        for found, held in active:
+            self._active[found.suppression_id] = found
+            self._seen[found.suppression_id] = None
+            if held:
+                self._held[found.suppression_id] = self._told[found.suppression_id] = held
         self._judge()
 
     def _take(self, command: Command, wall_ns: int) -> list[SuppressionEvent]:
@@ -175,6 +212,8 @@ class Suppressor:
             )
         if command.until_ns is not None and command.until_ns <= wall_ns:
             return refused("its time was over before it came into the stream")
+        if command.until_ns is not None and command.until_ns > LATEST_NS:
+            return refused("its end is later than any time that can be stored")
         if len(self._active) >= MOST_ACTIVE:
             return refused(f"{MOST_ACTIVE} suppressions are in force already")
         found = Suppression(
@@ -207,3 +246,8 @@ class Suppressor:
             for path in self._equipment
             if any(under(path, top) for top in working) or any(window.covers(path) for window in planned)
         )
+
+
+def _differ(known: float, value: float) -> bool:
+    """Whether two values are not the same; unknown is the same as unknown."""
+    return known != value and not (math.isnan(known) and math.isnan(value))

@@ -8,7 +8,7 @@ depends on that moment and the time-zone rules alone.
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
@@ -53,8 +53,19 @@ class Window(BaseModel):
         """Whether it is about *equipment*."""
         return not self.paths or any(under(equipment, path) for path in self.paths)
 
+    def recurrence(self, day: date) -> tuple[datetime, datetime] | None:
+        """Begin and end (UTC) of the recurrence that begins on *day*; None where none does."""
+        if not self._begins(day):
+            return None
+        begin = datetime.combine(day, time(), _zone(self.timezone)) + timedelta(minutes=self.start_min)
+        return begin.astimezone(UTC), (begin + timedelta(minutes=self.minutes)).astimezone(UTC)
+
     def _from(self, local: datetime, day: date) -> bool:
         """Whether the recurrence that would begin on *day* does, and holds *local*."""
+        begin = datetime.combine(day, time()) + timedelta(minutes=self.start_min)
+        return self._begins(day) and begin <= local < begin + timedelta(minutes=self.minutes)
+
+    def _begins(self, day: date) -> bool:
         if day.weekday() not in self.days or day in self.without:
             return False
         if (self.first is not None and day < self.first) or (self.last is not None and day > self.last):
@@ -62,10 +73,8 @@ class Window(BaseModel):
         if self.every > 1:
             anchor = self.first or date(1970, 1, 5)
             weeks = ((day - timedelta(days=day.weekday())) - (anchor - timedelta(days=anchor.weekday()))).days // 7
-            if weeks % self.every:
-                return False
-        begin = datetime.combine(day, time()) + timedelta(minutes=self.start_min)
-        return begin <= local < begin + timedelta(minutes=self.minutes)
+            return weeks % self.every == 0
+        return True
 
 
 def local_time(wall_ns: int, timezone: str) -> datetime:

@@ -7,6 +7,7 @@ design; equipment is out of service while people work on it (maintenance). What 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -16,6 +17,10 @@ from schemas.anomaly import Kind
 
 #: A shelf is forgotten sooner than it is reviewed: it ends after this time at the latest.
 LONGEST_SHELF_NS: Final = 30 * 86_400 * 1_000_000_000
+#: An end further ahead than ten years is a slip of the hand; without an end a maintenance says the same.
+LONGEST_NS: Final = 3653 * 86_400 * 1_000_000_000
+#: Times are signed 64-bit numbers wherever they are stored.
+LATEST_NS: Final = 2**63 - 1
 
 Action = Literal["shelve", "maintenance", "end"]
 Mode = Literal["shelf", "maintenance"]
@@ -89,7 +94,8 @@ class Rule(BaseModel):
     Suppression by design: findings that mean nothing while a tag says something.
 
     It holds while the tag ``when`` (a path) is one of ``values``, above ``above`` or below ``below``; what is unknown
-    suppresses nothing. ``tags`` are full paths.
+    suppresses nothing: no value yet, one that cannot be used, a source that is down, a tag that is silent for longer
+    than the map allows. ``tags`` are full paths.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -104,7 +110,7 @@ class Rule(BaseModel):
 
     def holds(self, value: float | None) -> bool:
         """Whether the condition is true of the latest value."""
-        if value is None:
+        if value is None or math.isnan(value):
             return False
         above = self.above is not None and value > self.above
         below = self.below is not None and value < self.below

@@ -33,6 +33,10 @@ FaultKind = Literal[
 STEP_S: Final = 0.05
 #: Plant seconds before time 0 in which the loops settle.
 WARM_UP_S: Final = 120.0
+#: Dead band and stick band together of the worst valve, in per cent of its travel; a loop suffers from 1 % on.
+STICTION_BAND: Final = 6.0
+#: The part of it that the valve jumps when it breaks loose.
+_SLIP_JUMP: Final = 0.5
 PACKML: Final = {2: "Stopped", 4: "Idle", 6: "Execute", 11: "Held"}
 
 #: Equipment that each fault belongs to; the plant's own name for it.
@@ -46,6 +50,9 @@ FAULT_EQUIPMENT: Final[dict[str, str]] = {
     "sensor_drift": "E201",
     "spike": "P101",
 }
+
+#: Equipment that feels the faults of another by physics: the pump feeds the exchanger, the meter counts its power.
+DOWNSTREAM: Final[dict[str, frozenset[str]]] = {"P101": frozenset({"E201", "M1"})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +78,45 @@ class Fault:
 
 @dataclass(slots=True)
 class _Loop:
-    """PI controller of the product temperature with the valve as its output (percent)."""
+    """
+    PI controller of the product temperature with the valve as its output (percent).
+
+    A valve with friction stands until the demand has left its band, jumps, follows at a distance, and stands again
+    where the demand turns round. With the controller's integral that swings for good once a disturbance began it.
+
+    Source: Choudhury, Thornhill, Shah (2005), two-parameter model of stiction.
+    """
 
     setpoint: float = 72.0
     output: float = 45.0
     integral: float = 45.0
-    stuck_at: float = 45.0
+    valve: float = 45.0
+    stuck_at: float = 45.0  #: the demand at which the valve came to stand
+    direction: int = 0  #: 1 up, -1 down of the last movement; stands while ``stands``
+    stands: bool = True
 
-    def act(self, measured: float, dt: float, stiction: float) -> float:
+    def act(self, measured: float, dt: float, band: float) -> float:
+        """Position of the valve; *band* is that of its friction, 0 for none."""
         error = self.setpoint - measured
         wanted = self.integral + 2.0 * error
         if 0.0 < wanted < 100.0:
             self.integral += 0.12 * error * dt
-        self.output = min(100.0, max(0.0, wanted))
-        # a sticking valve moves only when the demand has left its dead band
-        if abs(self.output - self.stuck_at) > 14.0 * stiction:
-            self.stuck_at = self.output
-        return self.stuck_at
+        before, self.output = self.output, min(100.0, max(0.0, wanted))
+        self._move(self.output - before, before, band)
+        return self.valve
+
+    def _move(self, step: float, before: float, band: float) -> None:
+        if band <= 0.0:
+            self.valve, self.stuck_at, self.direction, self.stands = self.output, self.output, 0, True
+            return
+        jump = _SLIP_JUMP * band
+        if not self.stands and step * self.direction <= 0:
+            self.stands, self.stuck_at = True, before
+        apart = self.output - self.stuck_at
+        if self.stands and abs(apart) > (jump if apart * self.direction > 0 else band):
+            self.stands, self.direction = False, 1 if apart > 0 else -1
+        if not self.stands:
+            self.valve = min(100.0, max(0.0, self.output - self.direction * (band - jump) / 2))
 
 
 @dataclass(slots=True)
@@ -167,9 +196,10 @@ class Plant:
         self._values["vibration"] = 1.6 + 4.2 * wear + 3.4 * cavitation + self._slow("vibration", 2, 0.02)
 
     def _exchanger(self) -> None:
-        fouling, stiction = self.level("hx_fouling"), self.level("valve_stiction")
-        valve = self._loop.act(self._values["product"], self.step_s, stiction)
-        steam = 22.0 * (valve / 100.0) ** 1.2
+        fouling, band = self.level("hx_fouling"), STICTION_BAND * self.level("valve_stiction")
+        valve = self._loop.act(self._values["product"], self.step_s, band)
+        # the steam header's pressure is what the loop has to make up for: without it a sticking valve stays right
+        steam = 22.0 * (valve / 100.0) ** 1.2 * (1 + self._slow("steam", 30, 0.01))
         conductance = 9.5 * (1 - 0.62 * fouling)
         ntu = conductance / max(1.0, self._values["flow"] * 0.32)
         effectiveness = ntu / (1 + ntu)

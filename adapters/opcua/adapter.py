@@ -143,7 +143,7 @@ class OpcUaAdapter:
             whole = resumed and owed is None and all(watch.whole for watch in self._watches)
             self.continuity = "kept" if whole else "lost"
             if owed is not None:
-                first.append(loop.gap(GapCause.SESSION_LOST, owed[0], owed[1], (), owed[2]))
+                first += self._owed_gaps(loop, owed)
         else:
             loop = ReadLoop(link, self._polled, self._options, context, self._times, self.counters, self._limits.read)
             self.continuity = "unknown"
@@ -178,6 +178,11 @@ class OpcUaAdapter:
         if link is not None:
             self._ledger.save()
             await link.close()
+
+    def _owed_gaps(self, loop: PublishLoop, owed: tuple[int, int, str]) -> list[Gap]:
+        """What the server no longer held: of values, and apart from it of events, which no history of values fills."""
+        kinds = [False] * bool(self._tags) + [True] * self._notifiers.wanted
+        return [loop.gap(GapCause.SESSION_LOST, owed[0], owed[1], (), owed[2], events=events) for events in kinds]
 
     def _start_filling(self, link: Link, loop: PublishLoop) -> None:
         """Fill gaps from the server's history beside the publish loop, which tells of new ones."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final
 
 from asyncua import ua
@@ -52,20 +53,16 @@ class EventReader:
 
     def unnamed(self, found: Sequence[Notified], place: int) -> list[ua.NodeId]:
         """Event types, in field *place*, of which the name is not known; few at a time."""
-        nodes = {one.fields[place].Value for one in found if place < len(one.fields)}
-        fresh = [
-            node
-            for node in nodes
-            if isinstance(node, ua.NodeId) and node not in self.names and not _standard(node) and not node.is_null()
-        ]
+        values = (one.fields[place].Value for one in found if place < len(one.fields))
+        nodes = {value for value in values if isinstance(value, ua.NodeId)}  # an array of them is unhashable
+        fresh = [node for node in nodes if node not in self.names and not _standard(node) and not node.is_null()]
         return fresh if len(self.names) + len(fresh) <= _MOST_NAMES else []
 
     def add(self, told: Told, one: Notified, options: EventOptions, asked: Sequence[str], received_ns: int) -> None:
         """Judge one event of a notifier; *asked* names its fields in their order."""
         if len(one.fields) != len(asked):
             reason = f"the event has {len(one.fields)} fields, {len(asked)} were asked for"
-            raw = one.raw[:_RAW_BYTES]
-            told.rejects.append(Reject(self._source, f"events of {options.notifier}", reason, raw, received_ns))
+            told.rejects.append(self._reject(one, options, reason, received_ns))
             return
         values: dict[str, Any] = {}
         for name, variant in zip(asked, one.fields, strict=True):
@@ -75,15 +72,23 @@ class EventReader:
         if values.get("EventType") == _OVERFLOW:
             told.overflowed.append(options.notifier)
             return
+        if one.poison is not None:
+            reason = f"the field {asked[one.poison.place]} cannot be decoded: {one.poison.reason}"
+            told.rejects.append(self._reject(one, options, reason, received_ns))
+            return
         severity = _integer(values.get("Severity")) or 0
         if severity < options.severity and severity:
             told.lesser += 1
             return
-        told.events.append(self._event(values, options, severity, received_ns))
+        event = self._event(values, options, severity, received_ns)
+        told.events.append(_by_its_place(event, len(told.events)))
+
+    def _reject(self, one: Notified, options: EventOptions, reason: str, received_ns: int) -> Reject:
+        return Reject(self._source, f"events of {options.notifier}", reason, one.raw[:_RAW_BYTES], received_ns)
 
     def _event(self, values: dict[str, Any], options: EventOptions, severity: int, received_ns: int) -> Event:
         kind = values.get("EventType")
-        at_ns = time_ns(values.get("Time"))
+        at_ns = _time_ns(values.get("Time"))
         event_id = values.get("EventId")
         return Event(
             self._source,
@@ -95,7 +100,7 @@ class EventReader:
             self._text(values.get("SourceNode")),
             self._text(values.get("SourceName")),
             at_ns or received_ns,
-            time_ns(values.get("ReceiveTime")) or None,
+            _time_ns(values.get("ReceiveTime")) or None,
             received_ns,
             severity,
             self._text(values.get("Message")),
@@ -161,8 +166,20 @@ def _value(name: str, variant: ua.Variant) -> Any:
     return None if isinstance(value, ua.StatusCode) and name != "Quality" and name in STANDARD else value
 
 
+def _by_its_place(event: Event, place: int) -> Event:
+    """An event with neither time nor name gets a time of its own among those of its message; it may be a repeat."""
+    if event.event_id or not event.flags & Flag.ARRIVAL_TIME:
+        return event
+    return replace(event, time_ns=event.time_ns + place, flags=event.flags | Flag.DUP_POSSIBLE)
+
+
 def _standard(node: ua.NodeId) -> bool:
     return node.NamespaceIndex == 0 and isinstance(node.Identifier, int)
+
+
+def _time_ns(value: Any) -> int:
+    """UTC ns; 0 where there is no time, which a value of another type is not."""
+    return time_ns(value) if isinstance(value, datetime) else 0
 
 
 def _switch(value: Any) -> bool | None:

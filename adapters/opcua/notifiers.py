@@ -77,7 +77,8 @@ class Notifiers:
 
     Counters: ``events`` that were read; ``event_overflows`` marks that a notifier's queue lost some; ``lesser_events``
     below the severity that is wanted, from a server that did not take the filter; ``refused_event_fields`` select
-    clauses that a server refused; ``refused_notifiers`` refusals of a notifier; ``foreign`` events of none of ours.
+    clauses that a server refused; ``refused_notifiers`` refusals of a notifier; ``foreign`` events of none of ours;
+    ``undecodable_events`` that went to quarantine.
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class Notifiers:
         self._counters["event_overflows"] += len(told.overflowed)
         self._counters["lesser_events"] += told.lesser
         self._counters["foreign"] += told.foreign
+        self._counters["undecodable_events"] += len(told.rejects)
 
     async def _make(self, link: Link, held: Held, handle: int) -> None:
         """Ask for one notifier, with a smaller filter where the server refuses what was asked."""

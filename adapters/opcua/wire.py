@@ -374,7 +374,7 @@ def _object(body: bytes, offset: int) -> tuple[ua.DataValue, int, str]:
     if mask & _VALUE:
         end, sound = extent.variant(body, offset)
         try:
-            value = _decoded(body, offset, end, sound=sound)
+            value = decoded(body, offset, end, sound=sound)
         except DECODE_ERRORS as error:
             reason = f"the value cannot be decoded: {describe(error)}"
         offset = end
@@ -395,18 +395,12 @@ def _object(body: bytes, offset: int) -> tuple[ua.DataValue, int, str]:
     return data, offset, reason
 
 
-def variant(body: bytes, offset: int) -> tuple[ua.Variant, int]:
+def decoded(body: bytes, offset: int, end: int, *, sound: bool) -> ua.Variant:
     """
-    One Variant as the library's object, with a time that keeps its 100 ns, and the offset behind it.
+    The Variant from *offset* to *end* as the library's object, with a time that keeps its 100 ns.
 
-    Raises as :func:`values`.
+    *end* and *sound* are what :func:`adapters.opcua.extent.variant` gives. Raises as :func:`values`.
     """
-    end, sound = extent.variant(body, offset)
-    return _decoded(body, offset, end, sound=sound), end
-
-
-def _decoded(body: bytes, offset: int, end: int, *, sound: bool) -> ua.Variant:
-    """The Variant from *offset* to *end*, as :mod:`adapters.opcua.extent` measured it."""
     if not sound:
         raise UaStructParsingError("an array of other dimensions than elements")
     if body[offset] == _DATE_TIME:

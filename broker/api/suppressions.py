@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from broker import commands
 from broker.api.services import PersonOf, ReaderOf, ServicesOf
@@ -18,7 +19,7 @@ from schemas.suppression import Command
 
 
 class NewSuppression(BaseModel):
-    """``target`` is a path of the map; ``until_ns`` (UTC ns as text) or ``for`` (a duration) says when it ends."""
+    """``target`` is a path of the map; ``until``, ``until_ns`` (UTC ns as text) or ``for`` (a duration) is its end."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,6 +27,7 @@ class NewSuppression(BaseModel):
     target: str = Field(max_length=1000)
     kind: str = Field("", max_length=64, description="shelf: findings of this kind only.")
     reason: str = Field(max_length=500)
+    until: AwareDatetime | None = Field(None, description="RFC 3339 with its offset, to the microsecond.")
     until_ns: str | None = Field(None, pattern=r"^[0-9]{1,19}$")
     for_s: Duration | None = Field(None, alias="for", gt=0)
 
@@ -80,11 +82,7 @@ def begin(services: ServicesOf, reader: ReaderOf, person: PersonOf, wanted: NewS
     why it cannot be.
     """
     now_ns = time.time_ns()
-    until_ns = None if wanted.until_ns is None else int(wanted.until_ns)
-    if wanted.for_s is not None:
-        if until_ns is not None:
-            raise Refused("say until when or for how long, not both")
-        until_ns = now_ns + round(wanted.for_s * 1e9)
+    until_ns = _end_of(wanted, now_ns)
     if wanted.mode == "maintenance" and wanted.kind:
         raise Refused("maintenance holds for every kind of finding")
     more: dict[str, Any] = {"actor": person.name, "reason": wanted.reason, "now_ns": now_ns, "until_ns": until_ns}
@@ -93,6 +91,17 @@ def begin(services: ServicesOf, reader: ReaderOf, person: PersonOf, wanted: NewS
     else:
         command = commands.maintenance(reader.map(), wanted.target, **more)
     return leave(services, command)
+
+
+def _end_of(wanted: NewSuppression, now_ns: int) -> int | None:
+    """When it shall end; None where nothing says so."""
+    if sum(said is not None for said in (wanted.until, wanted.until_ns, wanted.for_s)) > 1:
+        raise Refused("say until when or for how long, not both")
+    if wanted.until is not None:
+        return (wanted.until - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1) * 1000
+    if wanted.for_s is not None:
+        return commands.after(now_ns, wanted.for_s)
+    return None if wanted.until_ns is None else int(wanted.until_ns)
 
 
 def end(

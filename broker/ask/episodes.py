@@ -20,28 +20,42 @@ _EXPLAINED: Final = 3
 
 
 def episodes_of(draft: Draft) -> list[Anomaly]:
-    """Episodes of the window, oldest first; where tags are named, those in which one of them takes part."""
+    """
+    Episodes that touch the window, oldest first; where tags are named, those in which one of them takes part.
+
+    Where no named tag takes part in any, those of the same equipment, and a line says so.
+    """
+    span, owners = draft.query.windows[0], _owners(draft)
+    for paths in dict.fromkeys((draft.query.tags, ())):
+        found = draft.reader.episodes_between(owners, span.from_ns, span.to_ns, paths=paths, limit=MAX_EPISODES + 1)
+        if not found:
+            continue
+        if draft.query.tags and not paths:
+            draft.lines.append("No episode of this window has the named tag in it; these are of the same equipment.")
+        if len(found) > MAX_EPISODES:
+            draft.reasons.append(f"there are more than {MAX_EPISODES} episodes; told are the latest")
+        return found[-MAX_EPISODES:]
+    return []
+
+
+def begun(draft: Draft, limit: int) -> tuple[int, list[Anomaly]]:
+    """How many episodes began in the window, of the named tags where tags are named; and the first *limit*."""
     span = draft.query.windows[0]
-    owners = draft.query.equipment or tuple(
-        dict.fromkeys(draft.names.by_path[path].equipment for path in draft.query.tags)
-    )
-    found = draft.reader.episodes_between(owners, span.from_ns, span.to_ns, limit=MAX_EPISODES + 1)
-    if len(found) > MAX_EPISODES:
-        draft.reasons.append(f"there are more than {MAX_EPISODES} episodes; told are the latest")
-        found = found[-MAX_EPISODES:]
-    wanted = set(draft.query.tags)
-    mine = [one for one in found if not wanted or wanted & {member.path for member in one.members}]
-    if found and not mine:
-        draft.lines.append("No episode of this window has the named tag in it; these are of the same equipment.")
-        return found
-    return mine
+    return draft.reader.episodes_begun(_owners(draft), span.from_ns, span.to_ns, paths=draft.query.tags, limit=limit)
+
+
+def _owners(draft: Draft) -> tuple[str, ...]:
+    if draft.query.equipment:
+        return draft.query.equipment
+    owners = (draft.names.by_path[path].equipment for path in draft.query.tags)
+    return tuple(dict.fromkeys(owner for owner in owners if owner))
 
 
 def subject(draft: Draft) -> str:
     """What the query is about, by last names."""
-    if draft.query.equipment:
-        return ", ".join(map(last_part, draft.query.equipment))
-    return ", ".join(map(draft.label, draft.query.tags))
+    if draft.query.tags:
+        return ", ".join(map(draft.label, draft.query.tags))
+    return ", ".join(map(last_part, draft.query.equipment))
 
 
 def why(draft: Draft) -> None:
@@ -56,15 +70,11 @@ def why(draft: Draft) -> None:
         draft.lines.append("Less severe in the same window: " + ", ".join(map(draft.episode, rest)) + ".")
 
 
-def nothing(draft: Draft) -> None:
-    """Say that there is no episode, and which was the last one before."""
+def nothing(draft: Draft, began: str = "") -> None:
+    """Say that there is no episode (or that none *began*), and which was the last one that began before."""
     span = draft.query.windows[0]
-    draft.lines.append(f"No episode of {subject(draft)} {draft.window(span)}.")
-    earlier = [
-        one
-        for equipment in draft.query.equipment
-        for one in draft.reader.episodes_between([equipment], 0, span.from_ns, limit=1)
-    ]
+    draft.lines.append(f"No episode of {subject(draft)} {began}{' ' if began else ''}{draft.window(span)}.")
+    earlier = draft.reader.episodes_between(_owners(draft), 0, span.from_ns, paths=draft.query.tags, limit=1)
     if earlier:
         draft.lines.append("The last one before: " + ", ".join(map(draft.episode, earlier)) + ".")
 

@@ -7,8 +7,10 @@ a limit) is not asked again, and the query is checked and run like any other.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from typing import Final
+from weakref import WeakSet
 
 from pydantic import ValidationError
 
@@ -28,30 +30,46 @@ _NONE: Final = "none"
 _AGGREGATES: Final = ("max", "min", "mean", "last")
 
 
+#: Reasoners that read a question now: questions wait behind annotations, so no queue of them may form there.
+_reading: Final[WeakSet[Reasoner]] = WeakSet()
+
+
 async def fill(question: str, names: Names, calendar: Calendar, reasoner: Reasoner, deadline_s: float) -> Parsed | None:
-    """The query that a model makes of a question; None where there is no such model or it made none."""
-    if not reasoner.reads_questions:
+    """
+    The query that a model makes of a question; None where there is no such model or it made none.
+
+    One question at a time: while the model reads another one there is none for this.
+    """
+    if not reasoner.reads_questions or reasoner in _reading:
         return None
+    _reading.add(reasoner)
     try:
-        found = times.find(question.lower(), calendar)
-        named = naming.find(question, names, IGNORED)
-        equipment = _labels(list(named.equipment) or _likely(question, names.equipment))
-        owners = set(equipment.values())
-        tags = _labels(list(named.tags) or _likely(question, [t.path for t in names.tags if t.equipment in owners]))
+        found, equipment, tags = await asyncio.to_thread(_lists, question, names, calendar)
         fields = [FormField("form", FORMS), FormField("aggregate", (_NONE, *_AGGREGATES))]
         if not found.spans:
             fields.append(FormField("time", tuple(times.WORDS)))
         fields += [FormField("equipment", (_NONE, *equipment)), FormField("tag", (_NONE, *tags))]
         chosen = await reasoner.fill(question, fields, deadline_s)
-    except FairleadError:
-        return None
-    spans: tuple[Span, ...] = found.spans
-    try:
+        spans: tuple[Span, ...] = found.spans
         if not spans:
-            spans = (times.window(times.WORDS[chosen["time"]](calendar), calendar, chosen["time"]),)
+            owner = equipment.get(chosen["equipment"])
+            local = calendar.of([owner]) if owner and "shift" in chosen["time"] else calendar
+            spans = (times.window(times.WORDS[chosen["time"]](local), local, chosen["time"]),)
         return Parsed(_query(chosen, spans, equipment, tags), ("a model read the question; look at the query",))
     except (ValidationError, FairleadError):
         return None
+    finally:
+        _reading.discard(reasoner)
+
+
+def _lists(question: str, names: Names, calendar: Calendar) -> tuple[times.Found, dict[str, str], dict[str, str]]:
+    """The times that code reads, and labels of equipment and tags to choose from; with 100,000 tags that takes long."""
+    found = times.find(question.lower(), calendar)
+    named = naming.find(question, names, IGNORED)
+    equipment = _labels(list(named.equipment) or _likely(question, names.equipment))
+    owners = set(equipment.values())
+    tags = _labels(list(named.tags) or _likely(question, [t.path for t in names.tags if t.equipment in owners]))
+    return found, equipment, tags
 
 
 def _query(chosen: dict[str, str], spans: tuple[Span, ...], equipment: dict[str, str], tags: dict[str, str]) -> Query:

@@ -54,6 +54,11 @@ class Names:
         """Its tags in order of path."""
         return [tag for tag in self.tags if tag.equipment == equipment]
 
+    def owners(self, named: Named) -> tuple[str, ...]:
+        """The equipment that is named, and that of the tags."""
+        owners = (*named.equipment, *(self.by_path[path].equipment for path in named.tags))
+        return tuple(dict.fromkeys(owner for owner in owners if owner))
+
     def nearest(self, word: str) -> list[str]:
         """Names that look most like *word*."""
         known = {last_part(path): None for path in (*self.equipment, *self.by_path)}
@@ -99,10 +104,10 @@ def _hits(words: Sequence[str], paths: Sequence[str], what: str) -> list[_Hit]:
     by_place: dict[tuple[int, int], list[str]] = {}
     for path in paths:
         name = last_part(path)
-        parts = split_words(name)
+        parts, whole, bare = split_words(name), path.lower(), _plain(name)
         for place in range(len(words)):
             # P-101 is P101, and a path is itself
-            if lower[place] == path.lower() or (plain[place] and plain[place] == _plain(name)):
+            if lower[place] == whole or (plain[place] and plain[place] == bare):
                 by_place.setdefault((place, place + 1), []).append(path)
             elif (
                 parts

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from broker.ask.draft import Draft
-from broker.ask.episodes import episodes_of, nothing, subject
+from broker.ask.episodes import MAX_EPISODES, begun, nothing, subject
 from broker.ask.names import last_part
-from broker.store.reader.series import Summary, Threshold
+from broker.store.reader.begins import Threshold
+from broker.store.reader.series import Summary
 from schemas.annotation import number, symbol, with_unit
 from schemas.documents import rfc3339
 from schemas.errors import Refused
@@ -25,6 +26,10 @@ def _summary(draft: Draft, path: str, span: Span) -> tuple[Summary, str]:
     found = draft.reader.summary(path, span.from_ns, span.to_ns)
     if found is None:
         raise Refused(f"no tag has the path {path!r}")
+    if not found.complete:
+        draft.reasons.append(
+            f"{path} {draft.window(span)}: records past their retention, or still being rolled up, are in no figure"
+        )
 
     def shown(value: float | None) -> str:
         return "none" if value is None else draft.value(path, value, found.unit)
@@ -101,6 +106,7 @@ def _begins(draft: Draft, *, most: int) -> None:
     if found is None:
         raise Refused(f"no tag has the path {path!r}")
     what = _condition(draft, condition, path)
+    remedy = "what comes then is past its retention" if found.removed else "ask for a shorter window"
     if found.held_before:
         draft.lines.append(f"It was so already when the window began at {draft.time(span.from_ns)}.")
     if draft.query.form == "first":
@@ -110,9 +116,7 @@ def _begins(draft: Draft, *, most: int) -> None:
         elif found.complete:
             draft.lines.append(f"{what}: this did not begin at any time {draft.window(span)}.")
         else:
-            draft.reasons.append(
-                f"only the time to {draft.time(found.until_ns)} was looked at; ask for a shorter window"
-            )
+            draft.reasons.append(f"only the time to {draft.time(found.until_ns)} was looked at; {remedy}")
         return
     at_least = "" if found.complete else "at least "
     times = "time" if len(found.records) == 1 else "times"
@@ -125,7 +129,7 @@ def _begins(draft: Draft, *, most: int) -> None:
         if len(found.records) > len(shown):
             draft.reasons.append(f"the first {len(shown)} of {len(found.records)} are cited")
     if not found.complete:
-        draft.reasons.append(f"counted up to {draft.time(found.until_ns)}; ask for a shorter window")
+        draft.reasons.append(f"counted up to {draft.time(found.until_ns)}; {remedy}")
 
 
 def count(draft: Draft) -> None:
@@ -134,11 +138,14 @@ def count(draft: Draft) -> None:
         _begins(draft, most=MAX_BEGINS)
         return
     span = draft.query.windows[0]
-    episodes = [one for one in episodes_of(draft) if one.onset_ns >= span.from_ns]
-    many = f"{len(episodes)} {'episode' if len(episodes) == 1 else 'episodes'}"
-    draft.lines.append(f"{subject(draft)}: {many} began {draft.window(span)}.")
+    many, episodes = begun(draft, MAX_EPISODES)
+    draft.lines.append(f"{subject(draft)}: {many} {'episode' if many == 1 else 'episodes'} began {draft.window(span)}.")
     if episodes:
-        draft.lines.append("They are " + ", ".join(map(draft.episode, episodes)) + ".")
+        draft.lines.append(
+            ("They are " if many == len(episodes) else "The first are ") + ", ".join(map(draft.episode, episodes)) + "."
+        )
+    if many > len(episodes):
+        draft.reasons.append(f"the first {len(episodes)} of {many} are cited")
 
 
 def first(draft: Draft) -> None:
@@ -146,10 +153,9 @@ def first(draft: Draft) -> None:
     if draft.query.condition is not None:
         _begins(draft, most=1)
         return
-    span = draft.query.windows[0]
-    episodes = [one for one in episodes_of(draft) if one.onset_ns >= span.from_ns]
+    _, episodes = begun(draft, 1)
     if not episodes:
-        nothing(draft)
+        nothing(draft, "began")
         return
     first = episodes[0]
     draft.lines.append(

@@ -18,6 +18,7 @@ from broker.ask import times
 from broker.ask.names import Named, Names, last_part, split_words
 from broker.ask.times import Calendar
 from broker.store.rows import TagRow
+from broker.tagmap.units import ALIASES
 from schemas.annotation import symbol
 from schemas.errors import Refused
 from schemas.question import MAX_QUESTION, Aggregate, Comparison, Condition, Form, Query, Span
@@ -75,6 +76,12 @@ _IGNORED: Final = """
 IGNORED: Final = frozenset(_IGNORED.split())
 
 
+#: Of these, what is a unit right behind a limit: always, or by the word that follows it.
+_UNITS: Final = frozenset({"A", "us", "min", "to"})
+_PER: Final = frozenset(["second", "minute", "hour", "shift", "day", "week", "month", "year", "time"])
+_BEHIND_A_UNIT: Final = frozenset(["on", "of", "at", "by", "for", "with", "and", "or", "during", "while", "when"])
+
+
 class NotUnderstood(Refused):
     """Neither a common form nor known names; the text says what is missing."""
 
@@ -110,6 +117,8 @@ def parse(question: str, names: Names, calendar: Calendar) -> Parsed:
         text = text[: limit.start()] + " " * len(limit[0]) + text[limit.end() :]
     form, aggregate = _form(lower)
     named = naming.find(text, names, IGNORED)
+    if calendar.shifts and "shift" in question.lower() and (owners := names.owners(named)):
+        found = times.find(question.lower(), calendar.of(owners))
     if form is None:
         raise NotUnderstood(
             "this is none of the forms why, what happened, max/min/mean/last of, how often, compare, when … first"
@@ -125,15 +134,18 @@ def parse(question: str, names: Names, calendar: Calendar) -> Parsed:
     if not spans:
         spans = (times.window(times.WORDS[times.DEFAULT](calendar), calendar, times.DEFAULT),)
         notes.append("no time was named: the last 24 hours")
-    condition = _condition(form, limit, lower, named, names)
+    said = _unit_said(question if len(question) == len(lower) else lower, limit)
+    condition = _condition(form, limit, said, lower, named, names)
     if condition is None and form in ("count", "first") and limit is not None:
         raise Refused("a limit needs exactly one tag")
     tags, equipment = _subjects(form, named, names, condition)
+    if condition is not None and condition.state and (state := _state_tag(named.equipment[0], names)):
+        tags = (state.path,)
     try:
         query = Query(
             form=form,
             equipment=equipment,
-            tags=tags if condition is None or condition.state == "" else (_state_tag(named, names).path,),
+            tags=tags,
             windows=_windows(form, spans),
             aggregate=aggregate,
             condition=condition,
@@ -158,7 +170,7 @@ def _form(lower: str) -> tuple[Form | None, Aggregate | None]:
 def _unknown(named: Named, names: Names) -> str:
     if not named.left:
         return "the question names no tag and no equipment"
-    nearest = list(dict.fromkeys(name for word in named.left for name in names.nearest(word)))[:5]
+    nearest = list(dict.fromkeys(name for word in named.left[:5] for name in names.nearest(word)))[:5]
     hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
     return f"no tag and no equipment is called {' or '.join(named.left[:5])}{hint}"
 
@@ -181,12 +193,26 @@ def _subjects(
     return (), named.equipment
 
 
-def _condition(form: Form, limit: re.Match[str] | None, lower: str, named: Named, names: Names) -> Condition | None:
+def _unit_said(question: str, limit: re.Match[str] | None) -> str:
+    """The unit of a limit in the question's own letters; empty where the word behind the number is none."""
+    if limit is None or limit["unit"] is None:
+        return ""
+    word = question[limit.start("unit") : limit.end("unit")].strip().rstrip(".")
+    rest = limit.string[limit.end() :].split()
+    then = rest[0] if rest else ""
+    if word.lower() not in IGNORED or word in _UNITS or (word == "a" and then not in _PER):
+        return word
+    return word if word == "in" and (not then or then in _BEHIND_A_UNIT) else ""
+
+
+def _condition(
+    form: Form, limit: re.Match[str] | None, said: str, lower: str, named: Named, names: Names
+) -> Condition | None:
     if form not in ("count", "first"):
         return None
     if limit is not None and len(named.tags) == 1:
         tag = names.by_path[named.tags[0]]
-        _same_unit(limit["unit"], tag)
+        _same_unit(said, tag)
         comparison = next(name for name, _ in _COMPARISONS if limit[name])
         return Condition(comparison=comparison, value=float(limit["number"]))
     if limit is not None or named.tags:
@@ -198,25 +224,38 @@ def _condition(form: Form, limit: re.Match[str] | None, lower: str, named: Named
 
 
 def _state(named: Named, names: Names, states: Sequence[str]) -> Condition | None:
-    """The first state of the equipment's own list that means the event; None where it has none."""
-    tag = next((t for e in named.equipment[:1] for t in names.of_equipment(e) if t.role == "state" and t.enum), None)
+    """
+    The first state of the equipment's own list that means the event; None where it has none.
+
+    Raises:
+        Refused: several pieces of equipment are named, and one of them has such a list.
+    """
+    tag = next((tag for path in named.equipment if (tag := _state_tag(path, names))), None)
     if tag is None or tag.enum is None:
         return None
     for wanted in states:
         for number, name in sorted(tag.enum.items()):
-            if wanted in split_words(name):
-                return Condition(comparison="equals", value=float(number), state=name)
+            if wanted not in split_words(name):
+                continue
+            if len(named.equipment) > 1:
+                raise Refused(
+                    f"named are {', '.join(map(last_part, named.equipment))}; ask about one of them at a time"
+                )
+            return Condition(comparison="equals", value=float(number), state=name)
     return None
 
 
-def _state_tag(named: Named, names: Names) -> TagRow:
-    return next(t for e in named.equipment[:1] for t in names.of_equipment(e) if t.role == "state" and t.enum)
+def _state_tag(equipment: str, names: Names) -> TagRow | None:
+    return next((tag for tag in names.of_equipment(equipment) if tag.role == "state" and tag.enum), None)
 
 
-def _same_unit(said: str | None, tag: TagRow) -> None:
+def _same_unit(said: str, tag: TagRow) -> None:
     """Raises Refused where a limit carries another unit than the tag."""
-    word = (said or "").strip().rstrip(".")
-    known = {tag.unit.lower(), symbol(tag.unit).lower(), symbol(tag.unit).lower().lstrip("°"), ""}
-    if word.lower() not in known and word.lower() not in IGNORED:
-        unit = symbol(tag.unit) or "a number without unit"
+    shown = symbol(tag.unit)
+    if not said or ALIASES.get(said, said) == tag.unit:
+        return
+    # mW is not MW, while kw is kW
+    other = len(shown) > 1 and {said[0], shown[0]} == {"m", "M"}
+    if other or said.lower() not in {tag.unit.lower(), shown.lower(), shown.lower().lstrip("°")}:
+        unit = shown or "a number without unit"
         raise Refused(f"{last_part(tag.path)} is in {unit}; write the limit without a unit, or in this one")

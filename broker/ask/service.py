@@ -34,7 +34,7 @@ class Asker:
 
     def calendar(self) -> Calendar:
         """The present moment at the site."""
-        return Calendar(self.zone, datetime.fromtimestamp(self.now_s(), UTC), self.options.shifts)
+        return Calendar(self.zone, datetime.fromtimestamp(self.now_s(), UTC), self.reader.shifts())
 
     def names(self) -> Names:
         """Tags and equipment of the map in force."""

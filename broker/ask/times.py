@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from schemas.calendar import Window
 from schemas.errors import Refused
 from schemas.question import Span
 
@@ -38,13 +39,36 @@ _MORNING, _NOON, _EVENING = time(0), time(12), time(18)
 _AROUND: Final = timedelta(minutes=15)
 
 
+#: Shifts of a site whose map has none: begin in minutes after midnight, and length.
+_SHIFT_BEGINS: Final = (6 * 60, 14 * 60, 22 * 60)
+_SHIFT_MINUTES: Final = 8 * 60
+#: Weeks in which the last shift is looked for; it was a works holiday until then.
+_SHIFT_WEEKS: Final = 6
+
+
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """The site's zone, the present moment (with an offset), and the begins of its shifts (``HH:MM``, rising)."""
+    """
+    The site's zone, the present moment (with an offset), and the shifts of the map in force.
+
+    Without any the shifts are three a day, from 06:00 in the site's zone.
+    """
 
     zone: ZoneInfo
     now: datetime
-    shifts: tuple[str, ...]
+    shifts: tuple[Window, ...] = ()
+
+    def of(self, equipment: Sequence[str]) -> Calendar:
+        """
+        The calendar of this equipment: only the shifts that cover all of it.
+
+        Raises:
+            Refused: the map has shifts, and none of them does.
+        """
+        mine = tuple(one for one in self.shifts if all(one.covers(path) for path in equipment))
+        if self.shifts and not mine:
+            raise Refused(f"no shift of the map's calendar covers {', '.join(equipment)}; write from when to when")
+        return replace(self, shifts=mine)
 
     @property
     def today(self) -> date:
@@ -60,11 +84,34 @@ class Calendar:
         return self.at(self.today + timedelta(days=begin)), self.at(self.today + timedelta(days=end))
 
     def shift(self, back: int) -> tuple[datetime, datetime]:
-        """The running shift (0) or one before it."""
-        clocks = [time.fromisoformat(text) for text in self.shifts]
-        begins = [self.at(self.today + timedelta(days=day), clock) for day in range(-back - 2, 2) for clock in clocks]
-        running = max(i for i, begin in enumerate(begins) if begin <= self.now)
-        return begins[running - back], begins[running - back + 1]
+        """
+        The running shift (0) or the one that began before it (1); between shifts that is the last one.
+
+        Raises:
+            Refused: no shift runs now, or none began in the last weeks.
+        """
+        shifts = self.shifts or tuple(
+            Window(
+                name="shift",
+                kind="shift",
+                days=tuple(range(7)),
+                start_min=begin,
+                minutes=_SHIFT_MINUTES,
+                timezone=self.zone.key,
+            )
+            for begin in _SHIFT_BEGINS
+        )
+        weeks = max(_SHIFT_WEEKS, 2 * max(one.every for one in shifts))
+        days = [self.today - timedelta(days=day) for day in range(-1, 7 * weeks)]
+        found = {span for one in shifts for day in days if (span := one.recurrence(day)) and span[0] <= self.now}
+        begun = sorted(found, reverse=True)
+        running = next((place for place, span in enumerate(begun) if self.now < span[1]), -1)
+        if back == 0 and running < 0:
+            raise Refused("no shift of the map's calendar runs now; write from when to when")
+        place = running + back
+        if place >= len(begun):
+            raise Refused(f"no earlier shift of the map's calendar in the last {weeks} weeks; write from when to when")
+        return begun[place]
 
 
 Pair = tuple[datetime, datetime]

@@ -2,22 +2,26 @@
 Everything an annotation rests on: model, prompt and choices, evidence, the records behind it, their journal entries,
 and what people did with it.
 
-Hashes are computed again here, so that what was changed in the database afterwards is told.
+Hashes are computed again here, so that a change in the database afterwards is told: of the annotation as people saw it,
+of its evidence, of each review (the audit has its hash) and of the audit chain. No hash covers the annotation's
+provenance and time of creation (``audit replay`` makes the answer again), records, and documents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from broker.documents.build import document_ids
 from broker.journal.lookup import Place, Wanted, find
+from broker.review import review_sha256
 from broker.store import Reader
 from broker.store.rows import AuditRow, RecordRow
-from schemas.annotation import Annotation, Provenance, Review, phrase, render
+from schemas.annotation import Annotation, Provenance, Review, ReviewVerdict, phrase, render
 from schemas.errors import Refused
 from schemas.evidence import Evidence, Fact
 
@@ -154,6 +158,7 @@ def trace(reader: Reader, journal: Path, annotation_id: str, *, card_of: CardOf 
         holds={
             "annotation": note.annotation_id == full[0],
             "evidence": evidence is not None and evidence.evidence_id == note.evidence_id,
+            "reviews": _reviewed(entry.reviews, reader.audit_of([full[0]])),
             "audit_chain": reader.verify_audit() is None,
         },
     )
@@ -161,6 +166,20 @@ def trace(reader: Reader, journal: Path, annotation_id: str, *, card_of: CardOf 
 
 def _step(row: AuditRow) -> Step:
     return Step(audit_id=row.audit_id, at_ns=row.at_ns, actor=row.actor, action=row.action, detail=row.detail)
+
+
+def _reviewed(reviews: Sequence[Review], audit: Sequence[AuditRow]) -> bool:
+    """Whether reviews and their rows of the audit tell the same; older rows have no hash of the review."""
+    told = [row for row in audit if row.action.removeprefix("annotation_") in get_args(ReviewVerdict)]
+    if len(told) != len(reviews):
+        return False
+    for review, row in zip(reviews, told, strict=True):
+        known = msgspec.json.decode(row.detail).get("review_sha256")
+        if (row.actor, row.action) != (review.person, f"annotation_{review.verdict}"):
+            return False
+        if known is not None and known != review_sha256(review):
+            return False
+    return True
 
 
 def _rows(reader: Reader, evidence: Evidence) -> dict[str, tuple[RecordRow, str]]:

@@ -31,13 +31,22 @@ def events(
 
     wanted = EventFilter(equipment, source, severity, times.moment(since, time.time_ns(), "--since"))
     with reading(config) as (_, reader):
+        note = ""
         if after is None:
-            found = reader.newest_events(limit=limit, wanted=wanted)
+            tail = reader.newest_events(limit=limit, wanted=wanted)
+            found = tail.rows
+            if tail.looked_from is not None:
+                note = f"events before seq {tail.looked_from} were not looked at; from the oldest on with --after 0"
         else:
-            found = reader.event_page(after=after, limit=limit, wanted=wanted).rows
+            page = reader.event_page(after=after, limit=limit, wanted=wanted)
+            found = page.rows
+            if page.has_more:
+                note = f"there may be more; go on with --after {page.next_after}"
     rows = [{**event_json(row), "state": _state(row)} for row in found]
     columns = ("seq", "time", "severity", "equipment", "source_name", "state", "message")
     print_rows(output, columns, rows, empty="no events")
+    if note:
+        typer.echo(note, err=True)
 
 
 def _state(row: EventRow) -> Any:

@@ -148,6 +148,7 @@ def _lines(found: Lineage, zone: ZoneInfo) -> Iterator[str]:
     for step in found.audit:
         yield f"audit {step.audit_id}: {at(step.at_ns)} {step.actor} {step.action} {step.detail}"
     yield "hashes " + ", ".join(f"{name} {'holds' if held else 'DOES NOT HOLD'}" for name, held in found.holds.items())
+    yield "  covered by none: the provenance and the time of creation (audit replay), records, documents"
 
 
 def _fact(told: FactLineage, at: Callable[[int], str]) -> Iterator[str]:

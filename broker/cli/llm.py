@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -15,6 +17,7 @@ from schemas.errors import Refused
 app = typer.Typer(no_args_is_help=True, help="The annotator's model.")
 #: Makes the pseudonyms of exported people; stays on the site.
 KEY_FILE = "pseudonyms.key"
+KEY_BYTES = 32
 
 
 @app.callback()
@@ -38,23 +41,43 @@ def export_dataset(
     with reading(config) as (settings, reader):
         dataset = Dataset(reader, _key(settings.data_dir / KEY_FILE))
         try:
-            with out.open("x", encoding="utf-8") as file:
+            with whole(out, 0o666) as file:
                 for line in dataset.lines():
                     file.write(line + "\n")
         except FileExistsError:
             raise Refused(f"{out} exists; name a new file") from None
+        except OSError as error:
+            raise Refused(f"{out} cannot be written: {error.strerror or error}") from None
     typer.echo(f"{sum(dataset.taken.values())} examples in {out}")
     for reason, count in sorted(dataset.left_out.items()):
         typer.echo(f"left out, {reason}: {count}")
 
 
+@contextmanager
+def whole(path: Path, mode: int) -> Iterator[TextIO]:
+    """A new file that is there whole and durable, or not at all. Raises OSError, FileExistsError where one is."""
+    if path.exists():
+        raise FileExistsError(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _key(path: Path) -> bytes:
     try:
-        return bytes.fromhex(path.read_text(encoding="ascii").strip())
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except FileNotFoundError:
-        key = secrets.token_bytes(32)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        key = secrets.token_bytes(KEY_BYTES)
+        with whole(path, 0o600) as file:
             file.write(key.hex())
-        return key
     except ValueError:
-        raise Refused(f"{path} is no key; remove it, and other pseudonyms are made") from None
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise Refused(f"{path} is no key of {KEY_BYTES} bytes; remove it, and other pseudonyms are made")
+    return key

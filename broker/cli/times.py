@@ -42,6 +42,8 @@ def moment(text: str | None, now_ns: int, option: str) -> int | None:
 
     try:
         return now_ns - round(parse_duration(text) * 1e9)
+    except OverflowError:
+        raise typer.BadParameter(f"{text!r} is longer than any calendar", param_hint=option) from None
     except ValueError:
         hint = f"{text!r} is neither a time with its offset, such as 2026-03-01T08:00:00Z, nor a duration such as 2h"
         raise typer.BadParameter(hint, param_hint=option) from None

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from broker.journal.disk import sync_folder
 from schemas.errors import FairleadError, Refused
 from schemas.suppression import Command
 
@@ -36,25 +37,55 @@ def put(data_dir: Path, command: Command) -> None:
     """
     Leave *command* for acquire; durable when this returns.
 
+    Where root asks, the file is given to the user that acquire runs as, or acquire could not read it.
+
     Raises:
-        Refused: too many wait already.
+        Refused: too many wait already, or acquire could not read what this user writes.
         FairleadError: the file cannot be written.
     """
     place = folder(data_dir)
     part = place / f".{command.command_id}.part"
     try:
+        owner = _owner(data_dir)
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if owner is not None and place.stat().st_uid != owner.st_uid:
+            os.chown(place, owner.st_uid, owner.st_gid, follow_symlinks=False)
         if len(waiting(data_dir)) >= MOST_WAITING:
             raise Refused(f"{MOST_WAITING} commands wait already; does acquire run?")
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            if owner is not None:
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(_ENCODER.encode(command))
             file.flush()
             os.fsync(file.fileno())
         part.replace(place / f"{command.asked_ns:020d}-{command.command_id}.json")
+        for changed in (place, place.parent):
+            sync_folder(changed)
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise FairleadError(f"{place}: the command cannot be left for acquire: {error.strerror or error}") from error
+
+
+def _owner(data_dir: Path) -> os.stat_result | None:
+    """
+    Whom the files are to be given to; None: they are ours, and acquire's.
+
+    Acquire is who made the journal: ``data_dir`` itself may be a volume that belongs to somebody else.
+    """
+    if os.name == "nt":
+        return None
+    try:
+        owner = (data_dir / "journal").stat()
+    except OSError:  # acquire never ran here
+        return None
+    if owner.st_uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        raise Refused(
+            f"{data_dir} is written by user {owner.st_uid}, who could not read this; ask as that user or root"
+        )
+    return owner
 
 
 def waiting(data_dir: Path) -> list[Path]:

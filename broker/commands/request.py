@@ -9,11 +9,18 @@ from typing import Final
 from schemas.anomaly import Kind
 from schemas.documents import rfc3339
 from schemas.errors import Refused
-from schemas.suppression import LONGEST_SHELF_NS, Command, under
+from schemas.suppression import LONGEST_NS, LONGEST_SHELF_NS, Command, under
 from schemas.tagmap import TagMap
 
 MAX_REASON: Final = 500
 _DAY_NS: Final = 86_400 * 1_000_000_000
+
+
+def after(now_ns: int, seconds: float) -> int:
+    """The end of something that lasts so long from now on. Raises Refused where that is more than ten years."""
+    if not seconds * 1e9 <= LONGEST_NS:
+        raise _too_far()
+    return now_ns + round(seconds * 1e9)
 
 
 def shelve(
@@ -64,6 +71,12 @@ def _check(reason: str, now_ns: int, until_ns: int | None) -> None:
         raise Refused(f"the reason is longer than {MAX_REASON} characters")
     if until_ns is not None and until_ns <= now_ns:
         raise Refused(f"{rfc3339(until_ns)} is over already")
+    if until_ns is not None and until_ns - now_ns > LONGEST_NS:
+        raise _too_far()
+
+
+def _too_far() -> Refused:
+    return Refused("the end is more than ten years ahead; leave it out where only a person ends it")
 
 
 def _check_target(tag_map: TagMap | None, target: str, *, tags: bool) -> None:

@@ -73,7 +73,8 @@ of its tags. `{base}` is the parameter, `{base + 1}` arithmetic with `+ - *` on 
 """
 _SUPPRESS: Final = """\
 Suppression by design: findings that mean nothing while a tag says something. They are stored and counted as
-`by_design` and ask nobody for attention. Before the tag's first value nothing is suppressed.
+`by_design` and ask nobody for attention. What is unknown suppresses nothing: before the tag's first value, after one
+with a bad or uncertain status, while its source is down, and while the tag is silent for longer than `stale_after`.
 
 ```yaml
 equipment:

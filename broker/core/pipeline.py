@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -25,6 +25,7 @@ from broker.core.snapshot import Snapshot
 from broker.evidence import build_evidence, reach, signature
 from broker.store import Store, Transaction
 from detectors.detection import Detection
+from detectors.suppression import MOST_ACTIVE
 from llm.rules import annotate_by_rules
 from normalizers.clock import Skew
 from normalizers.normalizer import Normalizer
@@ -33,7 +34,7 @@ from schemas.anomaly import Anomaly
 from schemas.documents import rfc3339
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Notice, Position, Tick
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
-from schemas.suppression import Command, SuppressionEvent
+from schemas.suppression import Command, Suppression, SuppressionEvent
 from schemas.tagmap import TagMap
 
 #: The next state of the stages is taken when so much journal time has passed; written, it is at most ten seconds old.
@@ -129,11 +130,12 @@ class Pipeline:
                 source: Gap(source, (), from_ns, None, GapCause.UNKNOWN_MAP, detail=detail)
                 for source, from_ns, detail in state["unmapped"]
             }
-            for body in state["maps"]:
-                self._use_map(body, None)
+            for tag_map in self._saved_maps(state):
+                self._use_map(tag_map, None)
             self._restore_stage("normalizer", self._normalizer.restore, stages)
             self._restore_detection(stages)
-            self._restore_stage("suppression", self._detection.suppressor.restore, stages)
+            if not self._restore_stage("suppression", self._detection.suppressor.restore, stages):
+                self._adopt_suppressions()
             self._on_maps()
         # said at once: acquire must not take the position of another store, or of an older copy, for ours
         self._publish()
@@ -145,19 +147,50 @@ class Pipeline:
                 break
             self._steps(entries, None)
 
+    def _saved_maps(self, head: Mapping[str, Any]) -> list[TagMap]:
+        """The maps that the stages kept, oldest first; their bodies are in SQL since they came into force."""
+        if "map_revisions" not in head:  # from before: the bodies themselves
+            return [TagMap.from_body(body) for body in head["maps"]]
+        reader = self._store.reader()
+        found = [reader.map(revision) for revision in head["map_revisions"]]
+        return [tag_map for tag_map in found if tag_map is not None]
+
     def _load_refused(self) -> None:
         refused = self._store.stage("refused")
         if refused is not None:
             self._refused = {Position(epoch, seq): why for epoch, seq, why in msgspec.msgpack.decode(refused)}
 
-    def _restore_stage(self, name: str, restore: Callable[[bytes], None], saved: Mapping[str, bytes]) -> None:
+    def _adopt_suppressions(self) -> None:
+        """What people suppressed stays in force, as SQL has it, where the suppressor's own state cannot be read."""
+        rows = self._store.reader().suppressions(active=True, limit=MOST_ACTIVE)
+        self._detection.suppressor.adopt(
+            (
+                Suppression(
+                    suppression_id=row.suppression_id,
+                    mode="shelf" if row.mode == "shelf" else "maintenance",
+                    target=row.target,
+                    kind=row.kind,
+                    actor=row.actor,
+                    reason=row.reason,
+                    from_ns=row.from_ns,
+                    until_ns=row.until_ns,
+                ),
+                row.findings,
+            )
+            for row in reversed(rows)
+        )
+
+    def _restore_stage(self, name: str, restore: Callable[[bytes], None], saved: Mapping[str, bytes]) -> bool:
+        """Whether the stage goes on: it is not new to the saved state, and can read it."""
         if name not in saved:
-            return
+            return False
         try:
             restore(saved[name])
         except (normalizers.base.BadState, detectors.base.BadState) as error:
             # an older or damaged state: the stage learns anew, the records go on
             events.stage_began_anew(name, str(error))
+            return False
+        return True
 
     def _restore_detection(self, saved: Mapping[str, bytes]) -> None:
         models = saved.get(MODELS, b"")
@@ -270,7 +303,7 @@ class Pipeline:
             "explained": {key: list(value) for key, value in self._explained.items()},
             "open_paths": {key: list(value) for key, value in self._open_paths.items()},
             "unmapped": [[gap.source, gap.from_ns, gap.detail] for gap in self._unmapped.values()],
-            "maps": [tag_map.body for tag_map in self._maps if tag_map.tags],
+            "map_revisions": [tag_map.revision for tag_map in self._maps if tag_map.tags],
         }
         models = self._detection.models()
         stages = {
@@ -285,8 +318,7 @@ class Pipeline:
         self._saving_models = models
         return Snapshot(place, self._read_to, now_ns, head, stages, unchanged)
 
-    def _use_map(self, body: bytes, tx: Transaction | None) -> None:
-        tag_map = TagMap.from_body(body)
+    def _use_map(self, tag_map: TagMap, tx: Transaction | None) -> None:
         self._normalizer.use_map(tag_map.revision, tag_map)
         self._detection.use_map(tag_map.revision, tag_map)
         # batches of the maps before may still follow: a source is read while a new map comes into force
@@ -342,7 +374,7 @@ class Pipeline:
             self._detection.suppressor.command(body)
         elif isinstance(body, MapInForce):
             if body.revision != self._maps[-1].revision:
-                self._use_map(body.body, tx)
+                self._use_map(TagMap.from_body(body.body), tx)
         elif isinstance(body, Link):
             if tx is not None:
                 tx.link(body, entry.wall_ns)

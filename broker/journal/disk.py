@@ -194,14 +194,8 @@ class RealDisk:
         os.unlink(path)
 
     def sync_folder(self, path: Path) -> None:
-        """Fsync the folder; Windows keeps no handle on folders and writes names through."""
-        if os.name == "nt":
-            return
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        """See :func:`sync_folder`."""
+        sync_folder(path)
 
     def free(self, folder: Path) -> int:
         """Bytes this user may still write."""
@@ -223,6 +217,17 @@ class RealDisk:
             handle.close()
             raise JournalError(f"another acquire process writes {path.parent}") from error
         return RealFile(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Fsync the folder, its names; Windows keeps no handle on folders and writes names through. Raises OSError."""
+    if os.name == "nt":
+        return
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def boot_id() -> bytes:

@@ -9,14 +9,17 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broker.store import tables
-from broker.store.memory import Memory
+from broker.store.memory import Memory, Timeless
 from broker.store.text import MAX_TEXT, canonical, clean, text_of_bytes
 from schemas.alarms import Condition, Event
+from schemas.status import Flag
 
 #: What became of an event.
 Outcome = Literal["stored", "redelivered"]
 _SAFE: Final = range(-(2**53), 2**53 + 1)
 _INT64: Final = range(-(2**63), 2**63)
+#: Events among which one without a time is looked for; a server repeats what was not acknowledged, some messages.
+LATELY: Final = 10_000
 _KEY: Final = ("source", "time_ns", "fingerprint")
 
 
@@ -28,17 +31,47 @@ def put_event(connection: sa.Connection, memory: Memory, event: Event) -> Outcom
     """
     Store an event that is not there yet, under the next ``seq``.
 
+    One that is there without an equipment, because a notifier that has none told it first, gets this notifier's.
+
     Raises:
         Unfit: a text of it is too long, or a number too large.
     """
     row = {"seq": memory.last("event_seq") + 1, **_row(event)}
+    # a time of arrival is another one each time that the event comes
+    timeless = bool(event.event_id) and bool(event.flags & Flag.ARRIVAL_TIME)
+    if timeless:
+        told = _timeless(connection, memory)
+        name = (row["source"], row["fingerprint"])
+        row["time_ns"] = told[name].time_ns if name in told else row["time_ns"]
     # what the unique key holds back; any other conflict is an error
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(tables.events)
-    done = connection.execute(insert.on_conflict_do_nothing(index_elements=_KEY).returning(tables.events.c.seq), row)
-    if done.first() is None:
+    owner = {name: insert.excluded[name] for name in ("equipment", "notifier")}
+    unowned = sa.and_(tables.events.c.equipment == "", insert.excluded.equipment != "")
+    put = insert.on_conflict_do_update(index_elements=_KEY, set_=owner, where=unowned).returning(tables.events.c.seq)
+    if connection.execute(put, row).scalar() != row["seq"]:
         return "redelivered"
     memory.set("event_seq", row["seq"])
+    if timeless:
+        told[name] = Timeless(row["seq"], row["time_ns"])
     return "stored"
+
+
+def _timeless(connection: sa.Connection, memory: Memory) -> dict[tuple[str, int], Timeless]:
+    """By source and fingerprint: events that have an EventId and no time, of the last ``LATELY`` that were stored."""
+    after = memory.last("event_seq") - LATELY
+    if memory.timeless is None:
+        event = tables.events.c
+        query = sa.select(event.source, event.fingerprint, event.seq, event.time_ns, event.flags)
+        query = query.where(event.seq > after, event.event_id != "").order_by(event.seq)
+        memory.timeless = {
+            (row.source, row.fingerprint): Timeless(row.seq, row.time_ns)
+            for row in connection.execute(query)
+            if row.flags & Flag.ARRIVAL_TIME
+        }
+    told = memory.timeless
+    while told and next(iter(told.values())).seq <= after:
+        del told[next(iter(told))]
+    return told
 
 
 def _row(event: Event) -> dict[str, Any]:

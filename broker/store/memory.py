@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -22,6 +22,13 @@ _PAGE: Final = 50_000
 NEVER: Final = np.iinfo(np.int64).min
 
 
+class Timeless(NamedTuple):
+    """A stored event that came without a time: where it stands, and the time of arrival that it got."""
+
+    seq: int
+    time_ns: int
+
+
 @dataclass(slots=True)
 class Memory:
     """
@@ -36,6 +43,8 @@ class Memory:
         rollups: the newest buckets of each level.
         pending: stored live rows that the roll-ups do not count yet, in order of seq. The counter ``rolled_seq`` says
             up to which row SQL holds all that the roll-ups count.
+        timeless: by source and fingerprint, in order of ``seq``: late events that have a name and no time; None before
+            they are asked for.
     """
 
     counters: dict[str, int]
@@ -46,6 +55,7 @@ class Memory:
     rollups: tuple[Level, Level]
     pending: list[Inserted] = field(default_factory=list)
     dirty: set[str] = field(default_factory=set)
+    timeless: dict[tuple[str, int], Timeless] | None = None
 
     @classmethod
     def load(cls, connection: sa.Connection) -> Memory:

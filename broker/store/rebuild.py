@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from broker.store import bulk, tables
+from broker.store.kept import AHEAD_NS, MINUTES_GONE, RECORDS_GONE
 from broker.store.memory import Memory
 from broker.store.reader.values import any_of
 from broker.store.rollups import HOUR_NS, MINUTE_NS, Grouping, Inserted, buckets_of, count, empty, merge
@@ -24,17 +25,12 @@ from broker.store.valid import not_replaced
 
 #: Counter that is 1 while buckets may be noted.
 NOTED: Final = "stale_buckets"
-#: Counters: records received before, and minutes that begin before, may be removed (set by retention).
-RECORDS_GONE: Final = "records_gone_ns"
-MINUTES_GONE: Final = "minutes_gone_ns"
 #: Records that one step reads, as far as the buckets know how many they count; never less than one tag's minute.
 MOST_ROWS: Final = 20_000
 #: Tags made anew in one step at most: with another deadband a minute may hold many more rows than it counted.
 TAGS: Final = 300
 #: Hours made anew in one step; each has up to 60 parts.
 HOURS: Final = 100
-#: A device time may be ahead of reception by so much; a minute that is younger than this in retention's eyes is whole.
-AHEAD_NS: Final = 86_400_000_000_000
 _MINUTE, _HOUR = 0, 1
 _S: Final = tables.stale_buckets.c
 

@@ -12,9 +12,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from broker.store import tables
+from broker.store.kept import MINUTES_GONE, RECORDS_GONE
 from broker.store.memory import Memory
 from broker.store.options import KeepOptions
-from broker.store.rebuild import MINUTES_GONE, RECORDS_GONE
 
 DAY_NS: Final = 86_400_000_000_000
 #: What retention takes for the present moves on by no more than this in one call: a clock that jumps ahead by a year

@@ -188,6 +188,14 @@ class EventPage:
     has_more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class EventTail:
+    """The last events, oldest first; ``looked_from``: none before that ``seq`` was looked at, None: enough were."""
+
+    rows: list[EventRow]
+    looked_from: int | None
+
+
 class ReplayRow(NamedTuple):
     """
     A replay; ``state`` is running, done, failed or interrupted.

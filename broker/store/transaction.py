@@ -225,6 +225,15 @@ class Transaction:
         """Keep a stage's state."""
         upsert(self._connection, tables.stages, {"name": name}, {"state": state})
 
+    def stages(self) -> list[str]:
+        """Names under which states are kept."""
+        return list(self._connection.execute(sa.select(tables.stages.c.name)).scalars())
+
+    def drop_stages(self, names: Sequence[str]) -> None:
+        """Remove states that are read no more."""
+        if names:
+            self._connection.execute(tables.stages.delete().where(tables.stages.c.name.in_(names)))
+
     def set_position(self, position: Position) -> None:
         """Everything up to *position* is done once this transaction commits."""
         self._memory.set("epoch", position.epoch)

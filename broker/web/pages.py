@@ -9,16 +9,18 @@ from zoneinfo import ZoneInfo
 from fastapi import FastAPI, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from broker.api.access import COOKIE
+from broker.api.access import COOKIE, SHELVER
 from broker.api.accounts import Accounts, Person, Sessions
 from broker.api.services import PersonOf, ReaderOf, Services, ServicesOf
 from broker.documents.build import document_ids
 from broker.review import decide
 from broker.store import Reader, Transaction
 from broker.web.conditions import conditions
+from broker.web.events import MAX_EVENTS, event_rows
 from broker.web.holders import covering, in_force
 from broker.web.templating import render
 from broker.web.view import detail_view, list_view
+from detectors.suppression import MOST_ACTIVE
 from schemas.annotation import RejectReason, Review, ReviewVerdict
 from schemas.documents import Document
 from schemas.errors import Refused
@@ -94,13 +96,13 @@ def _list(services: Services, reader: Reader, show: str, person: Person) -> dict
         limit=LIST_ROWS,
         before=None,
     )
-    held = in_force(reader.suppressions(active=True, limit=LIST_ROWS), _zone(services))
+    held = in_force(reader.suppressions(active=True, limit=MOST_ACTIVE), _zone(services))
     return list_view(rows, _zone(services)) | {
         "show": show,
         "conditions": list(conditions(services)),
         "maintained": [one for one in held if one["mode"] == "maintenance"],
         "shelves": [one for one in held if one["mode"] == "shelf"],
-        "may_suppress": "engineer" in person.roles,
+        "may_suppress": bool(person.roles & SHELVER),
     }
 
 
@@ -112,8 +114,11 @@ def detail(services: Services, reader: Reader, anomaly_id: str, person: Person) 
     released = {one.annotation_id for one in found.reviews if one.verdict != "rejected"}
     ids = dict.fromkeys(one for annotation_id in released for one in document_ids(anomaly_id, annotation_id))
     documents = [document for document in map(reader.document, ids) if document is not None]
-    holders = covering(found.anomaly, reader.suppressions(active=True, limit=LIST_ROWS), _zone(services))
-    return detail_view(found, documents, person, time.time_ns(), _zone(services)) | {"holders": holders}
+    holders = covering(found.anomaly, reader.suppressions(active=True, limit=MOST_ACTIVE), _zone(services))
+    shown = detail_view(found, documents, person, time.time_ns(), _zone(services))
+    begin_ns, end_ns = shown["from_ms"] * 1_000_000, shown["to_ms"] * 1_000_000
+    events = reader.events_between(found.anomaly.equipment, begin_ns, end_ns, limit=MAX_EVENTS)
+    return shown | {"holders": holders, "events": event_rows(events, _zone(services))}
 
 
 def whole_page(

@@ -6,7 +6,7 @@ import time
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Form, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
 from broker import commands
 from broker.api.services import PersonOf, ReaderOf, ServicesOf
@@ -39,7 +39,7 @@ def begin(
     """Leave the command for acquire and show the anomaly again, with what becomes of it or why it cannot be."""
     now_ns = time.time_ns()
     try:
-        until_ns = now_ns + round(parse_duration(length) * 1e9) if length else None
+        until_ns = commands.after(now_ns, parse_duration(length)) if length else None
         more: dict[str, Any] = {"actor": person.name, "reason": reason, "now_ns": now_ns, "until_ns": until_ns}
         if mode == "shelf":
             command = commands.shelve(reader.map(), target, kind=kind, **more)
@@ -61,7 +61,7 @@ def end(
     suppression_id: str,
     anomaly_id: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
-    """End a suppression; the anomaly that was open is shown again, or a line where none was."""
+    """End a suppression; the open anomaly is shown again; where none is open, nothing, or the reason why not."""
     try:
         check_active(reader.suppression(suppression_id))
         answer = leave(services, commands.end(suppression_id, actor=person.name, reason="", now_ns=time.time_ns()))
@@ -69,7 +69,8 @@ def end(
     except Refused as error:
         message, status = str(error), 409
     if not anomaly_id:
-        return HTMLResponse("", 204 if status == 200 else status)
+        # the list has no place for a fragment; the page shows the text
+        return Response(status_code=204) if status == 200 else PlainTextResponse(message, status)
     outcome: Any = "done" if status == 200 else "error"
     return detail_answer(request, detail(services, reader, anomaly_id, person), message, outcome, status)
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, get_args
 from zoneinfo import ZoneInfo
 
+from broker.api.access import SHELVER
 from broker.api.accounts import Person
+from broker.evidence import strongest
 from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
 from broker.web.moments import duration, moment
 from schemas.annotation import UNKNOWN, RejectReason, Review, number, phrase, symbol, with_unit
@@ -110,14 +112,14 @@ def detail_view(
         "end_ms": end_ns // 1_000_000,
         "from_ms": (anomaly.onset_ns - lead) // 1_000_000,
         "to_ms": min(end_ns + lead // 4, max(now_ns, end_ns)) // 1_000_000,
-        "trends": [_trend(member) for member in _trended(anomaly)],
+        "trends": [_trend(member) for member in strongest(anomaly.members)[:MAX_TRENDS]],
         "more_trends": max(0, len({member.path for member in anomaly.members}) - MAX_TRENDS),
         "annotation": _annotation(entry, seen) if entry else None,
         "facts": [_fact(fact, anomaly.onset_ns) for fact in seen.facts] if seen else [],
         "members": [_member(member, anomaly.onset_ns, end_ns) for member in anomaly.members[:MAX_MEMBERS]],
         "more_members": max(0, len(anomaly.members) - MAX_MEMBERS),
         "targets": _targets(anomaly),
-        "may_suppress": anomaly.state == "open" and "engineer" in person.roles,
+        "may_suppress": anomaly.state == "open" and bool(person.roles & SHELVER),
         "evidence_changed": _evidence_changed(found, entry),
         "reviewed_as": reviews[-1].verdict if reviews else "written",
         "reviews": [_review(one, zone) for one in reviews],
@@ -146,14 +148,6 @@ def _review(review: Review, zone: ZoneInfo) -> dict[str, Any]:
         "comment": review.comment,
         "at": moment(review.at_ns, zone),
     }
-
-
-def _trended(anomaly: Anomaly) -> list[Member]:
-    """The first members in order of onset, one a tag."""
-    chosen: dict[str, Member] = {}
-    for member in anomaly.members:
-        chosen.setdefault(member.path, member)
-    return list(chosen.values())[:MAX_TRENDS]
 
 
 def _trend(member: Member) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from broker.evidence import build_evidence, reach, signature
+from broker.evidence import build_evidence, reach, signature, strongest
 from broker.store.rows import GapRow, RecordRow, Window
-from schemas.anomaly import Anomaly
+from schemas.anomaly import Anomaly, Kind
 from schemas.evidence import Evidence, Fact
 from schemas.status import BAD, GOOD
 from schemas.tagmap import Equipment, Tag, TagMap
@@ -254,6 +254,26 @@ def test_tag_that_turned_is_told_as_it_is_now(records: MemoryRecords, anomaly: A
     )["BearingTemp"]
 
     assert (fact.direction, fact.value, fact.from_ns) == ("fell", 12.0, T0 + 3 * SECOND)
+
+
+def test_way_back_and_spread_do_not_hide_where_a_tag_went(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """A mean that rose is told, although the step back to normal and the spread have the higher scores."""
+    rose = anomaly.members[0].model_copy(update={"score": 3.0})
+    back = rose.model_copy(
+        update={"kind": Kind.LEVEL_SHIFT, "detector": "level_shift", "direction": "fell", "score": 9.0}
+    )
+    spread = rose.model_copy(
+        update={"kind": Kind.VARIANCE, "detector": "variance", "direction": "jumped", "score": 8.0}
+    )
+    for active in (True, False):
+        members = (rose.model_copy(update={"active": active}), back, spread)
+
+        (told,) = strongest(members)
+
+        assert (told.kind, told.direction) == (Kind.MEAN_SHIFT, "rose")
+    assert strongest((back,))[0].direction == "fell"
+    swung = rose.model_copy(update={"kind": Kind.STICTION, "detector": "stiction", "direction": "jumped", "score": 9.0})
+    assert strongest((rose, spread, swung)) == [swung]
 
 
 def test_shares_say_who_deviates_most(records: MemoryRecords, anomaly: Anomaly) -> None:

@@ -155,6 +155,61 @@ def test_any_cut_of_the_stream_gives_the_same_anomalies(seed: int, length: int) 
     assert whole.state() == parted.state()
 
 
+def settling_of(seed: int, clocks: dict[int, int]) -> Stream:
+    """Tags that change their level together and stay there; each second's rows in any order, by their clocks."""
+    rng = np.random.default_rng(seed)
+    out: Stream = []
+    for second in range(150):
+        tags = rng.permutation(list(clocks)).astype(np.int32)
+        n = len(tags)
+        out.append(
+            RecordBatch(
+                source="plc",
+                origin=Origin.LIVE,
+                map_revision=SETTLING.revision,
+                position=Position(1, 1),
+                received_ns=NOW + second * S,
+                tag=tags,
+                source_ns=np.array([NOW + (second + clocks[int(t)]) * S for t in tags], np.int64),
+                server_ns=None,
+                value=rng.normal(0, 0.1, n) + (5.0 if second >= 70 else 0.0),
+                status=np.zeros(n, np.uint32),
+                flags=np.zeros(n, np.uint32),
+                fingerprint=np.zeros(n, np.int64),
+            )
+        )
+        out.append(Ticked(NOW + second * S))
+    return out
+
+
+SETTLING = TagMap(site="Acme/Lyon", tags=tuple(tag(i, source=("plc", "other")[i % 2]) for i in range(6)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_cut_gives_the_same_end_of_what_became_normal(seed: int) -> None:
+    """Tags of two sources whose clocks are apart settle in one batch: each condition ends at its own tag's time."""
+    clocks = {0: 0, 1: 900, 2: 3, 3: 897, 4: 0, 5: 905}
+    options = OPTIONS.model_copy(update={"spc": ("ewma",), "relearn_after": 20.0})
+    stages = [Detection(options) for _ in range(2)]
+    for stage in stages:
+        stage.use_map(SETTLING.revision, SETTLING)
+    rng = np.random.default_rng(seed)
+    said: list[Anomaly] = []
+    for entry in settling_of(seed, clocks):
+        one = take(stages[0], entry)
+        pieces = cut(entry, int(rng.integers(len(entry) + 1))) if isinstance(entry, RecordBatch) else [entry]
+        other = [anomaly for piece in pieces for anomaly in take(stages[1], piece)]
+        assert one == other
+        said += one
+    assert stages[0].state() == stages[1].state()
+    members = [m for anomaly in {a.anomaly_id: a for a in said}.values() for m in anomaly.members]
+    ended = [m for m in members if not m.active]
+    assert {m.tag_id for m in ended} == {f"id{i}" for i in clocks}
+    for member in ended:
+        ahead = clocks[int(member.tag_id[2:])]
+        assert NOW + ahead * S < member.last_ns < NOW + (ahead + 150) * S
+
+
 @settings(max_examples=15, deadline=None)
 @given(SEEDS, st.integers(20, 120))
 def test_restart_at_any_entry_goes_on_bit_for_bit(seed: int, length: int) -> None:

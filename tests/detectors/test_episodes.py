@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from detectors.severity import assess
@@ -38,6 +39,33 @@ def test_slow_scans_are_seen_apart_and_belong_together(script, tag, scan_s, anom
     plant.send({1: 150.0})
     plant.tick()
     assert len(plant.latest()) == anomalies
+
+
+def test_later_finding_on_an_active_member_s_tag_joins_its_anomaly(script, tag):
+    """What else is found on a tag that is in trouble is the same trouble; another tag's stands apart, and so later."""
+    plant = script(*(tag(i, rate_limit=10.0, **LIMITED) for i in range(2)), spc=[], shape=[])
+    plant.send({0: 99.0, 1: 50.0})
+    plant.tick()
+    plant.send({0: 105.0, 1: 50.0})
+    plant.tick(10, 60)
+    plant.send({0: 106.0, 1: 50.0})
+    plant.tick()
+    plant.send({0: 400.0, 1: 50.0})
+    plant.tick(10, 1)
+    (anomaly,) = plant.latest().values()
+    assert {m.detector for m in anomaly.members} == {"range", "rate"}
+
+    plant.tick(10, 60)
+    plant.send({0: 400.0, 1: 150.0})
+    plant.tick(10, 1)
+    assert len(plant.latest()) == 2
+
+    plant.send({0: 50.0, 1: 50.0})
+    plant.tick(10, 40)
+    assert [a.state for a in plant.latest().values()] == ["closed", "closed"]
+    plant.send({0: 150.0})
+    plant.tick()
+    assert len(plant.latest()) == 3
 
 
 def test_storm_of_findings_is_a_handful_of_revisions(script, tag):
@@ -89,6 +117,19 @@ def test_slow_growth_is_told_by_and_by(script, tag):
     assert peaks[-1] > 400.0
     assert all(after - 50 >= 1.04 * (before - 50) for before, after in pairwise(peaks))
     assert len(plant.said) <= 10
+
+
+def test_noise_that_gives_way_to_stillness_is_another_member(script, tag):
+    """After a hole a noisy tag is all but still: the jump of its spread is over, and another member is active."""
+    rng = np.random.default_rng(4)
+    plant = script(tag(0), clean_window="200s", health=(), spc=(), shape=("variance",))
+    plant.run({0: rng.normal(50, 1, 600)})
+    plant.run({0: rng.normal(50, 9, 400)})
+    plant.tick(10, 60)
+    plant.run({0: rng.normal(50, 0.01, 400)})
+    (anomaly,) = plant.latest().values()
+    assert [(m.direction, m.active) for m in anomaly.members] == [("jumped", False), ("flat", True)]
+    assert anomaly.members[0].last_ns <= anomaly.members[1].last_ns
 
 
 def test_episode_closes_after_its_quiet_time_and_a_later_one_is_new(script, tag):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -169,6 +170,22 @@ def test_modes_are_bounded(script, tag):
     assert len(detector._windows) <= 2
 
 
+def test_only_mode_that_is_kept_is_not_judged_by_the_model_of_another(script, tag):
+    """With one mode kept, a new set point takes the place of the old one, whose model must not judge it."""
+    rng = np.random.default_rng(3)
+    tags = [*(tag(i) for i in range(4)), tag(4, role="sp")]
+    plant = script(*tags, clean_window=f"{WINDOW}s", hold_off="5s", multivariate={"modes": 1}, **ALONE)
+
+    def batch(set_point: float, steps: int) -> list:
+        values = related(rng, steps) * (1 + set_point)
+        return plant.run({**{i: values[:, i] for i in range(4)}, 4: np.full(steps, set_point)})
+
+    assert batch(0.0, 200) == []
+    assert plant.detection._multivariate.known() == 1
+    assert batch(1.0, 60) == []
+    assert plant.detection._multivariate.known() == 0
+
+
 def test_learning_stops_while_something_is_wrong(script, tag):
     """Snapshots with a tag out of its range are not learned from."""
     values = related(np.random.default_rng(3), 300)
@@ -221,6 +238,25 @@ def test_restart_goes_on_bit_for_bit(script, tag):
         assert first.said == whole.said
         assert first.detection.state() == whole.detection.state()
     assert whole.said
+
+
+def test_state_of_before_turns_is_read(script, tag):
+    """Windows without their last time, no turns, and a count in each model, as an older version saved them."""
+    plant = script(*(tag(i) for i in range(8)), clean_window=f"{WINDOW}s", multivariate={"tags": 4}, **ALONE)
+    values = related(np.random.default_rng(3), 400)
+    plant.run({**{i: values[:150, i] for i in range(4)}, **{i + 4: np.full(150, 5.0) for i in range(4)}})
+    saved = msgspec.msgpack.decode(plant.detection.state(models=False))
+    inner = msgspec.msgpack.decode(saved["multivariate"])
+    assert inner["windows"]
+    del inner["not_before"]
+    for window in inner["windows"].values():
+        del window["took_ns"]
+    saved["multivariate"] = msgspec.msgpack.encode(inner)
+    generation, models = msgspec.msgpack.decode(plant.detection.models())
+    models = {name: [model[0], 3, *model[2:]] for name, model in models.items()}
+    plant.detection.restore(msgspec.msgpack.encode(saved), msgspec.msgpack.encode([generation, models]))
+    assert plant.detection._multivariate.known() == 1
+    assert plant.run({i: values[150:, i] for i in range(4)}) == []
 
 
 def test_models_of_another_state_are_refused(script, tag):
@@ -398,3 +434,93 @@ def test_window_that_says_too_little_gives_no_model():
     assert multivariate_model.learn(constant, [0], 1e-4) is None
     assert multivariate_model.learn(rng.normal(size=(50, 3)), [0], 1e-4) is None
     assert multivariate_model.learn(np.full((200, 3), np.nan), [0], 1e-4) is None
+
+
+def fleet(tag, units: int) -> list:
+    return [tag(i, equipment=f"U{i // 2}", path=f"U{i // 2}/T{i}") for i in range(units * 2)]
+
+
+def test_quiet_groups_do_not_keep_a_live_one_from_learning(script, tag, records):
+    """Forty pairs of constants, more than there are places, stand before two tags that move: these are learned."""
+    rng = np.random.default_rng(3)
+    quiet = 2 * MOST_LEARNING + 8
+    plant = script(*fleet(tag, quiet + 1), clean_window="64s", **ALONE)
+    detector = plant.detection._multivariate
+    numbers = list(range(2 * quiet + 2))
+    for second in range(64 * 6):
+        values = [1.0] * (2 * quiet) + rng.normal(size=2).tolist()
+        plant.detection.records(records(plant.tag_map.revision, numbers, [plant.now_ns] * len(numbers), values))
+        plant.tick()
+        if second == 200:
+            # whose turn it is outlives a restart
+            state = plant.detection.state()
+            plant.detection.restore(state)
+            assert plant.detection.state() == state
+            detector = plant.detection._multivariate
+    assert detector.known() == 1
+    assert len(detector._windows) <= MOST_LEARNING
+
+
+def test_windows_that_take_nothing_make_room(script, tag, records):
+    """Sixteen groups fall silent while they learn; another one, which comes later, is learned all the same."""
+    rng = np.random.default_rng(3)
+    silent = 2 * MOST_LEARNING
+    plant = script(*fleet(tag, MOST_LEARNING + 1), clean_window="64s", **ALONE)
+    detector = plant.detection._multivariate
+    for second in range(260):
+        numbers = list(range(silent)) if second < 30 else [silent, silent + 1]
+        values = rng.normal(size=len(numbers))
+        plant.detection.records(records(plant.tag_map.revision, numbers, [plant.now_ns] * len(numbers), values))
+        plant.tick()
+        if second == 60:
+            assert len(detector._windows) == MOST_LEARNING
+    assert detector.known() == 1
+
+
+def broken_relation(script, tag, *others, **options):
+    """A plant in a condition, and the values that go on with it."""
+    values = related(np.random.default_rng(3), 700)
+    values[400:, 2] += 6
+    options = {"clean_window": f"{LONG}s", "close_after": "60s", "multivariate": {"returned": 0.0}, **ALONE, **options}
+    plant = script(*(tag(i) for i in range(4)), *others, **options)
+    feed(plant, values[:450])
+    assert [f.detector for f in plant.detection.active()][:1] == ["pca"]
+    return plant, values[450:]
+
+
+def test_condition_of_a_group_that_the_map_has_changed_is_over(script, tag):
+    """A fifth tag makes another group of the equipment, which knows nothing of the condition: the episode closes."""
+    plant, rest = broken_relation(script, tag)
+    plant.tag_map = TagMap(site="Acme/Lyon", tags=tuple(tag(i) for i in range(5)))
+    plant.detection.use_map(plant.tag_map.revision, plant.tag_map)
+    assert plant.detection.active() == []
+    feed(plant, rest[:70])
+    assert [a.state for a in patterns(plant)] == ["closed"]
+
+
+def test_condition_of_a_group_that_the_options_have_changed_is_over(script, tag):
+    """After a restart with fewer tags to a model the groups are others; with the same number the condition goes on."""
+    plant, rest = broken_relation(script, tag)
+    state = plant.detection.state()
+    plant.detection.restore(state)
+    assert [f.detector for f in plant.detection.active()][:1] == ["pca"]
+    options = DetectionOptions(
+        clean_window=f"{LONG}s", close_after="60s", multivariate=MultivariateOptions(tags=2), **ALONE
+    )
+    other = Detection(options)
+    other.use_map(plant.tag_map.revision, plant.tag_map)
+    other.restore(state)
+    assert other.active() == []
+    plant.detection = other
+    feed(plant, rest[:70])
+    assert [a.state for a in patterns(plant)] == ["closed"]
+
+
+def test_condition_is_over_with_its_mode(script, tag):
+    """The first value of a set point closes no gate, but is another mode: its chart knows nothing of the condition."""
+    plant, rest = broken_relation(script, tag, tag(4, role="sp"))
+    plant.send({4: 5.0})
+    feed(plant, rest[:2])
+    assert plant.detection.active() == []
+    feed(plant, rest[2:72])
+    assert [a.state for a in patterns(plant)] == ["closed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detectors.detection import Detection, DetectionOptions
+from detectors.registry import CHARTS
 from schemas.anomaly import Kind
 from schemas.entries import Position
 from schemas.records import RecordBatch
@@ -240,6 +242,15 @@ def test_stiction_is_told_by_the_shape_of_the_output(script, tag, shape, sticks)
     assert ("stiction" in told(plant)) == sticks
 
 
+def test_loop_that_does_not_reach_its_new_set_point_is_told(script, tag):
+    """What is usual of the deviation outlives a new set point: standing still far from it is not learned as normal."""
+    rng = np.random.default_rng(8)
+    plant = loop(script, tag)
+    plant.run({0: rng.normal(50, 0.5, 300), 1: [50.0] * 300, 2: rng.normal(40, 1, 300)})
+    plant.run({0: rng.normal(50, 0.5, 300), 1: [60.0] * 300, 2: rng.normal(80, 1, 300)})
+    assert set(told(plant)) == {"deviation"}
+
+
 def test_slow_trend_says_when_the_range_ends(script, tag):
     """Half a degree a day for two weeks, on a tag with a range: told with slope and days; a healthy tag is quiet."""
     rng = np.random.default_rng(8)
@@ -256,6 +267,62 @@ def test_slow_trend_says_when_the_range_ends(script, tag):
     assert set(found) == {"id0"}
     assert "Cel a day over 1" in found["id0"]
     assert "the end of its range is" in found["id0"]
+
+
+def drift(plant, days: int, others: dict[int, float]) -> None:
+    """Days on which tag 0 drifts by half a degree a day; the other tags stand still."""
+    rng = np.random.default_rng(8)
+    for minutes in range(0, days * 1440, 10):
+        plant.send({0: 60 + 0.5 * minutes / 1440 + rng.normal(0, 0.3), **others})
+        plant.tick(10, 1)
+        plant.second += 590
+        plant.detection._panel.slow_trend.sampled_ns = 0  # a sample each tick, in place of thirty ticks
+
+
+def seen(plant) -> list[str]:
+    """Detectors that see something now."""
+    return [f.detector for f in plant.detection.active()]
+
+
+def test_slow_trend_of_a_tag_that_fell_silent_ends(script, tag):
+    """No day follows: nothing begins on the silent tag, and what had begun is over when its days are too few."""
+    plant = script(tag(0, unit="Cel", scan_ms=600_000), spc=(), shape=(), health=(), close_after="60s")
+    drift(plant, 14, {})
+    assert seen(plant) == ["slow_trend"]
+    plant.tick(86_400, 20)
+    assert seen(plant) == ["slow_trend"]
+    plant.tick(86_400, 14)
+    assert seen(plant) == []
+    plant.tick(10, 7)
+    assert [a.state for a in plant.latest().values()] == ["closed"]
+
+
+def test_slow_trend_does_not_begin_on_a_silent_tag(script, tag):
+    """The days before the silence, judged alone each night, would begin it again once it was over."""
+    plant = script(tag(0, unit="Cel", scan_ms=600_000), spc=(), shape=(), health=(), close_after="60s")
+    slow = plant.detection._panel.slow_trend
+    drift(plant, 14, {})
+    plant.tick(86_400)
+    before = slow.conditions.last_ns.copy()
+    slow.conditions.end(np.array([0]))
+    plant.tick(86_400, 5)
+    assert seen(plant) == []
+    assert slow.conditions.last_ns.tolist() == before.tolist()
+
+
+def test_slow_trend_ends_when_the_set_point_moves(script, tag):
+    """Its days are forgotten, so nothing could end it later; the episode closes."""
+    tags = (tag(0, unit="Cel", scan_ms=600_000), tag(1, role="sp", scan_ms=600_000))
+    plant = script(*tags, spc=(), shape=(), health=(), loop=(), close_after="60s")
+    drift(plant, 14, {1: 5.0})
+    assert seen(plant) == ["slow_trend"]
+    plant.send({1: 8.0})
+    assert seen(plant) == []
+    moved = plant.now_ns
+    plant.tick(10, 8)
+    (found,) = plant.latest().values()
+    assert found.state == "closed"
+    assert [m.last_ns for m in found.members] == [moved]
 
 
 ODD: dict[str, Signal] = {
@@ -340,3 +407,14 @@ def test_findings_are_of_known_kinds():
     univariate = {kind for kind in Kind if kind in _TEXTS}
     assert univariate <= set(_BASE)
     assert univariate <= set(_CLASS)
+
+
+def test_page_of_the_detectors_has_each_of_them():
+    """One section for each detector that runs with everything switched on, and for no other."""
+    from detectors.multivariate import Multivariate
+    from detectors.panel import Panel
+
+    every = Panel(DetectionOptions(spc=tuple(CHARTS)))
+    page = Path(__file__).parents[2] / "docs" / "detectors.md"
+    sections = [line[4:] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("### ")]
+    assert sorted(sections) == sorted({*every._all, Multivariate.name})

@@ -156,6 +156,62 @@ def test_rule_suppresses_while_its_tag_says_so(script, tag):
     assert told(plant) == [("by_design", "closed", []), (None, "open", ["id2", "id1"])]
 
 
+@pytest.fixture
+def standby(script, tag):
+    """T0 says standby, which suppresses all that T1 finds; T1 is on another source, T0 stale after 10 s."""
+    state = tag(0, source="state", stale_after_ms=10_000)
+    rule = Rule(when=state.path, values=(2.0,))
+    plant = script(state, tag(1, **LIMITED), equipment=[Equipment(path=UNIT, suppress=(rule,))], spc=[])
+    plant.send({0: 2.0}, source="state")
+    plant.tick()
+    plant.run({1: [-9.0] * 3})
+    assert told(plant) == [("by_design", "open", ["id1"])]
+    return plant
+
+
+@pytest.mark.parametrize("status", [0x80050000, 0x40900000], ids=["bad", "uncertain"])
+def test_a_value_that_cannot_be_used_suppresses_nothing(standby, status):
+    """And one that can be does again."""
+    standby.send({0: 2.0}, source="state", status=[status])
+    standby.run({1: [-9.0] * 2})
+    assert told(standby)[-1] == (None, "open", ["id1"])
+    standby.send({0: 2.0}, source="state")
+    standby.run({1: [-9.0] * 2})
+    assert told(standby)[-1][0] == "by_design"
+
+
+def test_a_source_that_is_down_suppresses_nothing(standby):
+    """When it is back its last value counts again: a session that was kept tells only what changed."""
+    standby.link(up=False, source="state")
+    standby.run({1: [-9.0] * 3})
+    assert told(standby)[-1] == (None, "open", ["id1"])
+    standby.link(up=True, source="state")
+    standby.run({1: [-9.0] * 3})
+    assert told(standby)[-1][0] == "by_design"
+
+
+def test_a_silent_tag_suppresses_nothing(standby):
+    """Negative control: while it may be silent it does."""
+    standby.run({1: [-9.0] * 5})
+    assert [cause for cause, _, _ in told(standby)] == ["by_design"]
+    standby.run({1: [-9.0] * 6})
+    assert told(standby) == [("by_design", "closed", []), (None, "open", ["id0", "id1"])]
+
+
+def test_what_is_unknown_is_saved(standby):
+    """A suppressor that goes on from a saved state decides as the first."""
+    standby.link(up=False, source="state")
+    standby.tick()
+    first, second = standby.detection.suppressor, Suppressor()
+    second.use_map(standby.tag_map, [UNIT])
+    second.restore(first.state())
+    for one in (first, second):
+        one.tick(standby.now_ns + S)
+    path = standby.tag_map.tags[1].path
+    assert (first.cause(path, UNIT, "out_of_range"), second.cause(path, UNIT, "out_of_range")) == (None, None)
+    assert second.state() == first.state()
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_rule_holds_for_what_its_own_second_brings(script, tag, order):
     """State and flow fall in one second, in whichever order they come: no alarm."""
@@ -249,6 +305,16 @@ def test_flood_under_a_shelf_is_one_episode(script, tag):
         plant.tick()
     assert len(plant.latest()) == 1
     assert plant.detection.suppressor.counts() == {shelf: 1000}
+
+
+def test_end_that_no_table_holds_is_refused():
+    """A journal may hold one; core goes on."""
+    suppressor = Suppressor()
+    for number, until_ns in enumerate((2**63, 2**63 - 1)):
+        suppressor.command(Command(f"{number:032x}", "maintenance", "p", "A", until_ns=until_ns))
+    refused, began = suppressor.tick(NOW)
+    assert refused.detail == "its end is later than any time that can be stored"
+    assert began.what == "began"
 
 
 def test_too_many_and_too_late_are_refused():

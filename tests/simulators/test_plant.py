@@ -62,6 +62,39 @@ def test_stuck_sensor_stands_still_while_the_physics_goes_on() -> None:
     assert later["P101.MotorPower"] != first["P101.MotorPower"]
 
 
+def test_sticking_valve_makes_its_loop_swing() -> None:
+    """With friction the valve stands and jumps, and the temperature swings with one period about its set point."""
+    spread, period = {}, {}
+    for name, size in (("healthy", 0.0), ("sticking", 0.75)):
+        plant = Plant(7, [Fault("valve_stiction", 100.0, size=size)], step_s=0.5)
+        temperature, stands = [], 0
+        for second in range(400, 1600):
+            before = plant.signals()["E201.ValvePosition"]
+            plant.advance(second)
+            signals = plant.signals()
+            temperature.append(float(signals["E201.ProductTemp"] or 0))
+            stands += abs(float(signals["E201.ValvePosition"] or 0) - float(before or 0)) < 0.5
+        swing = np.array(temperature) - np.mean(temperature)
+        spread[name] = float(np.std(swing))
+        power = np.abs(np.fft.rfft(swing)) ** 2
+        period[name] = len(swing) / float((power * np.arange(len(power))).sum() / power.sum())
+
+        assert np.mean(temperature) == pytest.approx(72.0, abs=0.2)
+    assert spread["sticking"] > 3 * spread["healthy"]
+    assert stands > 600
+    assert 20 < period["sticking"] < 80
+
+
+def test_healthy_loop_has_no_friction() -> None:
+    """Without the fault the valve is where the controller wants it, whatever the fault that just ended did."""
+    plant = Plant(7, [Fault("valve_stiction", 10.0, 200.0)], step_s=0.5)
+    plant.advance(400)
+    healthy = Plant(7, step_s=0.5)
+    healthy.advance(400)
+
+    assert plant.signals()["E201.ValvePosition"] == pytest.approx(healthy.signals()["E201.ValvePosition"], abs=0.5)
+
+
 def test_fault_ends() -> None:
     """Outside its time a fault has no size, and the ground truth names no fault."""
     plant = Plant(7, [Fault("bearing_wear", 5.0, 10.0, ramp_s=2.0)])

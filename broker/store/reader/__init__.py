@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from broker.store import replays, suppressions
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
-from broker.store.reader import alarms, episodes, operation, people, series, trend, values
+from broker.store.reader import alarms, begins, episodes, operation, people, series, trend, values
 from broker.store.reader.alarms import EventFilter
-from broker.store.reader.series import Begins, Summary, Threshold
+from broker.store.reader.begins import Begins, Threshold
+from broker.store.reader.series import Summary
 from broker.store.rows import (
     AnomalyDetail,
     AnomalyRow,
@@ -28,6 +29,7 @@ from broker.store.rows import (
     Counts,
     EventPage,
     EventRow,
+    EventTail,
     GapRow,
     QuarantineRow,
     RecordPage,
@@ -41,6 +43,7 @@ from broker.store.rows import (
 )
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
+from schemas.calendar import Window
 from schemas.documents import Document
 from schemas.errors import Refused
 from schemas.evidence import Evidence
@@ -73,6 +76,11 @@ class Reader:
 
     def _rows(self, limit: int) -> int:
         return max(1, min(limit, self._page_limit))
+
+    def _half_time(self) -> Callable[[], bool]:
+        """Whether half of the limit is left from now on; what has begun then is finished within the other half."""
+        until = time.monotonic() + self._limit_s / 2
+        return lambda: time.monotonic() < until
 
     @cached_property
     def store_id(self) -> str:
@@ -125,22 +133,31 @@ class Reader:
         return self._ask(trend.trend, path, from_ns, to_ns, buckets, "1m")
 
     def summary(self, path: str, from_ns: int, to_ns: int) -> Summary | None:
-        """Exact min, max and mean of a tag over a window with the records of the extremes; None for an unknown path."""
+        """
+        Exact min, max and mean of a tag over a window with the records of the extremes; None for an unknown path.
+
+        ``complete`` False where retention has removed a part of it.
+        """
         return self._ask(series.summary, path, from_ns, to_ns)
 
     def begins(
         self, path: str, from_ns: int, to_ns: int, test: Threshold, *, most: int, raw_minutes: int
     ) -> Begins | None:
         """Records at which a condition began to hold, oldest first, *most* at most; None for an unknown path."""
-        return self._ask(series.begins, path, from_ns, to_ns, test, most=most, raw_minutes=raw_minutes)
+        limits = (most, raw_minutes, self._half_time())
+        return self._ask(begins.begins, path, from_ns, to_ns, test, *limits)
 
     def last_before(self, path: str, before_ns: int) -> RecordRow | None:
         """The newest record of a tag before a time, good or bad."""
-        return self._ask(lambda connection: values.last_value(connection, path, before_ns, values.span(connection)[1]))
+        return self._ask(series.last_before, path, before_ns)
 
     def map(self, revision: bytes | None = None) -> TagMap | None:
         """A registered map, by default the one that came last."""
         return self._ask(episodes.map_by_revision, revision)
+
+    def shifts(self) -> tuple[Window, ...]:
+        """Shifts of the map that came last."""
+        return self._ask(episodes.shifts)
 
     def equipment_by_path(self, path: str) -> Equipment | None:
         """The equipment as the newest map that names it has it."""
@@ -152,9 +169,9 @@ class Reader:
         """Events with ``seq > after`` in order of ``seq``."""
         return self._ask(alarms.page, after, self._rows(limit), wanted or EventFilter())
 
-    def newest_events(self, *, limit: int, wanted: EventFilter | None = None) -> list[EventRow]:
-        """The last events by arrival, oldest first."""
-        return self._ask(alarms.newest, self._rows(limit), wanted or EventFilter())
+    def newest_events(self, *, limit: int, wanted: EventFilter | None = None) -> EventTail:
+        """The last events by arrival, oldest first; as many as half of the time limit finds, where few fit."""
+        return self._ask(alarms.newest, self._rows(limit), wanted or EventFilter(), self._half_time())
 
     def events_between(self, equipment: str, from_ns: int, to_ns: int, *, limit: int = 100) -> list[EventRow]:
         """Events of one piece of equipment with ``from_ns <= time < to_ns``: the last *limit*, oldest first."""
@@ -190,9 +207,21 @@ class Reader:
         """One shelf or maintenance."""
         return self._ask(suppressions.suppression_by_id, suppression_id)
 
-    def episodes_between(self, equipment: Sequence[str], from_ns: int, to_ns: int, *, limit: int) -> list[Anomaly]:
-        """Newest revisions of episodes on this equipment that touch a window, oldest first; the latest *limit*."""
-        return self._ask(episodes.episodes_between, equipment, from_ns, to_ns, self._rows(limit))
+    def episodes_between(
+        self, equipment: Sequence[str], from_ns: int, to_ns: int, *, paths: Sequence[str] = (), limit: int
+    ) -> list[Anomaly]:
+        """
+        Newest revisions of episodes on this equipment that touch a window, oldest first; the latest *limit*.
+
+        *paths*: only those in which one of these tags takes part.
+        """
+        return self._ask(episodes.episodes_between, equipment, paths, from_ns, to_ns, self._rows(limit))
+
+    def episodes_begun(
+        self, equipment: Sequence[str], from_ns: int, to_ns: int, *, paths: Sequence[str] = (), limit: int
+    ) -> tuple[int, list[Anomaly]]:
+        """How many episodes began in a window, and the first *limit* of them; *paths* as above."""
+        return self._ask(episodes.episodes_begun, equipment, paths, from_ns, to_ns, self._rows(limit))
 
     def anomaly(self, anomaly_id: str) -> AnomalyDetail | None:
         """Everything that is known of one episode."""

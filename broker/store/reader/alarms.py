@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from broker.store import tables
 from broker.store.reader.values import matcher
-from broker.store.rows import EventPage, EventRow
+from broker.store.rows import EventPage, EventRow, EventTail
 
 _E: Final = tables.events
 #: Rows that one filtered page looks at.
@@ -33,17 +34,21 @@ class EventFilter:
     since_ns: int | None = None
 
     def where(self) -> list[sa.ColumnElement[bool]]:
-        """The conditions; a pattern still has to be compared exactly (:meth:`fits`)."""
+        """
+        The conditions; a pattern still has to be compared exactly (:meth:`fits`).
+
+        Written so that no index serves them: the walk along ``seq`` is bounded, all events of a source are not.
+        """
         found: list[sa.ColumnElement[bool]] = []
         if self.equipment is not None and self.equipment != "*":
             like = _E.c.equipment.like(self._pattern, escape="\\")
-            found.append(like if self._open else _E.c.equipment == self.equipment)
+            found.append(like if self._open else _E.c.equipment + "" == self.equipment)
         if self.source is not None:
-            found.append(_E.c.source == self.source)
+            found.append(_E.c.source + "" == self.source)
         if self.severity is not None:
             found.append(_E.c.severity >= self.severity)
         if self.since_ns is not None:
-            found.append(_E.c.time_ns >= self.since_ns)
+            found.append(_E.c.time_ns + 0 >= self.since_ns)
         return found
 
     def fits(self, rows: list[EventRow]) -> list[EventRow]:
@@ -85,10 +90,26 @@ def page(connection: sa.Connection, after: int, limit: int, wanted: EventFilter)
     return EventPage(wanted.fits(rows), until, until < head)
 
 
-def newest(connection: sa.Connection, limit: int, wanted: EventFilter) -> list[EventRow]:
-    """The last events by arrival, oldest first."""
-    query = sa.select(*_COLUMNS).where(*wanted.where()).order_by(_E.c.seq.desc()).limit(limit)
-    return wanted.fits(_rows(connection.execute(query))[::-1])
+def newest(
+    connection: sa.Connection, limit: int, wanted: EventFilter, in_time: Callable[[], bool] = lambda: True
+) -> EventTail:
+    """The last events by arrival; a filtered search goes back ``SCAN`` rows at a time, as long as *in_time* says so."""
+    first, head = span(connection)
+    if first is None:
+        return EventTail([], None)
+    where = wanted.where()
+    rows: list[EventRow] = []
+    upto = head
+    while True:
+        low = max(upto - SCAN, first - 1) if where else first - 1
+        query = sa.select(*_COLUMNS).where(_E.c.seq > low, _E.c.seq <= upto, *where).order_by(_E.c.seq.desc())
+        found = _rows(connection.execute(query.limit(limit)))
+        upto = found[-1].seq - 1 if len(found) == limit else low
+        rows += wanted.fits(found)
+        if len(rows) >= limit or upto < first:
+            return EventTail(rows[:limit][::-1], None)
+        if not in_time():
+            return EventTail(rows[::-1], upto + 1)
 
 
 def between(connection: sa.Connection, equipment: str, from_ns: int, to_ns: int, limit: int) -> list[EventRow]:

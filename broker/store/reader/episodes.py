@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
+from pydantic_core import to_json
 
 from broker.store import tables
 from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
+from schemas.calendar import Window
 from schemas.documents import Document
 from schemas.evidence import Evidence
 from schemas.tagmap import Equipment, TagMap
@@ -78,6 +81,20 @@ def map_by_revision(connection: sa.Connection, revision: bytes | None) -> TagMap
     query = sa.select(table.c.body).order_by(table.c.ordinal.desc()).limit(1)
     body = connection.execute(query if revision is None else query.where(table.c.revision == revision)).scalar()
     return None if body is None else TagMap.from_body(bytes(body))
+
+
+class _Calendar(msgspec.Struct):
+    """What is decoded of a map's body; its tags are passed over."""
+
+    calendar: list[dict[str, Any]] = []
+
+
+def shifts(connection: sa.Connection) -> tuple[Window, ...]:
+    """The shifts of the map that was registered last."""
+    table = tables.maps
+    body = connection.execute(sa.select(table.c.body).order_by(table.c.ordinal.desc()).limit(1)).scalar()
+    windows = msgspec.json.decode(bytes(body), type=_Calendar).calendar if body is not None else []
+    return tuple(Window.model_validate(one) for one in windows if one.get("kind") == "shift")
 
 
 def past_episodes(
@@ -179,19 +196,46 @@ def list_anomalies(
 
 
 def episodes_between(
-    connection: sa.Connection, equipment: Sequence[str], from_ns: int, to_ns: int, limit: int
+    connection: sa.Connection, equipment: Sequence[str], paths: Sequence[str], from_ns: int, to_ns: int, limit: int
 ) -> list[Anomaly]:
-    """Newest revisions of episodes on *equipment* with a moment in ``from_ns <= t < to_ns``; the latest *limit*."""
+    """
+    Newest revisions of episodes on *equipment* with a moment in ``from_ns <= t < to_ns``; the latest *limit*.
+
+    *paths*: only those in which one of these tags takes part.
+    """
     query = (
-        sa.select(_B.c.body)
-        .select_from(_A)
-        .join(_B, sa.and_(_B.c.anomaly_id == _A.c.anomaly_id, _B.c.revision == _A.c.revision))
-        .where(_A.c.equipment.in_(list(equipment)), _A.c.onset_ns < to_ns)
-        .where(sa.or_(_A.c.closed_ns.is_(None), _A.c.closed_ns >= from_ns))
+        _newest(connection, equipment, paths)
+        .where(_A.c.onset_ns < to_ns, sa.or_(_A.c.closed_ns.is_(None), _A.c.closed_ns >= from_ns))
         .order_by(_A.c.onset_ns.desc(), _A.c.ordinal.desc())
         .limit(limit)
     )
     return [Anomaly.model_validate_json(body) for body in connection.execute(query).scalars()][::-1]
+
+
+def episodes_begun(
+    connection: sa.Connection, equipment: Sequence[str], paths: Sequence[str], from_ns: int, to_ns: int, limit: int
+) -> tuple[int, list[Anomaly]]:
+    """How many episodes began in ``from_ns <= t < to_ns``, and the first *limit*; *paths* as above."""
+    query = _newest(connection, equipment, paths).where(_A.c.onset_ns >= from_ns, _A.c.onset_ns < to_ns)
+    number = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar() or 0
+    query = query.order_by(_A.c.onset_ns, _A.c.ordinal).limit(limit)
+    return number, [Anomaly.model_validate_json(body) for body in connection.execute(query).scalars()]
+
+
+def _newest(connection: sa.Connection, equipment: Sequence[str], paths: Sequence[str]) -> sa.Select[Any]:
+    """Bodies of the newest revisions."""
+    query = (
+        sa.select(_B.c.body)
+        .select_from(_A)
+        .join(_B, sa.and_(_B.c.anomaly_id == _A.c.anomaly_id, _B.c.revision == _A.c.revision))
+        .where(_A.c.equipment.in_(list(equipment)))
+    )
+    if not paths:
+        return query
+    # members stand in the body only; a path with its key and quotes stands there where the tag is a member
+    place = sa.func.instr if connection.dialect.name == "sqlite" else sa.func.strpos
+    members = [f'"path":{to_json(path).decode()}' for path in paths]
+    return query.where(sa.or_(*(place(_B.c.body, text) > 0 for text in members)))
 
 
 def anomaly_detail(connection: sa.Connection, anomaly_id: str) -> AnomalyDetail | None:

@@ -1,39 +1,27 @@
 """
 One tag over one window: exact aggregates from roll-ups and records, minutes, and single rows.
 
-A window is cut into whole hours and whole minutes, which come from the roll-ups, and the rest, which comes from the
-records. The last whole minute is read from the records as well, because roll-ups may be written later than rows.
+Whole hours and minutes come from the roll-ups, the rest from the records (:mod:`broker.store.reader.pieces`).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from broker.store import tables
-from broker.store.reader import values
-from broker.store.rollups import HOUR_NS, MINUTE_NS
+from broker.store import kept, tables
+from broker.store.reader import values, waiting
+from broker.store.reader.pieces import WIDTH, Piece, pieces
 from broker.store.rows import RecordRow
 from broker.store.valid import not_replaced
 
 _R = tables.records
 _T = tables.tags
-Level = Literal["raw", "1m", "1h"]
 _ROLLUP: Final = {"1m": tables.rollup_1m, "1h": tables.rollup_1h}
-_WIDTH: Final = {"1m": MINUTE_NS, "1h": HOUR_NS}
 _BAD: Final = 0x80000000
-
-
-class Piece(NamedTuple):
-    """Part of a window that is answered from one table."""
-
-    level: Level
-    from_ns: int
-    to_ns: int
 
 
 class Minute(NamedTuple):
@@ -53,7 +41,8 @@ class Summary:
     ``n`` rows, of which ``n_value`` carry a number that is not bad; min, max and mean of these.
 
     ``at_min`` and ``at_max`` are the earliest records with these values; None where there is no number, or where
-    retention has removed them. ``unit`` is the tag's.
+    retention has removed them. ``unit`` is the tag's. ``complete`` False: retention has removed records of the window
+    that no kept roll-up stands for, or too many minutes of it are being rolled up; these are in none of the figures.
     """
 
     path: str
@@ -66,27 +55,7 @@ class Summary:
     mean: float | None
     at_min: RecordRow | None
     at_max: RecordRow | None
-
-
-def pieces(from_ns: int, to_ns: int) -> list[Piece]:
-    """``from_ns <= t < to_ns`` in order of time, without holes; the tail of one to two minutes is raw."""
-    minute_from = -(-from_ns // MINUTE_NS) * MINUTE_NS
-    minute_to = to_ns // MINUTE_NS * MINUTE_NS - MINUTE_NS
-    if minute_to <= minute_from:
-        return [Piece("raw", from_ns, to_ns)]
-    found = [Piece("raw", from_ns, minute_from)]
-    hour_from = -(-minute_from // HOUR_NS) * HOUR_NS
-    hour_to = minute_to // HOUR_NS * HOUR_NS
-    if hour_to > hour_from:
-        found += [
-            Piece("1m", minute_from, hour_from),
-            Piece("1h", hour_from, hour_to),
-            Piece("1m", hour_to, minute_to),
-        ]
-    else:
-        found.append(Piece("1m", minute_from, minute_to))
-    found.append(Piece("raw", minute_to, to_ns))
-    return [piece for piece in found if piece.to_ns > piece.from_ns]
+    complete: bool
 
 
 def _usable() -> sa.ColumnElement[Any]:
@@ -136,7 +105,9 @@ def summary(connection: sa.Connection, path: str, from_ns: int, to_ns: int) -> S
     tag = values.tag_of(connection, path)
     if tag is None:
         return None
-    parts = [(piece, _of_piece(connection, tag.tag_id, piece)) for piece in pieces(from_ns, to_ns)]
+    gone = kept.gone(connection)
+    cut, late_ns = waiting.around(pieces(from_ns, to_ns, gone.records_ns), waiting.minutes(connection, tag.tag_id))
+    parts = [(piece, _of_piece(connection, tag.tag_id, piece)) for piece in cut]
     n, n_bad, n_value = (sum(int(row[i] or 0) for _, row in parts) for i in range(3))
     least = min(((row[4], piece) for piece, row in parts if row[4] is not None), key=lambda p: p[0], default=None)
     most = max(((row[5], piece) for piece, row in parts if row[5] is not None), key=lambda p: p[0], default=None)
@@ -152,7 +123,15 @@ def summary(connection: sa.Connection, path: str, from_ns: int, to_ns: int) -> S
         mean=total / n_value if n_value else None,
         at_min=None if least is None else _record_with(connection, tag.tag_id, least[1], float(least[0]), "min"),
         at_max=None if most is None else _record_with(connection, tag.tag_id, most[1], float(most[0]), "max"),
+        complete=late_ns is None and not any(lacks(connection, tag.tag_id, piece, gone) for piece in cut),
     )
+
+
+def lacks(connection: sa.Connection, tag_id: int, piece: Piece, gone: kept.Gone) -> bool:
+    """Whether retention has removed what a piece is answered from, in part or whole."""
+    if piece.level == "raw" and kept.records_missing(connection, tag_id, piece.from_ns, piece.to_ns, gone):
+        return True
+    return piece.level != "1h" and kept.minutes_missing(connection, tag_id, piece.from_ns, piece.to_ns, gone)
 
 
 def _record_with(
@@ -165,21 +144,50 @@ def _record_with(
         start = connection.execute(query.order_by(table.c.bucket_ns).limit(1)).scalar()
         if start is None:
             return None
-        piece = Piece("1m" if piece.level == "1h" else "raw", start, start + _WIDTH[piece.level])
+        piece = Piece("1m" if piece.level == "1h" else "raw", start, start + WIDTH[piece.level])
     found = rows(connection, tag_id, piece.from_ns, piece.to_ns, limit=1, value=value)
     return found[0] if found else None
 
 
 def rows(
-    connection: sa.Connection, tag_id: int, from_ns: int, to_ns: int, *, limit: int, value: float | None = None
+    connection: sa.Connection,
+    tag_id: int,
+    from_ns: int,
+    to_ns: int,
+    *,
+    limit: int,
+    value: float | None = None,
+    behind: RecordRow | None = None,
 ) -> list[RecordRow]:
-    """Records of a tag in order of time, with a number that is not bad; those with *value*, where it is given."""
+    """
+    Records of a tag in order of time and ``seq``, with a number that is not bad.
+
+    Those with *value* and those *behind* a row, where these are given.
+    """
     query = sa.select(*values.record_columns()).join(_T, _T.c.tag_id == _R.c.tag_id)
     query = query.where(*_rows(tag_id, from_ns, to_ns), _usable().is_not(None))
     if value is not None:
         query = query.where(_R.c.value == value)
+    if behind is not None:
+        after = sa.and_(_R.c.source_ts == behind.source_ns, _R.c.seq > behind.seq)
+        query = query.where(sa.or_(_R.c.source_ts > behind.source_ns, after))
     query = query.order_by(_R.c.source_ts, _R.c.seq).limit(limit)
     return [RecordRow._make(row) for row in connection.execute(query)]
+
+
+def last_before(connection: sa.Connection, path: str, before_ns: int) -> RecordRow | None:
+    """The newest record of a tag before a time, good or bad; None for none and for an unknown path."""
+    tag = values.tag_of(connection, path)
+    if tag is None:
+        return None
+    newest = tables.newest.c
+    query = sa.select(*values.record_columns()).join(_T, _T.c.tag_id == _R.c.tag_id)
+    query = query.join(tables.newest, newest.seq == _R.c.seq).where(newest.tag_id == tag.tag_id)
+    row = connection.execute(query.where(_R.c.source_ts < before_ns)).first()
+    if row is not None:
+        return RecordRow._make(row)
+    head = values.span(connection)[1]
+    return values.last_value(connection, path, before_ns, head, lambda tag_id: waiting.minutes(connection, tag_id))
 
 
 def minutes(connection: sa.Connection, tag_id: int, from_ns: int, to_ns: int) -> list[Minute]:
@@ -189,92 +197,3 @@ def minutes(connection: sa.Connection, tag_id: int, from_ns: int, to_ns: int) ->
     piece = Piece("1m", from_ns, to_ns)
     query = sa.select(*columns).where(*_buckets(table, tag_id, piece), table.c.n_value > 0).order_by(table.c.bucket_ns)
     return [Minute._make(row) for row in connection.execute(query)]
-
-
-@dataclass(frozen=True, slots=True)
-class Begins:
-    """
-    Records at which a condition began to hold, oldest first.
-
-    ``held_before``: it held already when the window began. ``complete`` False: more minutes had to be read record by
-    record than the limit, up to ``until_ns`` all are found.
-    """
-
-    path: str
-    unit: str
-    records: list[RecordRow]
-    held_before: bool
-    complete: bool
-    until_ns: int
-
-
-class Threshold(NamedTuple):
-    """``above`` or ``below`` a limit, or ``equals`` a number."""
-
-    comparison: str
-    limit: float
-
-    def holds(self, value: float) -> bool:
-        """Whether the condition holds for a number."""
-        if self.comparison == "above":
-            return value > self.limit
-        return value < self.limit if self.comparison == "below" else value == self.limit
-
-    def of_minute(self, minute: Minute) -> bool | None:
-        """Whether it holds for all (True) or none (False) of a minute's numbers; None where the records must say."""
-        if self.comparison == "equals" and minute.min < minute.max:
-            return None if minute.min <= self.limit <= minute.max else False
-        low, high = self.holds(minute.min), self.holds(minute.max)
-        return low if low == high else None
-
-
-#: Rows that one minute may bring.
-_MINUTE_ROWS: Final = 10_000
-
-
-def begins(
-    connection: sa.Connection, path: str, from_ns: int, to_ns: int, test: Threshold, *, most: int, raw_minutes: int
-) -> Begins | None:
-    """
-    Where a condition began to hold in a window; None for an unknown path.
-
-    Minutes of which the roll-up says everything are not read; of the others at most *raw_minutes* are, and at most
-    *most* begins are given.
-    """
-    tag = values.tag_of(connection, path)
-    if tag is None:
-        return None
-    head = values.span(connection)[1]
-    before = values.last_value(connection, path, from_ns, head)
-    held = before is not None and before.value is not None and before.status < _BAD and test.holds(before.value)
-    state, budget = held, raw_minutes
-    found: list[RecordRow] = []
-    for piece in _by_minute(pieces(from_ns, to_ns)):
-        for start, stop, told in _stretches(connection, tag.tag_id, piece, test):
-            if told is not None and (told == state or not told):
-                state = told
-                continue
-            if budget == 0 or len(found) >= most:
-                return Begins(path, tag.unit, found, held, False, start)
-            budget -= 1
-            for row in rows(connection, tag.tag_id, start, stop, limit=_MINUTE_ROWS):
-                now = row.value is not None and test.holds(row.value)
-                if now and not state:
-                    found.append(row)
-                state = now
-    return Begins(path, tag.unit, found, held, True, to_ns)
-
-
-def _by_minute(parts: Sequence[Piece]) -> list[Piece]:
-    return [Piece("1m", p.from_ns, p.to_ns) if p.level == "1h" else p for p in parts]
-
-
-def _stretches(
-    connection: sa.Connection, tag_id: int, piece: Piece, test: Threshold
-) -> list[tuple[int, int, bool | None]]:
-    if piece.level == "raw":
-        return [(piece.from_ns, piece.to_ns, None)]
-    return [
-        (minute.bucket_ns, minute.bucket_ns + MINUTE_NS, test.of_minute(minute))
-        for minute in minutes(connection, tag_id, piece.from_ns, piece.to_ns)
-    ]

@@ -5,6 +5,8 @@
   let lastList = "";
   let wanted = "";  // the anomaly asked for last, whose detail may still be on its way
 
+  let spoken = 0;  // when a refusal was shown; looks at the list leave it for a while
+
   function say(text) {
     notice().textContent = text;
     notice().hidden = !text;
@@ -42,12 +44,16 @@
     const { xhr, target, serverResponse } = event.detail;
     if (xhr.status === 401) window.location.assign("/login");
     // a refused review and a removed anomaly come as the fragment that says why
-    if (xhr.status === 409 || (xhr.status === 404 && target.id === "detail")) {
+    if (xhr.status === 409 && (xhr.getResponseHeader("Content-Type") || "").startsWith("text/plain")) {
+      spoken = Date.now();
+      say(xhr.responseText);
+      event.detail.isError = false;
+    } else if (xhr.status === 409 || (xhr.status === 404 && target.id === "detail")) {
       event.detail.shouldSwap = true;
       event.detail.isError = false;
     }
     if (target.id === "list" && xhr.status === 200) {
-      say("");
+      if (Date.now() - spoken > 10000) say("");
       if (serverResponse === lastList) event.detail.shouldSwap = false;
       lastList = serverResponse;
     }

@@ -81,6 +81,21 @@ def test_cut_bytes_are_refused(events: list[ua.EventFieldList], at: int) -> None
         event_wire.event_list(body[: at % len(body)])
 
 
+def test_a_field_that_cannot_be_decoded_is_null_and_named() -> None:
+    """Its neighbours are what they were; a type that the standard does not have cannot be measured, and is refused."""
+    number = struct.pack("<Bi", 6, 5)
+    poison = b"\x16\x01\x00" + struct.pack("<HBi", 886, 1, 1) + b"\x07"
+    body = struct.pack("<iIi", 2, 0, 3) + number + poison + poison + struct.pack("<Ii", 1, 1) + number
+    spoilt, sound = event_wire.event_list(body).events
+    assert [field.Value for field in spoilt.fields] == [5, None, None]
+    assert spoilt.poison is not None
+    assert spoilt.poison.place == 1
+    assert spoilt.raw == struct.pack("<Ii", 0, 3) + number + poison + poison
+    assert (sound.handle, [field.Value for field in sound.fields], sound.poison) == (1, [5], None)
+    with pytest.raises(UaStructParsingError, match="type 40"):
+        event_wire.event_list(struct.pack("<iIi", 1, 0, 1) + b"\x28abc")
+
+
 def test_a_count_without_events_ends_at_once() -> None:
     """A length that promises four billion fields costs nothing."""
     with pytest.raises(UaStructParsingError, match="ends within an event"):

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from asyncua import ua
 from pydantic import ValidationError
 
 from adapters.opcua import OpcUaAdapter, OpcUaOptions
+from adapters.opcua.event_filter import BASE_FIELDS
+from adapters.opcua.event_options import EventOptions
+from adapters.opcua.event_reader import EventReader, Told
+from adapters.opcua.event_wire import Notified
 from adapters.opcua.nodes import address_text, parse_address
 from schemas.alarms import Event
 from schemas.errors import NotConnected
@@ -290,6 +295,28 @@ async def test_changed_events_make_new_subscriptions(plant: OpcUaServer, make_ad
     assert third.counters["recreated"] == 1
 
 
+async def test_a_lost_session_is_a_gap_of_events(plant: OpcUaServer, make_adapter: Make, crash: Crash) -> None:
+    """A source without tags has no values that could be missing, and its gap says so."""
+    first = make_adapter(plant.endpoint, [], events=[{}])
+    await first.connect()
+    await plant.happen("before")
+    await listen(first, lambda heard: heard.events)
+    first._ledger.save()
+    await crash(first)
+    service = plant._server.iserver.subscription_service  # type: ignore[union-attr]
+    await service.delete_subscriptions([one.subscription_id for one in first._ledger.now.held])
+    await plant.happen("told to nobody")
+    second = make_adapter(plant.endpoint, [], events=[{}])
+    await second.connect()
+    await plant.happen("after")
+    heard = await listen(second, lambda heard: heard.events)
+    assert heard.messages == ["after"]
+    [gap] = heard.gaps
+    assert (gap.cause, gap.events, gap.tags, gap.backfilled) == (GapCause.SESSION_LOST, True, (), False)
+    assert gap.to_ns is not None
+    assert gap.from_ns < gap.to_ns
+
+
 async def test_a_source_that_is_read_has_no_events(plant: OpcUaServer, make_adapter: Make, make_tags: MakeTags) -> None:
     """It says so."""
     adapter = make_adapter(plant.endpoint, make_tags("Level"), events=[{}], read="cyclic")
@@ -314,10 +341,64 @@ async def test_odd_events(plant: OpcUaServer, make_adapter: Make) -> None:
     heard = await listen(adapter, lambda heard: heard.events and heard.rejects)
     [event], [reject] = heard.events, heard.rejects
     assert (event.message, event.event_id, event.condition, event.severity) == ("short", b"", None, 0)
-    assert (event.time_ns, event.flags) == (event.received_ns, int(Flag.ARRIVAL_TIME))
+    assert (event.time_ns, event.flags) == (event.received_ns, Flag.ARRIVAL_TIME | Flag.DUP_POSSIBLE)
     assert f"1 fields, {count} were asked for" in reject.reason
     assert b"short" in reject.raw
     assert adapter.counters["foreign"] == 1
+
+
+async def test_one_odd_field_costs_its_own_event(plant: OpcUaServer, make_adapter: Make) -> None:
+    """
+    A field that no decoder reads, and fields of other types than the standard's, in one message with sound events.
+
+    The sound ones arrive, what cannot be read goes to quarantine with its bytes, and the source goes on.
+    """
+    adapter = make_adapter(plant.endpoint, [], events=[{}])
+    await adapter.connect()
+    subscriptions = plant._server.iserver.subscription_service.subscriptions.values()  # type: ignore[union-attr]
+    held = [one for one in subscriptions if one.monitored_item_srv._monitored_events][-1]
+    [mid] = held.monitored_item_srv._monitored_items
+    count = len(held.monitored_item_srv._monitored_items[mid].filter.SelectClauses)
+
+    async def tell(text: str, **fields: ua.Variant) -> None:
+        values = [ua.Variant(None)] * count
+        values[BASE_FIELDS.index("Message")] = ua.Variant(ua.LocalizedText(text), ua.VariantType.LocalizedText)
+        for name, value in fields.items():
+            values[BASE_FIELDS.index(name)] = value
+        await held.enqueue_event(mid, ua.EventFieldList(0, values), 0)
+
+    spoilt = ua.ExtensionObject(TypeId=ua.FourByteNodeId(886), Body=b"\x07")
+    types = [ua.NodeId("own", 2), ua.NodeId("other", 2)]
+    await tell("before")
+    await tell("spoilt", Severity=ua.Variant(spoilt, ua.VariantType.ExtensionObject))
+    await tell("types", EventType=ua.Variant(types, ua.VariantType.NodeId, is_array=True))
+    await tell("times", Time=ua.Variant("noon", ua.VariantType.String), ReceiveTime=ua.Variant([1, 2]))
+    await tell("after")
+    heard = await listen(adapter, lambda heard: "after" in heard.messages)
+    assert heard.messages == ["before", "types", "times", "after"]
+    assert [event.flags for event in heard.events] == [int(Flag.ARRIVAL_TIME | Flag.DUP_POSSIBLE)] * 4
+    [reject] = heard.rejects
+    assert reject.place == "events of i=2253"
+    assert "the field Severity cannot be decoded" in reject.reason
+    assert b"spoilt" in reject.raw
+    assert heard.gaps == []
+    assert (adapter.counters["undecodable"], adapter.counters["undecodable_events"]) == (0, 1)
+
+
+def test_events_without_time_and_name_of_one_message_are_kept_apart() -> None:
+    """Each has a time of its own and may be a repeat; one with a name, or a time, bears what the server gave."""
+    reader, told = EventReader("plc", ["", "urn:a"]), Told()
+    asked, options = ("EventId", "Time", "Message"), EventOptions()
+    at = ua.Variant(datetime(2026, 1, 1, tzinfo=UTC), ua.VariantType.DateTime)
+    name = ua.Variant(b"x", ua.VariantType.ByteString)
+    nothing, text = ua.Variant(None), ua.Variant("the same", ua.VariantType.String)
+    for fields in ([nothing, nothing, text], [nothing, nothing, text], [name, nothing, text], [nothing, at, text]):
+        reader.add(told, Notified(0, fields, b""), options, asked, 1000)
+    unknown = Flag.ARRIVAL_TIME | Flag.DUP_POSSIBLE
+    at_ns = 1_767_225_600_000_000_000
+    assert [(one.time_ns, one.flags) for one in told.events] == [
+        (1000, unknown), (1001, unknown), (1000, Flag.ARRIVAL_TIME), (at_ns, 0),
+    ]  # fmt: skip
 
 
 # configuration

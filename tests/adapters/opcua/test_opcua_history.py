@@ -100,8 +100,8 @@ def away(historian, make_tags, make_adapter, crash, eventually, read):
     ``away(seen, node="N", **history options)`` gives the second connection's adapter, connected.
     """
 
-    async def run(seen: Seen, node: str = "N", **asked: Any) -> OpcUaAdapter:
-        options = {"history": QUICK | asked}
+    async def run(seen: Seen, node: str = "N", events: tuple[dict[str, str], ...] = (), **asked: Any) -> OpcUaAdapter:
+        options = {"history": QUICK | asked, "events": list(events)}
         first = make_adapter(historian.endpoint, make_tags(node), **options)
         await first.connect()
         await read(first, seen, lambda: len(seen.live) >= 5)
@@ -136,6 +136,20 @@ async def test_a_lost_session_is_filled(away, read, order) -> None:
     assert adapter.counters["history_filled"] == 1
     assert adapter.counters["history_rows"] >= len(seen.history)
     assert not adapter._holes.all
+
+
+async def test_events_of_a_lost_session_stay_missing(away, read) -> None:
+    """The history of values fills the gap of values; that of events is told apart, and nothing fills it."""
+    seen = Seen()
+    adapter = await away(seen, events=({},))
+    await read(adapter, seen, lambda: adapter.counters["history_filled"])
+    assert [(gap.cause, gap.events, gap.backfilled) for gap in seen.gaps] == [
+        (GapCause.SESSION_LOST, False, False),
+        (GapCause.SESSION_LOST, True, False),
+        (GapCause.SESSION_LOST, False, True),
+    ]
+    assert len({(gap.from_ns, gap.to_ns) for gap in seen.gaps}) == 1
+    assert seen.missing() == 0
 
 
 async def test_without_filling_the_time_away_is_missing(away, read) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from broker.store import Transaction
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
 from schemas.evidence import Evidence
@@ -105,6 +106,47 @@ def test_extreme_cites_the_record_that_has_it(core: Core, episode: Episode) -> N
 )
 def test_every_form_answers(core: Core, episode: Episode, question: str, said: str) -> None:
     """Each common form gives a cited answer in the site's time."""
+    found = _ask(core, f"{question} {SPAN}")
+    _cited(found)
+    assert said in "\n".join(found.lines)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("how often was P101 abnormal", "P101: 25 episodes began"),
+        ("how often was Flow of P101 abnormal", "P101 Flow: 3 episodes began"),
+        ("how often was SuctionPressure of P101 abnormal", "P101 SuctionPressure: 0 episodes began"),
+        ("when was P101 first abnormal", "The first episode began at 2026-09-21 16:13:20 CEST"),
+        ("when was Flow of P101 first abnormal", "The first episode began at 2026-09-21 16:13:20 CEST"),
+        ("when was SuctionPressure of P101 first abnormal", "No episode of P101 SuctionPressure began from"),
+        ("why was Flow of P101 abnormal", "2026-09-21 16:13:20 CEST"),
+        ("why was SuctionPressure of P101 abnormal", "these are of the same equipment"),
+    ],
+)
+def test_many_episodes_are_counted_before_they_are_cut(core: Core, episode: Episode, question: str, said: str) -> None:
+    """The number and the first one are those of the whole window, and of the named tag alone."""
+    anomaly = episode[0]
+    first = anomaly.members[0].model_copy(update={"path": f"{P101}/Flow"})
+
+    def more(tx: Transaction) -> None:
+        for i in range(25):
+            onset_ns = T0 + 60 * i * S
+            tx.anomaly(
+                anomaly.model_copy(
+                    update={
+                        "anomaly_id": "a1" * 16 if i == 0 else f"{i:032x}",
+                        "revision": 3,
+                        "onset_ns": onset_ns,
+                        "updated_ns": onset_ns + S,
+                        "closed_ns": onset_ns + S,
+                        "state": "closed",
+                        "members": (first if i < 3 else anomaly.members[0],),
+                    }
+                )
+            )
+
+    core.write(more)
     found = _ask(core, f"{question} {SPAN}")
     _cited(found)
     assert said in "\n".join(found.lines)

@@ -146,6 +146,8 @@ def test_the_command(filled: Core, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads(say("--equipment", "*/P101", "--severity", "110", "-o", "json"))) == 7
     assert [row["seq"] for row in json.loads(say("--after", "3", "--limit", "2", "-o", "json"))] == ["4", "5"]
     assert json.loads(say("--since", "2026-09-21T14:13:42Z", "-o", "json"))[0]["message"] == "event 22"
+    assert run(["events", "-c", path, "--after", "3", "--limit", "2", "--source", "cell"]) == 0
+    assert "go on with --after 5" in capsys.readouterr().err
     assert "active, unacknowledged" in say("--limit", "1")
     assert run(["events", "-c", path, "--since", "yesterday"]) == 2
 

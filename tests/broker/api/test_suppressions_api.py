@@ -11,10 +11,14 @@ import pytest
 from broker import commands
 from broker.journal import JournalWriter
 from broker.journal.options import JournalOptions
+from broker.store import Transaction
+from schemas.documents import rfc3339
 from schemas.entries import Tick
-from tests.broker.api.core import P101, Core, S, fill
+from schemas.suppression import Suppression, SuppressionEvent
+from tests.broker.api.core import P101, Core, S, bearing_wear, fill
 
 Settle = Callable[..., None]
+LATER = "2099-01-01T00:00:00Z"
 
 
 @pytest.fixture
@@ -77,6 +81,17 @@ def test_shelf_from_asking_to_its_end(core: Core, engineer: httpx.Client, journa
         ({"mode": "shelf", "target": P101, "reason": "x", "for": "1h", "until_ns": "9"}, 409, "not both"),
         ({"mode": "maintenance", "target": f"{P101}/Flow", "reason": "x"}, 409, "maintenance is about equipment"),
         ({"mode": "maintenance", "target": P101, "reason": "x", "kind": "rate"}, 409, "every kind"),
+        ({"mode": "maintenance", "target": P101, "reason": "x", "for": "120000d"}, 409, "more than ten years ahead"),
+        (
+            {"mode": "maintenance", "target": P101, "reason": "x", "for": f"{10**400}d"},
+            409,
+            "more than ten years ahead",
+        ),
+        ({"mode": "maintenance", "target": P101, "reason": "x", "until_ns": "9" * 19}, 409, "more than ten years"),
+        ({"mode": "shelf", "target": P101, "reason": "x", "until": "2020-01-01T00:00:00Z"}, 409, "is over already"),
+        ({"mode": "shelf", "target": P101, "reason": "x", "for": "1h", "until": LATER}, 409, "not both"),
+        ({"mode": "shelf", "target": P101, "reason": "x", "until_ns": "9", "until": LATER}, 409, "not both"),
+        ({"mode": "shelf", "target": P101, "reason": "x", "until": "2099-01-01T00:00:00"}, 422, "until"),
         ({"mode": "shelf", "target": P101, "reason": "x", "for": "soon"}, 422, "quantity"),
         ({"mode": "sleep", "target": P101, "reason": "x"}, 422, "mode"),
     ],
@@ -91,6 +106,47 @@ def test_what_cannot_be_is_said(
     assert commands.waiting(core.services.config.data_dir) == []
 
 
+def test_end_is_written_as_the_answer_gives_it(core: Core, engineer: httpx.Client) -> None:
+    """The end of a listed suppression can be sent for another."""
+    until_ns = (time.time_ns() // 10**9 + 3600) * 10**9 + 123_456_000
+    body = {"mode": "shelf", "target": P101, "reason": "x", "until": rfc3339(until_ns)}
+    assert engineer.post("/api/v1/suppressions", json=body).status_code == 202
+    (path,) = commands.waiting(core.services.config.data_dir)
+    assert commands.read(path).until_ns == until_ns
+
+
+def test_administrator_shelves_on_the_page_too(core: Core, engineer: httpx.Client, journal: Callable[[], None]) -> None:
+    """One set of roles for the API and the page."""
+    admin = core.as_role("admin")
+    anomaly, *_ = bearing_wear(core, (time.time_ns() // S - 250) * S)
+    assert "Begin maintenance" in admin.get(f"/ui/anomalies/{anomaly.anomaly_id}").text
+    form = {"anomaly_id": anomaly.anomaly_id, "mode": "maintenance", "target": P101, "length": "1h", "reason": "x"}
+    assert admin.post("/ui/suppressions", data=form).status_code == 200
+    journal()
+    assert ">End</button>" in admin.get("/ui/anomalies?show=all").text
+
+
+def test_refused_end_on_the_list_says_why(core: Core, engineer: httpx.Client) -> None:
+    """The list has no place for a fragment: the page shows the text."""
+    answer = engineer.post(f"/ui/suppressions/{'0' * 32}/end")
+    assert (answer.status_code, answer.headers["content-type"]) == (409, "text/plain; charset=utf-8")
+    assert "there is no such suppression" in answer.text
+
+
+def test_page_counts_every_shelf(core: Core, engineer: httpx.Client) -> None:
+    """As many as may be in force."""
+
+    def begin(tx: Transaction) -> None:
+        for i in range(101):
+            tx.suppression(SuppressionEvent("began", f"{i:032x}", "p", S, suppression(i)))
+
+    def suppression(i: int) -> Suppression:
+        return Suppression(f"{i:032x}", "shelf", P101, "", "p", "x", S, None)
+
+    core.write(begin)
+    assert "101 shelved" in engineer.get("/ui/anomalies?show=all").text
+
+
 @pytest.mark.parametrize("role", ["consumer", "integrator", "auditor"])
 def test_only_engineers_shelve(core: Core, engineer: httpx.Client, role: str) -> None:
     """Everybody reads what is suppressed."""
@@ -103,8 +159,6 @@ def test_page_shelves_and_shows_what_is_in_force(
     core: Core, engineer: httpx.Client, journal: Callable[[], None]
 ) -> None:
     """The buttons of an open anomaly; the banner of maintenance; the list of what is shelved; the end."""
-    from tests.broker.api.core import bearing_wear
-
     anomaly, *_ = bearing_wear(core, (time.time_ns() // S - 250) * S)
     form = {"anomaly_id": anomaly.anomaly_id, "mode": "shelf", "target": P101, "length": "1h", "reason": "<b>known</b>"}
     answer = engineer.post("/ui/suppressions", data=form)

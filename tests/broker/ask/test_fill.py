@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -39,6 +40,17 @@ async def test_whatever_the_weights_the_query_is_valid_or_none(model: Reasoner, 
     if found is not None:
         NAMES.check(found.query.equipment, found.query.tags)
         assert "a model read the question" in found.notes[0]
+
+
+async def test_one_question_is_read_at_a_time(model: Reasoner) -> None:
+    """One that comes meanwhile is answered at once, before the first, that it is not understood."""
+    first, second = (
+        asyncio.create_task(fill("P101 and its flow, hmm", NAMES, CALENDAR, model, 20.0)) for _ in range(2)
+    )
+    done, _ = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+    assert done == {second}
+    assert second.result() is None
+    await first
 
 
 async def test_no_model_gives_none(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from broker.ask.names import Names
-from broker.ask.options import AskOptions
 from broker.ask.parse import NotUnderstood, parse
 from broker.ask.times import WORDS, Calendar, find
 from broker.store.rows import TagRow
+from schemas.calendar import Window
 from schemas.errors import Refused
 from schemas.question import Condition, Query, Span
 
@@ -36,10 +36,14 @@ NAMES = Names(
         _tag(4, f"{SKID}/P101/Flow", "m3/h"),
         _tag(5, f"{SKID}/P101/State", role="state", enum={1: "Running", 2: "Tripped", 3: "Stopped"}),
         _tag(6, f"{SKID}/M1/Current", "A"),
+        _tag(7, f"{SKID}/M1/Leak", "mA"),
+        _tag(8, f"{SKID}/M1/Gap", "mm"),
+        _tag(9, f"{SKID}/M1/Lag", "s"),
+        _tag(10, f"{SKID}/M1/Beam", "mW"),
     ]
 )
 #: Wednesday, 15:30 in Paris.
-CALENDAR = Calendar(ZoneInfo("Europe/Paris"), datetime(2026, 11, 25, 14, 30, tzinfo=UTC), ("06:00", "14:00", "22:00"))
+CALENDAR = Calendar(ZoneInfo("Europe/Paris"), datetime(2026, 11, 25, 14, 30, tzinfo=UTC))
 
 
 def _span(begin: str, end: str) -> tuple[Span, ...]:
@@ -121,6 +125,14 @@ def test_common_forms(question: str) -> None:
     assert ask(question) == QUESTIONS[question]
 
 
+@pytest.mark.parametrize(
+    "limit", ["5", "5 A", "5 a", "5a", "5 amps", "5 on M1", "5 in M1", "5 in the last shift", "5 a day", "5 this week"]
+)
+def test_word_behind_a_limit_that_is_no_other_unit(limit: str) -> None:
+    """The tag's own unit however it is written, and words that are no unit where they stand."""
+    assert ask(f"how often did Current exceed {limit}").condition == Condition(comparison="above", value=5)
+
+
 REFUSED = {
     "why is P1O1 strange": r"no tag and no equipment is called P1O1 .*nearest: P101, P102",
     "max BearingTemp today": "BearingTemp exists on P101, P102; name one of them",
@@ -130,6 +142,15 @@ REFUSED = {
     "max Flow on 2026-02-30": "'on 2026-02-30' is not a time",
     "max Flow this evening": "'this evening' has not begun yet",
     "how often did Flow exceed 40 bar today": "Flow is in m³/h",
+    "how often did P101 or P102 trip today": "named are P101, P102; ask about one",
+    "how often did P102 and P101 trip today": "named are P102, P101; ask about one",
+    "how often did Leak exceed 5 A today": "Leak is in mA",
+    "how often did Leak exceed 5 a on M1 today": "Leak is in mA",
+    "how often did Gap of M1 exceed 5 in": "Gap is in mm",
+    "how often did Gap of M1 exceed 5 in on monday": "Gap is in mm",
+    "how often did Lag of M1 exceed 5 us": "Lag is in s",
+    "how often did Lag of M1 exceed 5 min": "Lag is in s",
+    "how often did Beam of M1 exceed 5 MW": "Beam is in mW",
     "P101 Flow": "none of the forms",
     "max temperature today": "nearest",
     "why did it trip": "names no tag and no equipment",
@@ -163,7 +184,7 @@ def test_a_name_that_is_a_common_word_is_found_by_its_letters() -> None:
 )
 def test_a_day_on_which_the_clock_changes(day: datetime, hours: int) -> None:
     """The day before such a day's end is as long as it was at the site."""
-    calendar = Calendar(ZoneInfo("Europe/Paris"), day.replace(day=day.day + 1), ("06:00",))
+    calendar = Calendar(ZoneInfo("Europe/Paris"), day.replace(day=day.day + 1))
     (span,) = find("yesterday", calendar).spans
     assert (span.end - span.begin).total_seconds() == hours * 3600
 
@@ -183,6 +204,20 @@ def test_any_text_is_a_query_or_refused(text: str) -> None:
         return
     NAMES.check(query.equipment, query.tags)
     assert all(span.end <= CALENDAR.now for span in query.windows)
+
+
+def test_nearest_names_are_sought_for_few_words() -> None:
+    """A question of a hundred unknown words costs as much as one of five."""
+    sought: list[str] = []
+
+    class Counted(Names):
+        def nearest(self, word: str) -> list[str]:
+            sought.append(word)
+            return []
+
+    with pytest.raises(NotUnderstood):
+        parse("why " + "q9 " * 90, Counted(NAMES.tags), CALENDAR)
+    assert len(sought) == 5
 
 
 def test_not_understood_is_told_apart() -> None:
@@ -220,8 +255,43 @@ def test_a_query_is_closed(change: dict[str, object]) -> None:
         Query.model_validate(good | change)
 
 
-@pytest.mark.parametrize("shifts", [(), ("6:00",), ("14:00", "06:00"), ("06:00", "06:00"), ("24:00",)])
-def test_shifts_are_times_in_order(shifts: tuple[str, ...]) -> None:
-    """A shift that cannot be is refused with the configuration."""
-    with pytest.raises(ValidationError):
-        AskOptions(shifts=shifts)
+def _shift(name: str, start_h: int, hours: int, days: tuple[int, ...], *paths: str) -> Window:
+    return Window(
+        name=name,
+        kind="shift",
+        paths=paths,
+        days=days,
+        start_min=60 * start_h,
+        minutes=60 * hours,
+        timezone="Europe/Paris",
+    )
+
+
+WEEK = (
+    _shift("pump house", 5, 12, (0, 1, 2, 3, 4), f"{SKID}/P101"),
+    _shift("early", 7, 8, (0, 1, 2, 3, 4), f"{SKID}/M1"),
+    _shift("late", 15, 8, (0, 1, 2), f"{SKID}/M1"),
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "now", "want"),
+    [
+        ("max Flow of P101 this shift", "25T15:30", ("25T05:00", "25T15:30")),
+        ("max Flow of P101 last shift", "25T15:30", ("24T05:00", "24T17:00")),
+        ("max Current this shift", "25T15:30", ("25T15:00", "25T15:30")),
+        ("max Current last shift", "25T15:30", ("25T07:00", "25T15:00")),
+        ("max Current last shift", "28T12:00", ("27T07:00", "27T15:00")),
+        ("max Current this shift", "28T12:00", "no shift of the map's calendar runs now"),
+        ("max BearingTemp of P102 last shift", "25T15:30", "no shift of the map's calendar covers"),
+    ],
+)
+def test_shifts_are_those_of_the_map(question: str, now: str, want: tuple[str, str] | str) -> None:
+    """The equipment's own windows of the calendar; the last one before a weekend; none is said."""
+    at = datetime.fromisoformat(f"2026-11-{now}").replace(tzinfo=CALENDAR.zone)
+    calendar = Calendar(CALENDAR.zone, at, WEEK)
+    if isinstance(want, str):
+        with pytest.raises(Refused, match=want):
+            parse(question, NAMES, calendar)
+    else:
+        assert parse(question, NAMES, calendar).query.windows == _span(*want)

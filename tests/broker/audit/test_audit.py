@@ -45,7 +45,7 @@ def test_lineage_goes_down_to_the_raw_value(core: Core, episode: Episode, journa
     found = trace(core.store.reader(), journalled(), note.annotation_id[:8])
 
     assert found.annotation_id == note.annotation_id
-    assert found.holds == {"annotation": True, "evidence": True, "audit_chain": True}
+    assert found.holds == {"annotation": True, "evidence": True, "reviews": True, "audit_chain": True}
     assert [one.fact for one in found.facts] == list(evidence.facts)
     cited = [one for one in found.facts if one.cited]
     assert {one.fact.id for one in cited} == {i for cause in note.causes for i in cause.cites}
@@ -68,7 +68,7 @@ def test_without_a_journal_the_record_still_stands(core: Core, episode: Episode,
     assert said.code == 0
     assert "journal: the entry is not there" in said.out
     assert "checks causes_listed passed" in said.out
-    assert "hashes annotation holds, evidence holds, audit_chain holds" in said.out
+    assert "hashes annotation holds, evidence holds, reviews holds, audit_chain holds" in said.out
 
 
 def test_review_documents_and_audit_rows(core: Core, episode: Episode, run: Run) -> None:
@@ -99,6 +99,31 @@ def test_what_was_changed_afterwards_is_told(core: Core, episode: Episode, run: 
     assert said.code == 1
     name = {"annotations": "annotation", "evidence": "evidence", "audit": "audit_chain"}[table]
     assert f"{name} DOES NOT HOLD" in said.out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE reviews SET body = replace(body, 'seen by me', 'seen by all')",
+        "UPDATE reviews SET body = replace(body, 'a.moreau', 'o.berg')",
+        "DELETE FROM reviews",
+    ],
+)
+def test_review_that_was_changed_afterwards_is_told(core: Core, episode: Episode, run: Run, change: str) -> None:
+    """The chain has the hash of what a person decided; what is not covered by any is said."""
+    note = episode[2]
+    review = Review(
+        annotation_id=note.annotation_id, verdict="approved", person="a.moreau", at_ns=T0, comment="seen by me\x00"
+    )
+    core.write(lambda tx: decide(tx, review, "lyon"))
+    said = run("show", note.annotation_id)
+    assert said.code == 0
+    assert "reviews holds" in said.out
+    assert "covered by none: the provenance" in said.out
+    core.write(lambda tx: tx._connection.execute(sa.text(change)) and None)
+    said = run("show", note.annotation_id)
+    assert said.code == 1
+    assert "reviews DOES NOT HOLD" in said.out
 
 
 @pytest.mark.parametrize("wanted", ["ffffffff", "", "%"])

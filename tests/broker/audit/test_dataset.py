@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from broker.cli.llm import whole
 from llm.plan import Answer
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
@@ -98,3 +99,29 @@ def test_a_file_that_is_there_is_kept(core: Core, fairlead: Callable[..., Any], 
     assert said.code == 1
     assert "exists" in said.err
     assert out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "abcd", "no hex", "00" * 31])
+def test_a_key_that_is_too_short_makes_no_pseudonyms(
+    core: Core, fairlead: Callable[..., Any], tmp_path: Path, text: str
+) -> None:
+    """Pseudonyms of a known key are names; nothing is exported."""
+    (core.services.config.data_dir / "pseudonyms.key").write_text(text)
+    out = tmp_path / "set.jsonl"
+    said = fairlead("llm", "export-dataset", str(out), "--config", str(core.services.config.path))
+    assert said.code == 1
+    assert "is no key of 32 bytes" in " ".join(said.err.split())
+    assert not out.exists()
+
+
+def test_an_export_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    """Half a set looks like a whole one."""
+
+    def write() -> None:
+        with whole(tmp_path / "set.jsonl", 0o666) as file:
+            file.write("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write()
+    assert list(tmp_path.iterdir()) == []

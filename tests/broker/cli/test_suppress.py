@@ -43,6 +43,8 @@ def test_command_is_left_for_acquire(fairlead: Fairlead, make_site: MakeSite) ->
         (["shelve", "Acme/Lyon/A/Flow", "--reason", "x"], "a shelf needs TARGET, --until and --reason"),
         (["shelve", "Acme/Lyon/A/Flow", "--until", "soon", "--reason", "x"], "neither a time"),
         (["shelve", "Acme/Lyon/B", "--until", "8h", "--reason", "x"], "no tag or equipment Acme/Lyon/B"),
+        (["maintenance", "on", "Acme/Lyon/A", "--until", "9" * 400 + "d", "--reason", "x"], "longer than any calendar"),
+        (["maintenance", "on", "Acme/Lyon/A", "--until", "120000d", "--reason", "x"], "more than ten years ahead"),
         (["maintenance", "on", "Acme/Lyon/A/Flow", "--reason", "x"], "maintenance is about equipment"),
     ],
 )

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -104,6 +105,43 @@ def test_restarts_while_a_state_is_being_written_same_rows(
     assert _run(journal_dir, tmp_path / "b", [3, 4], 5) == whole
 
 
+def test_the_head_of_a_state_holds_no_tag_map(journal_dir: Path, tmp_path: Path) -> None:
+    """It is one row, written whole: of a map it has the revision, and a restart finds the body in SQL."""
+    with closing(stream.open_store(tmp_path)) as store, closing(JournalFiles(journal_dir)) as files:
+        pipeline = stream.make_pipeline(store, stream.Bundled(files, [512]))
+        pipeline.restore()
+        while pipeline.run_once():
+            pass
+        pipeline.save()
+        head = store.stage(snapshot.HEAD)
+        again = stream.make_pipeline(store, stream.Bundled(files, [512]))
+        again.restore()
+
+    assert head is not None
+    assert stream.tag_map().body not in head
+    assert len(head) < len(stream.tag_map().body)
+    assert stream.tag_map().revision in head
+    assert [tag_map.revision for tag_map in again._maps[-1:]] == [stream.tag_map().revision]
+
+
+def test_the_head_of_an_older_state_is_read(journal_dir: Path, tmp_path: Path) -> None:
+    """It holds the bodies of its maps."""
+    with closing(stream.open_store(tmp_path)) as store, closing(JournalFiles(journal_dir)) as files:
+        pipeline = stream.make_pipeline(store, stream.Bundled(files, [512]))
+        pipeline.restore()
+        pipeline.run_once()
+        pipeline.save()
+        head = msgspec.msgpack.decode(store.stage(snapshot.HEAD) or b"")
+        del head["map_revisions"]
+        with store.transaction() as tx:
+            tx.save_stage(snapshot.HEAD, msgspec.msgpack.encode({**head, "maps": [stream.tag_map().body]}))
+        again = stream.make_pipeline(store, stream.Bundled(files, [512]))
+        again.restore()
+
+    assert again._maps[-1].revision == stream.tag_map().revision
+    assert again.position == pipeline.position
+
+
 def test_without_restore_rows_differ(journal_dir: Path, tmp_path: Path) -> None:
     """Negative control: stages that start empty in the middle of the stream do not give the same anomalies."""
     whole = _run(journal_dir, tmp_path / "a", [512])
@@ -114,7 +152,7 @@ def test_without_restore_rows_differ(journal_dir: Path, tmp_path: Path) -> None:
         pipeline.run_once()
         fresh = stream.make_pipeline(store, journal)
         fresh._read_to = pipeline.position
-        fresh._use_map(stream.tag_map().body, None)
+        fresh._use_map(stream.tag_map(), None)
         while fresh.run_once():
             pass
 
@@ -245,7 +283,7 @@ def test_events_are_rows_once(tmp_path: Path) -> None:
             pipeline.restore()
             while pipeline.run_once():
                 pass
-        rows = store.reader().newest_events(limit=10)
+        rows = store.reader().newest_events(limit=10).rows
         with store.transaction() as tx:
             assert tx.next_seq == 1, "no record"
     assert [(row.seq, row.event_id, row.equipment) for row in rows] == [(1, "31", stream.P101), (2, "32", stream.P101)]

@@ -79,6 +79,9 @@ def test_a_smaller_state_in_the_place_of_a_larger_one(store: Store) -> None:
         found = saved(store)
         assert found is not None
         assert found[1]["detection"] == state
+    with store.transaction() as tx:
+        kept = [name for name in tx.stages() if name.startswith("detection")]
+    assert sorted(kept) == ["detection.a.0", "detection.b.0"]  # of the five parts of before nothing is left
 
 
 def test_what_is_in_its_place_already_is_not_written_again(store: Store) -> None:
@@ -100,3 +103,9 @@ def test_a_state_from_before_there_were_places(store: Store) -> None:
 
     assert found == ({"position": [1, 3], "maps": [], "place": None}, {"detection": b"old"})
     assert other(found[0]["place"]) == "a"
+
+    with store.transaction() as tx:
+        tx.save_stage("refused", b"stays")
+    _write(store, _snapshot("a", 7, b"new"))
+    with store.transaction() as tx:
+        assert sorted(tx.stages()) == ["detection.a.0", "normalizer.a.0", HEAD, "refused"]

@@ -171,3 +171,25 @@ def test_flood_becomes_a_handful_of_anomalies(tmp_path: Path, open_store: Callab
     assert detail is not None
     assert len(detail.evidence) <= 12
     assert all(len(one.facts) <= 20 for one in detail.evidence)
+
+
+def test_suppressions_outlive_a_state_that_cannot_be_read(tmp_path: Path) -> None:
+    """They are in force in SQL, so they are in force: what falls under them asks nobody, and they end in their time."""
+    tag_map = site(1, 2)
+    until_ns = T0 + 40 * SECOND
+    shelve = Command("a" * 32, "shelve", "a.moreau", f"{LINE}/P0/T0", "", until_ns, "known", T0)
+    script: Script = {2: [shelve], 5: [{0: 150.0}], 10: [{0: 50.0}], 30: [{0: 150.0}]}
+    write(tmp_path / "journal", tag_map, 60, script)
+    with closing(stream.open_store(tmp_path)) as store, closing(JournalFiles(tmp_path / "journal")) as files:
+        pipeline = stream.make_pipeline(store, stream.Bundled(files, [25]))
+        pipeline.restore()
+        pipeline.run_once()
+        pipeline.save()
+        with store.transaction() as tx:
+            tx.save_stage("suppression.a.0", b"\xc1")
+        fresh = stream.make_pipeline(store, files)
+        fresh.restore()
+        while fresh.run_once():
+            pass
+        [row] = store.reader().suppressions()
+    assert (row.ended_ns, row.ended_by, row.findings) == (until_ns, "", 2)

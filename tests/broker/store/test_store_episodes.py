@@ -7,7 +7,9 @@ import pytest
 from broker.store import Store
 from schemas.annotation import Review, ReviewVerdict
 from schemas.anomaly import Anomaly
+from schemas.calendar import Window
 from schemas.evidence import CauseOption
+from schemas.tagmap import TagMap
 from tests.broker.store.plant import (
     PUMP,
     T0,
@@ -109,6 +111,38 @@ def test_lists_of_episodes_filter_and_page(store: Store) -> None:
         tx.annotation(annotation(evidence(anomaly("a3"), 9)))
     counts = reader.counts()
     assert (counts.anomalies_open, counts.pending_review) == (2, 4)
+
+
+def test_episodes_of_a_tag_are_counted_where_they_lie(store: Store) -> None:
+    """A tag takes part by its whole path with its letters; what began is told apart from what touches a window."""
+    odd = f'{PUMP}/Débit "%_"'
+    with store.transaction() as tx:
+        for i, path in enumerate([odd, f"{PUMP}/Tag0", odd, odd]):
+            one = anomaly(f"a{i}", state="closed", onset_ns=T0 + i * S)
+            tx.anomaly(one.model_copy(update={"members": (one.members[0].model_copy(update={"path": path}),)}))
+    reader = store.reader()
+
+    def begun(*paths: str, from_ns: int = T0, limit: int = 9) -> tuple[int, list[str]]:
+        number, found = reader.episodes_begun([PUMP], from_ns, T0 + 3 * S, paths=paths, limit=limit)
+        return number, [one.anomaly_id for one in found]
+
+    assert begun(limit=1) == (3, ["a0"])
+    assert begun(odd) == (2, ["a0", "a2"])
+    assert begun(odd, from_ns=T0 + 1) == (1, ["a2"])
+    assert begun(f"{PUMP}/tag0", f"{PUMP}/Tag") == (0, [])
+    touching = reader.episodes_between([PUMP], T0 + S, T0 + 3 * S, paths=[odd], limit=9)
+    assert [one.anomaly_id for one in touching] == ["a0", "a2"]
+
+
+def test_shifts_are_those_of_the_newest_map(store: Store) -> None:
+    """Windows of other kinds are none; a map without a calendar has none."""
+    assert store.reader().shifts() == ()
+    early = Window(name="early", kind="shift", days=(0,), start_min=360, minutes=480)
+    for windows in ((early, early.model_copy(update={"name": "off", "kind": "off"})), ()):
+        made = TagMap(site=MAP.site, tags=MAP.tags, equipment=MAP.equipment, calendar=windows)
+        with store.transaction() as tx:
+            tx.use_map(made.revision, made)
+        assert store.reader().shifts() == windows[:1]
 
 
 def test_only_new_evidence_waits_for_the_model(store: Store) -> None:

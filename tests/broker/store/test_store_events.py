@@ -6,13 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from broker.store import Store, retention
+from broker.store import Store, alarms, retention, tables
+from broker.store.reader import alarms as reading
 from broker.store.reader.alarms import EventFilter
+from broker.store.rows import EventTail
 from broker.store.text import MAX_TEXT
 from schemas.alarms import Condition, Event
 from schemas.entries import Position
 from schemas.samples import Gap, GapCause
+from schemas.status import Flag
+from tests.broker.store.conftest import Opener
 from tests.broker.store.plant import PUMP, T0, S, dump, plant, rows_of
 
 HERE = Position(1, 1)
@@ -59,8 +64,20 @@ def test_an_event_is_a_row_once(store: Store) -> None:
     branch = event(0, condition=replace(STATE, branch_id="nsu=urn:a;s=B1"))
     assert put(store, again, branch, event(0, time_ns=T0 + 1), event(0, source="other")) == {"stored": 4}
     reader = store.reader()
-    assert [row.seq for row in reader.newest_events(limit=100)] == [1, 2, 3, 4, 5, 6]
+    assert [row.seq for row in reader.newest_events(limit=100).rows] == [1, 2, 3, 4, 5, 6]
     assert [(row.source, row.events) for row in reader.sources()] == [("cell", 5), ("other", 1)]
+
+
+def test_an_event_of_two_notifiers_has_its_equipment(store: Store) -> None:
+    """The Server object tells all events, and stands for no equipment; whichever notifier is heard first."""
+    for n, order in enumerate((("", PUMP), (PUMP, ""))):
+        told = [event(n, equipment=one, notifier=f"i={2253 + bool(one)}") for one in order]
+        assert put(store, *told) == {"stored": 1, "redelivered": 1}
+    assert put(store, event(0, equipment="Other", notifier="i=9"), event(2)) == {"redelivered": 1, "stored": 1}
+    rows = store.reader().newest_events(limit=9).rows
+    assert [(row.seq, row.equipment, row.notifier) for row in rows] == [
+        (1, PUMP, "i=2254"), (2, PUMP, "i=2254"), (3, PUMP, "i=2253"),
+    ]  # fmt: skip
 
 
 def test_without_an_event_id_what_is_said_counts(store: Store) -> None:
@@ -69,11 +86,43 @@ def test_without_an_event_id_what_is_said_counts(store: Store) -> None:
     assert put(store, one, other, one) == {"stored": 2, "redelivered": 1}
 
 
+def test_an_event_with_a_name_and_no_time_is_told_again(open_store: Opener, url: str | None) -> None:
+    """Its time of arrival is another one then; also after a restart, and from a notifier that has an equipment."""
+    store = open_store(url)
+    arrived = event(0, flags=int(Flag.ARRIVAL_TIME), equipment="")
+    later = replace(arrived, time_ns=T0 + 5 * S, received_ns=T0 + 5 * S)
+    acked = replace(later, condition=replace(STATE, acked=True))
+    assert put(store, arrived, later, event(1)) == {"stored": 2, "redelivered": 1}
+    store.close()
+    store = open_store(url)
+    assert put(store, replace(later, equipment=PUMP), acked, replace(later, source="other")) == {
+        "redelivered": 1, "stored": 2,
+    }  # fmt: skip
+    rows = store.reader().newest_events(limit=9).rows
+    assert [(row.time_ns - T0, row.equipment) for row in rows] == [(0, PUMP), (S, PUMP), (5 * S, ""), (5 * S, "")]
+
+
+def test_an_event_without_a_time_is_looked_for_among_the_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered is bounded, and the same whether it is kept or read again."""
+    monkeypatch.setattr(alarms, "LATELY", 3)
+
+    def told(n: int, at_s: int) -> Event:
+        return event(n, flags=int(Flag.ARRIVAL_TIME), time_ns=T0 + at_s * S)
+
+    assert put(store, told(0, 0), told(1, 1), told(2, 2), told(0, 3)) == {"stored": 3, "redelivered": 1}
+    assert put(store, told(3, 4), told(0, 5), told(2, 6)) == {"stored": 2, "redelivered": 1}
+    assert store._memory is not None
+    kept, store._memory.timeless = store._memory.timeless, None
+    assert put(store, told(2, 7), told(1, 8)) == {"redelivered": 1, "stored": 1}
+    assert kept is not None
+    assert {seq for seq, _ in kept.values()} == {3, 4, 5}
+
+
 def test_every_member_comes_back(store: Store) -> None:
     """From the table and from the view; an event that is no alarm has no condition."""
     odd = {"big": 2**60, "huge": 2**80, "bytes": b"\x00\xff", "list": [1, None, "x"], "nan": float("nan"), "none": None}
     put(store, event(0), event(1, condition=None, server_ns=None, message="a\x00b\ud800", fields=odd, flags=128))
-    alarm, plain = store.reader().newest_events(limit=10)
+    alarm, plain = store.reader().newest_events(limit=10).rows
     assert (alarm.equipment, alarm.event_id, alarm.type_name) == (PUMP, "30", "ExclusiveLevelAlarmType")
     assert (alarm.condition_id, alarm.condition_name, alarm.branch_id) == (STATE.condition_id, "High", "")
     assert (alarm.retain, alarm.enabled, alarm.acked, alarm.confirmed, alarm.active) == (True, True, False, None, True)
@@ -97,7 +146,7 @@ def test_what_has_no_form_goes_to_quarantine(store: Store) -> None:
     beyond = event(1, severity=2**70)
     assert put(store, long, beyond, event(2)) == {"quarantined": 2, "stored": 1}
     reader = store.reader()
-    assert [row.seq for row in reader.newest_events(limit=10)] == [1]
+    assert [row.seq for row in reader.newest_events(limit=10).rows] == [1]
     reasons = [(row.place, row.reason) for row in reader.quarantine()]
     assert reasons == [
         ("Level", f"severity is {2**70}, beyond 64 bits"),
@@ -124,10 +173,41 @@ def test_pages_and_filters(store: Store) -> None:
     assert follow(EventFilter(equipment="A/P_4"), 3) == [5]
     assert follow(EventFilter(equipment="A/P%4"), 3) == []
     assert follow(EventFilter(source="nobody"), 3) == []
-    assert [row.seq for row in reader.newest_events(limit=2, wanted=EventFilter(since_ns=T0 + 3 * S))] == [24, 25]
+    assert [row.seq for row in reader.newest_events(limit=2, wanted=EventFilter(since_ns=T0 + 3 * S)).rows] == [24, 25]
     assert reader.event_span() == (1, 25)
     assert [row.seq for row in reader.events_between("A/P_4", T0, T0 + 99 * S)] == [5]
     assert reader.events_between("A/P_4", T0 + 5 * S, T0 + 99 * S) == []
+
+
+def test_the_newest_are_looked_for_in_bounded_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rare one is found however far back, a pattern that minds the case costs no row, and an end in time is told."""
+    monkeypatch.setattr(reading, "SCAN", 10)
+    rare = {3: "A/P", 4: "a/p", 40: "a/p"}
+    put(store, *[event(n, severity=900 if n in rare else 1, equipment=rare.get(n, "A/q")) for n in range(60)])
+    reader = store.reader()
+    tail = reader.newest_events(limit=2, wanted=EventFilter(severity=900))
+    assert ([row.seq for row in tail.rows], tail.looked_from) == ([5, 41], None)
+    tail = reader.newest_events(limit=1, wanted=EventFilter(equipment="A/P*"))
+    assert ([row.seq for row in tail.rows], tail.looked_from) == ([4], None)
+    assert reader.newest_events(limit=9, wanted=EventFilter(source="nobody")) == EventTail([], None)
+    turns = iter([True, False])
+    with store._read.connect() as connection:
+        tail = reading.newest(connection, 9, EventFilter(severity=900), lambda: next(turns))
+    assert ([row.seq for row in tail.rows], tail.looked_from) == ([41], 41)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [EventFilter(source="cell"), EventFilter(equipment="A/q"), EventFilter(since_ns=1), EventFilter(severity=2)],
+)
+def test_a_filter_does_not_leave_the_order_of_arrival(open_store: Opener, wanted: EventFilter) -> None:
+    """SQLite would take an index of all events of a source, of which there is no bound."""
+    store = open_store(None)
+    with store._read.connect() as connection:
+        query = sa.select(tables.events).where(tables.events.c.seq > 5, *wanted.where())
+        text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
+        plans = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+    assert plans == ["SEARCH events USING INTEGER PRIMARY KEY (rowid>?)"]
 
 
 def test_retention(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from broker.store import Store
-from broker.store.reader.series import Threshold, pieces
+from broker.store import Store, retention
+from broker.store.reader import begins, waiting
+from broker.store.reader.begins import Threshold
+from broker.store.reader.pieces import pieces
 from broker.store.rollups import HOUR_NS, MINUTE_NS
 from tests.broker.store.plant import PUMP, T0, S, batch, plant
 
@@ -107,6 +109,128 @@ def test_begins_stop_at_the_limits(store: Store, rows: tuple[list[int], np.ndarr
         assert not found.complete
         assert T0 < found.until_ns < T0 + 3 * HOUR_NS
         assert all(row.source_ns < found.until_ns for row in found.records)
+
+
+def test_begins_end_within_a_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute of many pages of rows is read whole, and left where the begins are enough or the time is up."""
+    monkeypatch.setattr(begins, "PAGE", 7)
+    n = 100
+    at = [T0 + i // 2 * S for i in range(n)]  # two rows of each time, so that pages end between them
+    with store.transaction() as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.records(batch(MAP, [0] * n, at, [float(i % 2 * 100 + i / 1000) for i in range(n)]))
+    above = Threshold("above", 50.0)
+    reader = store.reader()
+
+    found = reader.begins(PATH, T0, T0 + MINUTE_NS, above, most=1000, raw_minutes=9)
+    assert found is not None
+    assert (found.complete, len(found.records)) == (True, n // 2)
+    found = reader.begins(PATH, T0, T0 + MINUTE_NS, above, most=3, raw_minutes=9)
+    assert found is not None
+    assert (found.complete, len(found.records), found.until_ns) == (False, 3, found.records[-1].source_ns + 1)
+
+    turns = iter([True, True, False])
+    with store._read.connect() as connection:
+        found = begins.begins(
+            connection, PATH, T0, T0 + MINUTE_NS, above, most=99, raw_minutes=9, in_time=lambda: next(turns)
+        )
+    assert found is not None
+    assert (found.complete, found.removed, len(found.records)) == (False, False, 7)
+    assert T0 < found.until_ns < T0 + MINUTE_NS
+
+
+@pytest.fixture
+def removed(store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, int]:
+    """A store that has lost the records of the day before a midnight, and that midnight; 100 above 50, then 0."""
+    monkeypatch.setattr(retention, "STEP_NS", 1000 * retention.DAY_NS)
+    midnight = T0 // retention.DAY_NS * retention.DAY_NS + retention.DAY_NS
+    with store.transaction() as tx:
+        tx.use_map(MAP.revision, MAP)
+        for start in (midnight - HOUR_NS, midnight):
+            at = [start + i * 10 * S for i in range(360)]
+            value = [100.0 if i % 180 >= 90 else 0.0 for i in range(360)]
+            tx.records(batch(MAP, [0] * 360, at, value, received_ns=start + HOUR_NS // 2))
+    store.maintain(midnight + 90 * retention.DAY_NS, budget_s=60.0)
+    assert store.reader().span() == (361, 720)
+    return store, midnight
+
+
+def test_a_summary_counts_what_only_roll_ups_have_left(removed: tuple[Store, int]) -> None:
+    """Whole minutes are all in it, the last one too. A part of a minute without its records is told as missing."""
+    store, midnight = removed
+    reader = store.reader()
+    for low, high in ((-HOUR_NS, 0), (-HOUR_NS, HOUR_NS), (-5 * MINUTE_NS, -3 * MINUTE_NS), (0, HOUR_NS)):
+        found = reader.summary(PATH, midnight + low, midnight + high)
+        assert found is not None
+        assert (found.complete, found.n) == (True, (high - low) // (10 * S))
+        assert found.max == 100.0
+    for low, high in ((-HOUR_NS + S, HOUR_NS), (-HOUR_NS, -30 * S), (-30 * S, 5 * S)):
+        found = reader.summary(PATH, midnight + low, midnight + high)
+        assert found is not None
+        assert not found.complete
+
+    store.maintain(midnight + 400 * retention.DAY_NS, budget_s=60.0)
+    found = reader.summary(PATH, midnight - HOUR_NS + MINUTE_NS, midnight + HOUR_NS)
+    assert found is not None
+    assert not found.complete
+    found = reader.summary(PATH, midnight - HOUR_NS, midnight + HOUR_NS)
+    assert found is not None
+    assert (found.complete, found.n) == (True, 720)
+
+
+def test_begins_without_their_records_are_told(removed: tuple[Store, int]) -> None:
+    """What the minutes say is used; where only removed records could say, the answer ends and says so."""
+    store, midnight = removed
+    above, below = Threshold("above", 50.0), Threshold("below", 50.0)
+
+    def begun(test: Threshold, low: int, high: int) -> tuple[int, bool, bool, bool, int]:
+        found = store.reader().begins(PATH, midnight + low, midnight + high, test, most=99, raw_minutes=99)
+        assert found is not None
+        return len(found.records), found.held_before, found.complete, found.removed, found.until_ns - midnight
+
+    quarter = 15 * MINUTE_NS
+    assert begun(above, -HOUR_NS, HOUR_NS) == (0, False, False, True, -HOUR_NS + quarter)
+    assert begun(above, 0, HOUR_NS) == (2, True, True, False, HOUR_NS)
+    assert begun(below, 0, HOUR_NS) == (2, False, True, False, HOUR_NS)
+    assert begun(below, -quarter + MINUTE_NS, -MINUTE_NS) == (0, False, True, False, -MINUTE_NS)
+    assert begun(above, -quarter + MINUTE_NS + S, -MINUTE_NS)[2:4] == (False, True)
+
+
+def test_what_the_writer_still_counts_is_read_from_the_records(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that no roll-up in SQL counts yet are in every answer. Of too many minutes of them the answer says so."""
+    late = T0 + 75 * MINUTE_NS
+    at = [t for i in range(3 * 190) if not late <= (t := T0 + i * 20 * S) < late + MINUTE_NS]
+
+    def ask() -> tuple[bool, int, float | None, int]:
+        found = store.reader().summary(PATH, T0, T0 + 3 * HOUR_NS)
+        begun = store.reader().begins(PATH, T0, T0 + 3 * HOUR_NS, Threshold("above", 50.0), most=9, raw_minutes=9)
+        assert found is not None
+        assert begun is not None
+        assert begun.complete == found.complete
+        return found.complete, found.n, found.max, len(begun.records)
+
+    with store.transaction(later=True) as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.records(batch(MAP, [0] * len(at), at, [1.0] * len(at)))
+        tx.roll_up(everything=True)
+    with store.transaction(later=True) as tx:
+        tx.records(batch(MAP, [0], [late], [100.0]))
+    assert ask() == (True, 538, 100.0, 1)
+    row = store.reader().last_before(PATH, late + 1)
+    assert row is not None
+    assert row.source_ns == late
+    monkeypatch.setattr(waiting, "MOST", 0)
+    assert ask() == (False, 537, 1.0, 0)
+
+
+def test_the_last_record_needs_no_roll_up(store: Store) -> None:
+    """Of a tag whose minutes are all in the writer's memory, too."""
+    with store.transaction(later=True) as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.records(batch(MAP, [0, 0], [T0, T0 + 90 * S], [1.0, 2.0]))
+    reader = store.reader()
+    found = [reader.last_before(PATH, T0 + n * S) for n in (0, 60, 91)]
+    assert [None if row is None else row.value for row in found] == [None, 1.0, 2.0]
 
 
 def test_unknown_path(store: Store, rows: object) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import html
 import re
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from broker.store import Transaction
 from llm.rules import annotate_by_rules
+from schemas.alarms import Condition, Event
 from schemas.annotation import Annotation, Provenance
 from schemas.anomaly import Anomaly
+from schemas.entries import Position
 from schemas.evidence import Evidence
-from tests.broker.api.core import PASSWORD, Core, S, bearing_wear, fill
+from tests.broker.api.core import P101, PASSWORD, Core, S, bearing_wear, fill
 
 HOSTILE = "<script>alert(1)</script>"
 HTML = {"Accept": "text/html"}
@@ -86,12 +89,55 @@ def test_detail_shows_evidence_before_the_explanation(core: Core, episode: Episo
     assert re.search(r"since <time[^>]*>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d CES?T", text), "the site's zone is shown"
 
 
+def test_detail_shows_what_the_server_said_meanwhile(core: Core, episode: Episode) -> None:
+    """Alarms and events of the equipment in the trends' window stand under the trends; none makes no table."""
+    client, address = core.as_role("engineer"), f"/ui/anomalies/{episode[0].anomaly_id}"
+    assert "Events of the servers" not in client.get(address).text
+
+    high = Condition("nsu=urn:a;s=High", "BearingHigh", active=True, acked=False)
+    plain = Event(
+        source="cell",
+        notifier="i=2253",
+        equipment=P101,
+        event_id=b"1",
+        event_type="i=9482",
+        type_name="ExclusiveLevelAlarmType",
+        source_node="nsu=urn:a;s=Bearing",
+        source_name="Bearing",
+        time_ns=episode[0].onset_ns + 60 * S,
+        server_ns=None,
+        received_ns=episode[0].onset_ns + 61 * S,
+        severity=700,
+        message=HOSTILE,
+        condition=high,
+        fields={},
+    )
+    others = (
+        replace(plain, event_id=b"2", message="another machine", equipment="Acme/Lyon/Utilities"),
+        replace(plain, event_id=b"3", message="long before", time_ns=episode[0].onset_ns - 7200 * S),
+        replace(plain, event_id=b"4", message="batch begun", condition=None, time_ns=episode[0].onset_ns + 10 * S),
+    )
+    core.write(lambda tx: [tx.event(one, Position(1, 1)) for one in (plain, *others)])
+    text = client.get(address).text
+
+    places = [text.index(part) for part in ("data-trend", "Events of the servers", "batch begun", "BearingHigh")]
+    assert places == sorted(places)
+    assert places[-1] < text.index("<h2>Evidence")
+    assert "active, not acknowledged" in text
+    assert HOSTILE not in text
+    assert html.escape(HOSTILE, quote=False) in text
+    assert "another machine" not in text
+    assert "long before" not in text
+
+
 @pytest.mark.parametrize("role", ["integrator", "auditor", "admin"])
 def test_only_an_engineer_sees_buttons(core: Core, episode: Episode, role: str) -> None:
     """Everybody of the plant may read; deciding is for engineers."""
     address = f"/ui/anomalies/{episode[0].anomaly_id}"
 
-    assert "<form" not in core.as_role(role).get(address).text  # type: ignore[arg-type]
+    text = core.as_role(role).get(address).text  # type: ignore[arg-type]
+    assert "/review" not in text
+    assert text.count("<form") == (2 if role == "admin" else 0), "an administrator may shelve"
     assert "A person with the role engineer can decide here." in core.as_role(role).get(address).text  # type: ignore[arg-type]
     assert core.as_role("engineer").get(address).text.count("<form") == 3
 
