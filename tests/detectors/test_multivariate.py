@@ -54,6 +54,8 @@ def test_broken_relation_within_the_range_of_each_tag_is_found_and_the_tag_is_na
     (anomaly,) = plant.latest().values()
     assert {m.kind for m in anomaly.members} == {Kind.PATTERN}
     worst = max(anomaly.members, key=lambda m: m.contribution or 0)
+    assert "% of a deviation of" in worst.reason
+    assert "?" not in worst.reason
     assert worst.tag_id == "id2"
     assert (worst.contribution or 0) > 1 / 3
     assert anomaly.onset_ns >= onset_ns - 30 * 10**9

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detectors.detection import Detection, DetectionOptions
-from detectors.registry import CHARTS
 from schemas.anomaly import Kind
 from schemas.entries import Position
 from schemas.records import RecordBatch
@@ -407,14 +405,3 @@ def test_findings_are_of_known_kinds():
     univariate = {kind for kind in Kind if kind in _TEXTS}
     assert univariate <= set(_BASE)
     assert univariate <= set(_CLASS)
-
-
-def test_page_of_the_detectors_has_each_of_them():
-    """One section for each detector that runs with everything switched on, and for no other."""
-    from detectors.multivariate import Multivariate
-    from detectors.panel import Panel
-
-    every = Panel(DetectionOptions(spc=tuple(CHARTS)))
-    page = Path(__file__).parents[2] / "docs" / "detectors.md"
-    sections = [line[4:] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("### ")]
-    assert sorted(sections) == sorted({*every._all, Multivariate.name})
