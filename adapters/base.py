@@ -132,13 +132,15 @@ class AdapterSpec(Generic[C]):
     """
     One registered kind.
 
-    ``check_tag(options, tag)`` returns what is wrong with a tag for a source of this kind, or None.
+    ``check_tag(options, tag)`` returns what is wrong with a tag for a source of this kind, or None; ``doubt_tag``,
+    which is asked about tags that are right, what may go wrong with it later.
     """
 
     kind: str
     options: type[C]
     build: Callable[[C, AdapterContext], Adapter]
     check_tag: Callable[[C, Tag], str | None]
+    doubt_tag: Callable[[C, Tag], str | None]
 
 
 REGISTRY: dict[str, AdapterSpec[Any]] = {}
@@ -149,26 +151,34 @@ def _anything_goes(options: SourceOptions, tag: Tag) -> str | None:  # noqa: ARG
 
 
 def register(
-    kind: str, options: type[C], check_tag: Callable[[C, Tag], str | None] = _anything_goes
+    kind: str,
+    options: type[C],
+    check_tag: Callable[[C, Tag], str | None] = _anything_goes,
+    doubt_tag: Callable[[C, Tag], str | None] = _anything_goes,
 ) -> Callable[[Callable[[C, AdapterContext], Adapter]], Callable[[C, AdapterContext], Adapter]]:
     """
     Class decorator: make *kind* usable in ``fairlead.yaml``.
 
     ``check_tag`` is asked about every tag when the map is loaded: it returns the text of an error (wrong address,
-    missing type or byte order), or None.
+    missing type or byte order), or None. ``doubt_tag`` returns that of a warning; tags of a source with the same text
+    share one, so that the text names no tag.
     """
 
     def decorate(build: Callable[[C, AdapterContext], Adapter]) -> Callable[[C, AdapterContext], Adapter]:
         if kind in REGISTRY:
             raise ValueError(f"adapter kind {kind!r} registered twice")
-        REGISTRY[kind] = AdapterSpec(kind, options, build, check_tag)
+        REGISTRY[kind] = AdapterSpec(kind, options, build, check_tag, doubt_tag)
         return build
 
     return decorate
 
 
 def register_later(
-    kind: str, options: type[C], adapter: str, check_tag: Callable[[C, Tag], str | None] = _anything_goes
+    kind: str,
+    options: type[C],
+    adapter: str,
+    check_tag: Callable[[C, Tag], str | None] = _anything_goes,
+    doubt_tag: Callable[[C, Tag], str | None] = _anything_goes,
 ) -> None:
     """
     Like :func:`register`, for the class that *adapter* (``module:Class``) names; it is imported to build the first.
@@ -181,4 +191,4 @@ def register_later(
         made: Adapter = getattr(import_module(module), name)(options, context)
         return made
 
-    register(kind, options, check_tag)(build)
+    register(kind, options, check_tag, doubt_tag)(build)

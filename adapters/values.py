@@ -38,7 +38,11 @@ _FLOATS: Final = ("float32", "float64")
 _TEXT: Final = re.compile(r"^(string|bytes)(?:\[[0-9]+\])?$")
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
-_BOOLEANS: Final = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
+#: Words of a switch, for a tag that is declared as one; an inverted contact is ``scale: {factor: -1, offset: 1}``.
+_BOOLEANS: Final = {
+    **dict.fromkeys(("true", "1", "on", "yes"), 1.0),
+    **dict.fromkeys(("false", "0", "off", "no"), 0.0),
+}
 _WORDS: Final = {"good": status.GOOD, "uncertain": status.UNCERTAIN, "bad": status.BAD} | {
     status.name(code).lower(): code
     for code in vars(status).values()
@@ -142,7 +146,7 @@ def _integer(value: object, numbers: Numbers, name: str, low: int, high: int) ->
 def _boolean(value: object) -> Value:
     number = _BOOLEANS.get(str(value).strip().lower()) if isinstance(value, bool | int | str) else None
     if number is None:
-        raise ValueError(f"{str(value)[:40]!r} is not true, false, 1 or 0")
+        raise ValueError(f"{str(value)[:40]!r} is not true, false, 1, 0, on, off, yes or no")
     return number, None
 
 

@@ -52,7 +52,8 @@ class Severity(IntEnum):
 
 #: NAMUR NE 107: failure, check function, out of specification, maintenance required.
 Ne107 = Literal["F", "C", "S", "M"]
-Direction = Literal["rose", "fell", "flat", "silent", "jumped"]
+#: ``silent``: no samples come, or none with a time that counts; ``bad``: samples come, and none carries a good value.
+Direction = Literal["rose", "fell", "flat", "silent", "jumped", "bad"]
 #: Why findings do not ask for attention; see ``schemas.suppression``.
 Cause = Literal["shelved", "by_design", "maintenance"]
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 DocumentType = Literal["anomaly.annotation.v1", "maintenance.request.v1"]
+#: Whether what a document says stands. ``withdrawn``: a person rejected what was released before.
+DocumentStatus = Literal["released", "withdrawn"]
 
 
 class _Frozen(BaseModel):
@@ -33,26 +35,43 @@ class CitedFact(_Frozen):
 
 
 class NamedCause(_Frozen):
-    """One cause as the document names it."""
+    """One cause as the document names it; ``probability`` is none where a model server told none."""
 
     cause: str
     text: str
     mechanism: str
-    probability: float
+    probability: float | None
     evidence: tuple[str, ...]
 
 
 class ReviewMark(_Frozen):
-    """Who decided, and when."""
+    """Who decided, and when; ``reason`` of a rejection only."""
 
     state: Literal["approved", "edited", "rejected"]
     by: str
     at: str
     comment: str = ""
+    reason: str = ""
 
 
-class AnomalyAnnotationV1(_Frozen):
-    """``anomaly.annotation.v1``: a reviewed explanation of one episode."""
+class _Following(_Frozen):
+    """
+    What a later document of the same thing bears: the highest ``revision`` says how it stands.
+
+    ``supersedes`` is the ``id`` of the revision before; none: it is the first.
+    """
+
+    revision: int = Field(0, ge=0)
+    status: DocumentStatus = "released"
+    supersedes: str | None = None
+
+
+class AnomalyAnnotationV1(_Following):
+    """
+    ``anomaly.annotation.v1``: a reviewed explanation of one episode, known by its ``annotation_id``.
+
+    Of a withdrawn one ``review`` is the rejection; everything else stands as it was released.
+    """
 
     anomaly_id: str
     anomaly_revision: int
@@ -75,12 +94,19 @@ class AnomalyAnnotationV1(_Frozen):
     review: ReviewMark
 
 
-class MaintenanceRequestV1(_Frozen):
-    """``maintenance.request.v1``: exists only after a named person approved the annotation; one an anomaly."""
+class MaintenanceRequestV1(_Following):
+    """
+    ``maintenance.request.v1``: exists only after a named person approved the annotation, or a written policy did.
+
+    One an anomaly, known by its ``request_id``; SAP knows it by ``external_reference``, the annotation that the first
+    revision was made of (empty in documents from before revisions: it is ``annotation_id``). Of a withdrawn one
+    ``withdrawn`` is the rejection, and both texts begin with the word, for readers that know no ``status``.
+    """
 
     request_id: str
     anomaly_id: str
     annotation_id: str
+    external_reference: str = ""
     equipment: str
     sap_object: str | None
     sap_object_kind: Literal["EAMS_EQUI", "EAMS_FL"] | None
@@ -92,10 +118,15 @@ class MaintenanceRequestV1(_Frozen):
     malfunction_start: str
     malfunction_end: str | None
     requested_by: str
+    withdrawn: ReviewMark | None = None
 
 
 class Document(_Frozen):
-    """CloudEvents 1.0 envelope in structured JSON; ``id`` is stable, so a reader can tell a repeat."""
+    """
+    CloudEvents 1.0 envelope in structured JSON; ``id`` is stable, so a reader can tell a repeat.
+
+    Each revision has an ``id`` of its own: of two events with one id a reader may pass over the second.
+    """
 
     specversion: Literal["1.0"] = "1.0"
     id: str

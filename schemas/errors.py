@@ -11,6 +11,7 @@ Errors that change what a caller does next.
       + StoreLocked   ... because another process holds the store's lock
   - WorkerError       the reasoning worker gave no usable answer; rules are used
       + WorkerTimeout ... within its deadline; the worker is killed
+      + AnswerRefused ... because a check of the answer failed; a sampled answer is asked for once more, greedily
   - Refused           a request that the state of things forbids (review, sign-in)
 
 Source: house rule; the tree is closed, so that a caller can handle all of it.
@@ -96,6 +97,10 @@ class WorkerError(FairleadError):
 
 class WorkerTimeout(WorkerError):
     """The reasoning worker did not answer within its deadline."""
+
+
+class AnswerRefused(WorkerError):
+    """The model's answer is not the form, or a check failed; the message names it."""
 
 
 class Refused(FairleadError):

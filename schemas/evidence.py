@@ -1,22 +1,25 @@
 """
 Evidence: the numbered facts an annotation may cite, and the causes it may choose from.
 
-Facts are computed from records (``broker/evidence.py``); every number, unit and tag name that a person reads is
+Facts are computed from records (``broker/evidence/``); every number, unit and tag name that a person reads is
 rendered from them by code.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.anomaly import Direction, Kind, Ne107, Severity
 
-FactKind = Literal["deviation", "neighbour", "state", "gap", "setpoint", "history"]
+FactKind = Literal["deviation", "neighbour", "state", "gap", "setpoint", "history", "passage"]
+#: What a person said of a past episode.
+Verdict = Literal["approved", "rejected", "edited"]
 
 
 class _Frozen(BaseModel):
@@ -34,7 +37,11 @@ class Fact(_Frozen):
     * state: equipment state, ``text`` is the state's name; where ``path`` is "shift", the shift that works.
     * gap: samples are missing, ``text`` is the cause.
     * setpoint: ``path`` (role sp) was changed from ``baseline`` to ``value``, last at ``from_ns``.
-    * history: ``text`` names a similar past episode and the verdict on it; ``samples`` such episodes are kept.
+    * history: ``text`` names a similar past episode and the verdict on it; ``samples`` such episodes are kept. Where a
+      person decided, ``verdict`` says how and ``cause`` is the cause it is about (rejected: that does not hold; edited:
+      that the person named), ``comment`` what the person wrote.
+    * passage: ``text`` stands in the site's own manual or maintenance log ``source``, on ``page`` or from ``line`` on.
+      It is a quotation of what somebody wrote, no measurement.
     """
 
     id: str = Field(pattern=r"^E[1-9][0-9]?$")
@@ -55,6 +62,12 @@ class Fact(_Frozen):
     to_ns: int | None = None
     samples: int = 0
     text: str = ""
+    source: str = ""
+    page: int | None = None
+    line: int | None = None
+    cause: str | None = None
+    verdict: Verdict | None = None
+    comment: str = ""
 
     @property
     def name(self) -> str:
@@ -62,11 +75,15 @@ class Fact(_Frozen):
         return (self.path or "").rsplit("/", 1)[-1]
 
 
+#: What a tag does where a cause is at work.
+Sign = Literal["rose", "fell", "flat", "silent", "jumped", "normal"]
+
+
 class Expect(_Frozen):
     """One sign of a cause: a tag whose name matches ``name`` (lower-case words, ``*`` allowed) moves in a direction."""
 
     name: str
-    direction: Direction | Literal["normal"]
+    direction: Sign
 
 
 class Action(_Frozen):
@@ -90,6 +107,10 @@ class CauseOption(_Frozen):
     actions: tuple[str, ...] = Field(description="Ids of the actions that help, most useful first.")
 
 
+#: Members of a fact that older evidence does not have.
+_LATER: Final = ("contribution", "source", "page", "line", "cause", "verdict", "comment")
+
+
 class Evidence(_Frozen):
     """Immutable snapshot of one anomaly revision; ``evidence_id`` is the hash of everything else."""
 
@@ -111,8 +132,9 @@ class Evidence(_Frozen):
         """Canonical JSON; a member that came later stands in it only where it says something, so that ids stay."""
         plain = self.model_dump(mode="json")
         for fact in plain["facts"]:
-            if fact["contribution"] is None:
-                del fact["contribution"]
+            for name in _LATER:
+                if fact[name] in (None, ""):
+                    del fact[name]
         return msgspec.json.encode(plain, order="sorted")
 
     @cached_property
@@ -120,6 +142,18 @@ class Evidence(_Frozen):
         """32 hex digits that name this content."""
         return hashlib.sha256(self.body).hexdigest()[:32]
 
+    def with_facts(self, facts: tuple[Fact, ...]) -> Evidence:
+        """The same snapshot with other facts and its own id; a copy would keep the id of what it was copied from."""
+        kept = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**(kept | {"facts": facts}))
+
     def fact(self, fact_id: str) -> Fact | None:
         """The fact with this id, if there is one."""
         return next((fact for fact in self.facts if fact.id == fact_id), None)
+
+    def only(self, kinds: Collection[str]) -> Evidence:
+        """The same with facts of these kinds alone; ids stay."""
+        facts = tuple(fact for fact in self.facts if fact.kind in kinds)
+        if len(facts) == len(self.facts):
+            return self
+        return self.with_facts(facts)

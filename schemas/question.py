@@ -82,6 +82,7 @@ class Query(_Frozen):
     """
     One question, typed. Where no ``condition`` is given, ``count`` and ``first`` are about episodes.
 
+    With form ``why`` it is the state that the equipment is said to have entered, and is looked for first.
     ``equipment`` and ``tags`` are paths of the map in force. Two ``windows`` are for ``compare`` only.
     """
 
@@ -98,7 +99,10 @@ class Query(_Frozen):
             raise ValueError("a query names at least one tag or piece of equipment")
         if self.form == "value" and (self.aggregate is None or not self.tags):
             raise ValueError("form value needs tags and an aggregate: max, min, mean or last")
-        if self.condition is not None and (self.form not in ("count", "first") or len(self.tags) != 1):
+        if self.condition is not None and self.form == "why":
+            if not self.condition.state or self.condition.comparison != "equals" or len(self.equipment) != 1:
+                raise ValueError("the condition of form why is a state of exactly one piece of equipment")
+        elif self.condition is not None and (self.form not in ("count", "first") or len(self.tags) != 1):
             raise ValueError("a condition belongs to form count or first, with exactly one tag")
         if len(self.windows) == 2 and self.form != "compare":
             raise ValueError("two windows are for form compare")

@@ -15,6 +15,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.calendar import Window
+from schemas.evidence import Action, CauseOption
 from schemas.suppression import Rule
 
 #: Role of a tag on its equipment.
@@ -91,6 +92,14 @@ class Equipment(_Frozen):
     suppress: tuple[Rule, ...] = Field((), description="What is suppressed by design on it.")
 
 
+class FaultCatalogue(_Frozen):
+    """Causes and actions of an equipment class at this site, complete: what is shipped and what the site says."""
+
+    equipment_class: str
+    causes: tuple[CauseOption, ...]
+    actions: tuple[Action, ...]
+
+
 class TagMap(_Frozen):
     """
     A complete, resolved map: tags in the order of their numbers, and equipment.
@@ -102,6 +111,7 @@ class TagMap(_Frozen):
     tags: tuple[Tag, ...]
     equipment: tuple[Equipment, ...] = ()
     calendar: tuple[Window, ...] = ()
+    catalogues: tuple[FaultCatalogue, ...] = Field((), description="Of the classes about which the site says more.")
 
     @cached_property
     def body(self) -> bytes:
@@ -127,6 +137,10 @@ class TagMap(_Frozen):
     def of_source(self, source: str) -> tuple[Tag, ...]:
         """The tags one adapter reads, in map order."""
         return tuple(tag for tag in self.tags if tag.source == source)
+
+    def catalogue_of(self, equipment_class: str | None) -> FaultCatalogue | None:
+        """The site's own catalogue of a class; None where the shipped one holds."""
+        return next((one for one in self.catalogues if one.equipment_class == equipment_class), None)
 
     @cached_property
     def by_path(self) -> dict[str, Tag]:

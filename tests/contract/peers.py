@@ -195,7 +195,7 @@ class ModbusPeer(Peer):
 
     def options(self) -> dict[str, Any]:
         """The server's port, big-endian words."""
-        return {"host": "127.0.0.1", "port": self.port, "byte_order": "ABCD", "scan": "100ms", "timeout": "500ms"}
+        return {"host": "127.0.0.1", "port": self.port, "byte_order": "ABCD", "scan": "100ms", "timeout": "5s"}
 
     async def start(self) -> None:
         """Listen."""
