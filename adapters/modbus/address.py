@@ -186,7 +186,11 @@ def _modicon(text: str, digits: str, style: AddressStyle) -> tuple[int, int]:
     if len(digits) not in (5, 6):
         number = int(digits)
         full = f"4{number:05d}" if 1 <= number <= 65536 else "400001"
-        raise ValueError(f"{text!r} has not 5 or 6 digits; write {full} or HR{number} for a holding register")
+        said = f"write {full} or HR{number} for a holding register"
+        if 2 <= len(digits) <= 4 and digits[0] in _MODICON and item:  # Kepware's numbers may be short
+            table, name = digits[0], _NAME[_MODICON[digits[0]]]
+            said += f", or {table}{item:05d} or {name}{item} where it is item {item} of table {table}, as in Kepware"
+        raise ValueError(f"{text!r} has not 5 or 6 digits; {said}")
     function = _MODICON.get(digits[0])
     if function is None:
         raise ValueError(f"{text!r}: the first digit is the table: 0 coil, 1 discrete input, 3 input, 4 holding")

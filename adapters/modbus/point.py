@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from adapters.modbus import address, types
 from adapters.modbus.config import ModbusOptions, text_encoding
@@ -10,8 +10,9 @@ from adapters.modbus.planner import Item
 from adapters.modbus.types import Field
 from schemas.tagmap import Tag
 
-#: Types of several bits of a register, and whether they have a sign.
-_BIT_FIELDS = {"uint8": False, "uint16": False, "int8": True, "int16": True}
+#: Types of several bits of a register, and those whose highest bit is a sign.
+_BIT_FIELDS: Final = ("uint8", "uint16", "int8", "int16")
+SIGNED_BITS: Final = ("int8", "int16")
 
 
 class Point(NamedTuple):
@@ -65,6 +66,30 @@ def check_tag(options: ModbusOptions, tag: Tag) -> str | None:
     return None
 
 
+def bits_type(text: str, where: address.Address, type_name: str | None) -> str:
+    """The type of bits of a register at address *text*. Raises ValueError where they cannot be *type_name*."""
+    if where.bits == 1:
+        if type_name not in (None, "bool"):
+            raise ValueError(f"{text} is a bit of a register and cannot be {type_name}; write type: bool")
+        return "bool"
+    type_name = type_name or "uint16"
+    if type_name not in _BIT_FIELDS or (type_name.endswith("8") and where.bits > 8):
+        raise ValueError(
+            f"{text} is {where.bits} bits of a register and cannot be {type_name}; write type: uint16, or int16 where "
+            "the highest bit is a sign"
+        )
+    return type_name
+
+
+def check_register(text: str, type_name: str) -> None:
+    """Raise ValueError for a type that is only a part of the register at address *text*."""
+    if type_name in ("int8", "uint8"):
+        raise ValueError(
+            f"a register has 16 bits; write {text}.L for its low byte, {text}.H for its high byte, or type: "
+            f"{type_name.replace('8', '16')}"
+        )
+
+
 def _coil(where: address.Address, tag: Tag, type_name: str | None) -> Field:
     if type_name not in (None, "bool"):
         raise ValueError(f"{tag.address} is a coil or discrete input and cannot be {type_name}; write type: bool")
@@ -74,17 +99,9 @@ def _coil(where: address.Address, tag: Tag, type_name: str | None) -> Field:
 def _bits(where: address.Address, tag: Tag, type_name: str | None, options: ModbusOptions) -> Field:
     if where.elements:
         raise ValueError(f"{tag.address}: bits make no array; write one tag for each, or an array of coils")
-    if where.bits == 1 and type_name not in (None, "bool"):
-        raise ValueError(f"{tag.address} is a bit of a register and cannot be {type_name}; write type: bool")
-    if where.bits > 1:
-        type_name = type_name or "uint16"
-        if type_name not in _BIT_FIELDS or (type_name.endswith("8") and where.bits > 8):
-            raise ValueError(
-                f"{tag.address} is {where.bits} bits of a register and cannot be {type_name}; write type: uint16, or "
-                "int16 where the highest bit is a sign"
-            )
+    type_name = bits_type(tag.address, where, type_name)
     mask = types.mask_of(where.byte_order or tag.byte_order or options.byte_order, "uint16")
-    return Field("bits", 2, mask, where.bit, where.bits, _BIT_FIELDS.get(type_name or "bool", False))
+    return Field("bits", 2, mask, where.bit, where.bits, type_name in SIGNED_BITS)
 
 
 def _registers(where: address.Address, tag: Tag, type_name: str, options: ModbusOptions) -> Field:
@@ -96,11 +113,7 @@ def _registers(where: address.Address, tag: Tag, type_name: str, options: Modbus
         encoding = tag.encoding if tag.encoding != "ascii" else options.string_encoding
         location = where.location or options.workarounds.string_register_location
         return Field(text[0], 2, mask, length=text[1], location=location, encoding=text_encoding(encoding))
-    if type_name in ("int8", "uint8"):
-        raise ValueError(
-            f"a register has 16 bits; write {tag.address}.L for its low byte, {tag.address}.H for its high byte, or "
-            f"type: {type_name.replace('8', '16')}"
-        )
+    check_register(tag.address, type_name)
     if type_name == "bool":
         if where.elements:
             raise ValueError(f"{tag.address}: an array of bool is one of coils; write C or DI, or type: uint16")

@@ -60,8 +60,8 @@ class Poller:
         Ask for *blocks*, and for one of *refused* (blocks of one refused item each) when its next try is due.
 
         Answers come in the order asked where none was divided; a divided block gives one for each part. Raises
-        NotConnected when no unit answered at all and each has failed ``fail_after`` times in a row, or no connection
-        could be opened.
+        NotConnected when each unit asked has failed ``fail_after`` times in a row and no other one answered when it was
+        asked last, or no connection could be opened.
         """
         units = self._units
         units.begin(now_s)
@@ -71,9 +71,10 @@ class Poller:
             answers += await self._refused(refused, now_s, always=not blocks)
         asked = {block.unit for block in blocks} | {block.unit for block in refused}
         units.end(asked, now_s)
-        if not units.heard and asked <= units.given_up.keys():
-            self._link.close()
-            raise NotConnected(units.reason)
+        if units.reason and not units.heard and asked <= units.given_up.keys():
+            self._link.close()  # what these units still owe must answer no other question
+            if not units.alive:
+                raise NotConnected(units.reason)
         return answers
 
     async def _refused(self, refused: Sequence[Block], now_s: float, *, always: bool) -> list[Answer]:

@@ -23,6 +23,7 @@ from adapters.modbus.exchange import STATUS_OF
 from adapters.modbus.frames import Doubtful, read_request
 from adapters.modbus.identity import Identity
 from adapters.modbus.link import Link
+from adapters.modbus.point import SIGNED_BITS, bits_type, check_register
 from adapters.modbus.registers import Decoder
 from adapters.modbus.tls import Security
 from adapters.modbus.types import BCD, NUMBERS, Field
@@ -76,7 +77,9 @@ async def read(
     where = address.parse(text, options.address_style, unit=options.unit, bit_base=options.bit_base)
     type_name = type_name or where.type
     if where.bit is not None:
-        type_name = "bool" if where.bits == 1 else "uint16"
+        type_name = bits_type(text, where, type_name)
+    elif type_name is not None and where.function not in (address.COIL, address.DISCRETE):
+        check_register(text, type_name)
     count = max(count, where.elements)
     link = _link(options, now_ns, base_dir)
     try:
@@ -188,7 +191,7 @@ def _readings(
 
 def _orders(type_name: str) -> Sequence[str]:
     """The orders that can make a difference."""
-    if type_name in ("bool", "int8", "uint8"):
+    if type_name == "bool":
         return ("",)
     return ORDERS if types.width_of(type_name) > 1 and types.text_bytes(type_name) is None else ("ABCD", "BADC")
 
@@ -204,7 +207,7 @@ def _value(
     mask = types.mask_of(order, type_name)
     text = types.text_bytes(type_name)
     if where.bit is not None or type_name == "bool":
-        field = Field("bits", 2, mask, where.bit, where.bits)
+        field = Field("bits", 2, mask, where.bit, where.bits, type_name in SIGNED_BITS)
     elif text is not None:
         location = where.location or options.workarounds.string_register_location
         field = Field(text[0], 2, mask, length=text[1], location=location, encoding=options.string_encoding)

@@ -38,7 +38,7 @@ async def make_adapter(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     made: list[Any] = []
 
     def make(port: int, tags: list[Tag], now_ns: Clock = time.time_ns, **options: Any) -> Any:
-        defaults = {"host": "127.0.0.1", "port": port, "timeout": "300ms", "byte_order": "ABCD"}
+        defaults = {"host": "127.0.0.1", "port": port, "timeout": "5s", "byte_order": "ABCD"}
         context = AdapterContext("plc", tuple(tags), bytes(range(16)), now_ns, tmp_path, tmp_path)
         made.append(ModbusAdapter(ModbusOptions(**{**defaults, **options}), context))
         return made[-1]

@@ -80,7 +80,16 @@ def test_bit_base_moves_bits() -> None:
     ("text", "style", "hint"),
     [
         ("401", "modicon", "write 400401 or HR401"),
-        ("100", "modicon", "write 400100 or HR100"),
+        ("100", "modicon", "write 400100 or HR100 for a holding register$"),
+        (
+            "4001",
+            "modicon",
+            "write 404001 or HR4001 .*, or 400001 or HR1 where it is item 1 of table 4, as in Kepware",
+        ),
+        ("301", "modicon", "write 400301 or HR301 for a .*, or 300001 or IR1 where it is item 1 of table 3"),
+        ("0012", "modicon", "write 400012 or HR12 for a .*, or 000012 or C12 where it is item 12 of table 0"),
+        ("17", "modicon", "write 400017 or HR17 for a .*, or 100007 or DI7 where it is item 7 of table 1"),
+        ("2001", "modicon", "write 402001 or HR2001 for a holding register$"),
         ("40000", "modicon", "the first of this table is 40001"),
         ("400000", "modicon", "the first of this table is 400001"),
         ("50001", "modicon", "first digit is the table"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any
@@ -49,7 +48,7 @@ async def test_a_peer_that_accepts_nobody(make_tag: MakeTag, make_adapter: MakeA
             client.connect_ex(listener.getsockname())
         adapter = make_adapter(listener.getsockname()[1], [make_tag(0, "HR1")], timeout="100ms")
         with pytest.raises(NotConnected, match="no answer from"):
-            await asyncio.wait_for(adapter.connect(), 3)
+            await asyncio.wait_for(adapter.connect(), 10)
 
 
 async def test_a_silent_peer_is_not_connected(
@@ -62,9 +61,9 @@ async def test_a_silent_peer_is_not_connected(
         await adapter.connect()
         await take(adapter)
         server.mode = "silent"
-        begun = time.monotonic()
+        begun = asyncio.get_running_loop().time()
         assert "no reply within" in str(await lose(adapter))
-        assert time.monotonic() - begun < 3
+        assert asyncio.get_running_loop().time() - begun < 3
         assert adapter.counters["timeouts"] == 2
         with pytest.raises(NotConnected):
             await adapter.read()

@@ -87,7 +87,7 @@ async def test_no_write_reaches_the_wire(sink: Sink, name: str, framing: str) ->
     with pytest.raises(Forbidden, match="nothing was sent"):
         await channel.ask(Request(WRITES[name], 1, WRITES[name][1], 4))
     channel.close()
-    await asyncio.wait_for(sink.ended.wait(), 5)
+    await asyncio.wait_for(sink.ended.wait(), 30)
     assert sink.got == b""
 
 
@@ -107,7 +107,7 @@ async def test_a_forged_block_is_not_encoded(sink: Sink) -> None:
     block = Block.over((Item(1, 6, 0, 1, 0),))
     with pytest.raises(Forbidden):
         await channel.run(Exchange([block], Units(1, 1, 1.0, Counter()), time.time_ns))
-    await asyncio.wait_for(sink.ended.wait(), 5)
+    await asyncio.wait_for(sink.ended.wait(), 30)
     assert sink.got == b""
 
 
@@ -119,7 +119,7 @@ async def test_a_library_that_can_write_does(sink: Sink) -> None:
     await asyncio.wait([asking])
     assert asking.exception() is not None
     client.close()
-    await asyncio.wait_for(sink.ended.wait(), 5)
+    await asyncio.wait_for(sink.ended.wait(), 30)
     assert sink.got[7] == 6
 
 

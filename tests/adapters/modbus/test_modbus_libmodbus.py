@@ -36,7 +36,7 @@ async def port(program: Path, free_port: Callable[[], int]) -> AsyncIterator[int
     )
     assert process.stdout is not None
     try:
-        assert await asyncio.wait_for(process.stdout.readline(), 10) == f"READY port={chosen}\n".encode()
+        assert await asyncio.wait_for(process.stdout.readline(), 60) == f"READY port={chosen}\n".encode()
         yield chosen
     finally:
         process.terminate()
