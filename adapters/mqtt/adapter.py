@@ -94,13 +94,16 @@ class MqttAdapter:
         Wait for messages and return all that came together as one batch, or a gap first where there is one.
 
         Raises:
-            NotConnected: the connection is gone; what came over it was returned before.
+            NotConnected: the connection is gone; what came over it was returned before. Or another client has said
+                that the Sparkplug host which we are is offline, which only a new connection puts right.
         """
         while True:
             if self._gaps:
                 return self._gaps.popleft()
             if self._session is None:
                 raise NotConnected("not connected")
+            if self._sparkplug is not None and self._sparkplug.contradicted is not None:
+                raise NotConnected(self._sparkplug.contradicted)
             if self._rejects:
                 rejects, self._rejects = tuple(self._rejects), []
                 return Delivery(self._empty(), None, rejects)

@@ -284,6 +284,11 @@ class MqttOptions(SourceOptions):
                 raise ValueError(f"filters {one!r} and {other!r} overlap: the broker may send a message twice")
         return self
 
+    def listening(self) -> MqttOptions:
+        """These options for a look beside the source: nothing is published, and no message taken from who shares it."""
+        own = tuple(item.model_copy(update={"filter": item.matches}) for item in self.subscriptions)
+        return self.model_copy(update={"sparkplug": self.sparkplug.listening(), "subscriptions": own})
+
     def subscription_of(self, topic: str) -> Subscription | None:
         """The subscription whose filter covers a tag's topic."""
         return next((item for item in self.subscriptions if covers(item.matches, topic)), None)

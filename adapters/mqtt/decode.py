@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Final, Literal
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final, Literal, cast
 
 from adapters.arrival import Arrival
 from adapters.base import AdapterContext
@@ -18,7 +20,7 @@ from adapters.mqtt.bulk import plan as make_plan
 from adapters.mqtt.codec import Codec, Target, converter, flags_of
 from adapters.mqtt.config import MqttOptions
 from adapters.mqtt.message import RAW_LIMIT, Block, Message
-from adapters.mqtt.paths import getter, said
+from adapters.mqtt.paths import Nulls, getter, said
 from adapters.mqtt.rows import Rows
 from adapters.mqtt.sparkplug.host import Host
 from adapters.mqtt.sparkplug.losses import Setting
@@ -26,10 +28,13 @@ from adapters.mqtt.sparkplug.topics import is_sparkplug
 from adapters.mqtt.sparkplug.topics import parse as sparkplug_topic
 from adapters.mqtt.topics import TopicMap, parse_address
 from schemas.samples import Reject, SampleBatch
-from schemas.status import GOOD, UNCERTAIN_LAST_USABLE, Quality, quality
+from schemas.status import BAD, GOOD, UNCERTAIN_LAST_USABLE, Quality, quality
 
 #: Topics whose plan is remembered; beyond it the memory starts anew.
 _REMEMBERED: Final = 50_000
+_GROUP: Final = attrgetter("group")
+#: How a topic is read; False: message by message.
+_Planned = Plan | Literal[False]
 
 
 class Decoder:
@@ -53,7 +58,7 @@ class Decoder:
         self._targets: TopicMap[Target] = TopicMap()
         self._limits = Limits({tag.number: tag.type for tag in context.tags})
         self._groups: dict[tuple[int, tuple[str, ...]], Group] = {}
-        self._plans: dict[bytes, Plan | Literal[False]] = {}  # False: one by one
+        self._plans: dict[bytes, _Planned] = {}
         codecs = {item.filter: Codec(item, options, counters) for item in options.subscriptions}
         for tag in context.tags:
             if options.speaks_sparkplug and is_sparkplug(tag.address):
@@ -92,15 +97,31 @@ class Decoder:
 
     def _in_bulk(self, messages: Block, rows: Rows) -> list[int]:
         """Read what can be read many at a time, and return the places of the others."""
+        if len(self._plans) > _REMEMBERED:
+            self._plans.clear()
+        found, singly = self._by_group(messages.topics)
+        for group, (places, their_plans) in found.items():
+            part, rest = group.take(messages, places, their_plans)
+            if part is not None:
+                rows.add_part(part)
+            singly += rest
+        singly.sort()
+        return singly
+
+    def _by_group(self, topics: Sequence[bytes]) -> tuple[dict[Group, tuple[list[int], list[Plan]]], list[int]]:
+        """Places and plans of messages by group, and the places of those that go one by one."""
         plans = self._plans
-        if len(plans) > _REMEMBERED:
-            plans.clear()
+        known = list(map(plans.get, topics))
+        # the usual case without a loop of Python over the messages, which cost twice the rest
+        if set(map(type, known)) == {Plan}:
+            sure = cast("list[Plan]", known)
+            if len(set(map(_GROUP, sure))) == 1:
+                return {sure[0].group: (list(range(len(sure))), sure)}, []
         longest = self._options.limits.topic
         singly: list[int] = []
         found: dict[Group, tuple[list[int], list[Plan]]] = {}
-        for place, topic in enumerate(messages.topics):
-            plan = plans.get(topic)
-            if plan is None:
+        for place, (topic, plan) in enumerate(zip(topics, known, strict=True)):
+            if plan is None and (plan := plans.get(topic)) is None:
                 plan = self._plan(topic)
                 if len(topic) <= longest:  # longer ones are refused, and would be remembered by their thousands
                     plans[topic] = plan
@@ -112,15 +133,9 @@ class Decoder:
                 of_group = found[plan.group] = ([], [])
             of_group[0].append(place)
             of_group[1].append(plan)
-        for group, (places, their_plans) in found.items():
-            part, rest = group.take(messages, places, their_plans)
-            if part is not None:
-                rows.add_part(part)
-            singly += rest
-        singly.sort()
-        return singly
+        return found, singly
 
-    def _plan(self, raw: bytes) -> Plan | Literal[False]:
+    def _plan(self, raw: bytes) -> _Planned:
         try:
             topic = raw.decode()
         except UnicodeDecodeError:
@@ -178,18 +193,23 @@ class Decoder:
             status = UNCERTAIN_LAST_USABLE
         reasons: list[str] = []
         found = 0
+        nulls: Nulls | None = None
         for target in targets:
             try:
                 value = target.get(document)
+                mark = status
                 if value is None and quality(status) is not Quality.BAD:
-                    self._counters["path_missing"] += 1
-                    continue
+                    nulls = nulls or Nulls(message.payload, document)
+                    if not nulls.met(target.path, target.get):
+                        self._counters["path_missing"] += 1
+                        continue
+                    mark = BAD  # said to have no value: the last good one must not go on standing
                 pair = (math.nan, None) if value is None else target.convert(value)
             except ValueError as error:
                 reasons.append(f"{target.path or 'payload'}: {said(error)}")
                 continue
             found += 1
-            rows.add(target.tag, message.arrival_ns if time_ns is None else time_ns, pair, status, flags)
+            rows.add(target.tag, message.arrival_ns if time_ns is None else time_ns, pair, mark, flags)
         if reasons:
             return "; ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
         return None if found else "none of the tags' paths is in the payload"

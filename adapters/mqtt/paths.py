@@ -43,6 +43,65 @@ def is_member(path: str) -> bool:
     return _SIMPLE.match(path) is not None and "." not in path
 
 
+class _Null(list[Any]):
+    """Stands for a null where nothing must be told from it: as false as a null, and itself in every place within."""
+
+    def get(self, _name: str) -> _Null:
+        return self
+
+    def __getitem__(self, _index: Any) -> _Null:
+        return self
+
+
+_NULL: Final = _Null()
+
+
+class Nulls:
+    """
+    Tells a null in one decoded document from a member that is missing.
+
+    The copy that paths with functions or filters need is made once, and none where the payload has no null at all.
+    """
+
+    def __init__(self, payload: bytes, document: Any) -> None:
+        self._any = b"null" in payload  # a literal of JSON, which has no other spelling
+        self._document = document
+        self._marked: Any = None
+
+    def met(self, path: str | None, get: Getter) -> bool:
+        """
+        Whether *get*, the getter of *path*, which gave None, met a null there or on the way, and not a missing member.
+
+        Paths with functions or filters are evaluated once more; where they cannot tell, the answer is no.
+        """
+        if not self._any:
+            return False
+        document = self._document
+        if path is None or _SIMPLE.match(path) is not None:
+            for name in () if path is None else path.split("."):
+                if document is None:
+                    return True
+                if type(document) is not dict or name not in document:
+                    return False
+                document = document[name]
+            return document is None
+        if self._marked is None:
+            self._marked = _marked(document)
+        try:
+            return get(self._marked) is _NULL
+        except ValueError:
+            return False
+
+
+def _marked(document: Any) -> Any:
+    """A copy of decoded JSON whose nulls can be told from nothing."""
+    if isinstance(document, dict):
+        return {name: _marked(value) for name, value in document.items()}
+    if isinstance(document, list):
+        return [_marked(value) for value in document]
+    return _NULL if document is None else document
+
+
 def _search(path: str) -> Getter:
     compiled = jmespath.compile(path)
 

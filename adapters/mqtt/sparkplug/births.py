@@ -2,9 +2,9 @@
 What births have said: the name and datatype behind each alias, per device, and kept over restarts.
 
 Data messages carry an alias only, so without its birth a value has no name. A birth is used as long as nothing can
-have replaced it unseen. Births are published with QoS 0 (Eclipse Sparkplug 3.0.0, 6.4.2), of which no broker keeps
-anything for us, so a kept session proves nothing: the position does, which is the number that the node's next message
-must have.
+have replaced it unseen, and beyond that only where no rebirth may be asked for, for values that are uncertain. Births
+are published with QoS 0 (Eclipse Sparkplug 3.0.0, 6.4.2), of which no broker keeps anything for us, so a kept session
+proves nothing: the position does, which is the number that the node's next message must have.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ _VERSION: Final = 1
 
 
 class Device(msgspec.Struct):
-    """One device, or the node itself: metrics as (name, datatype), and their places by alias and by name."""
+    """
+    One device, or the node itself: metrics as (name, datatype), and their places by alias and by name.
+
+    ``doubted``: a later birth may have been lost.
+    """
 
     alive: bool = True
     metrics: list[tuple[str, int]] = []
     by_alias: dict[int, int] = {}
     by_name: dict[str, int] = {}
+    doubted: bool = False
 
     @classmethod
     def born(cls, metrics: list[Metric]) -> Device:
@@ -47,12 +52,14 @@ class Node(msgspec.Struct):
     One edge node; the device with the empty name is the node itself. ``bdseq`` pairs birth and death.
 
     ``unsure_ns`` is the arrival of the last birth or death with QoS 0, which nobody sends again; 0 for none.
+    ``disputed`` are the devices that a death ended which came before the birth and may be that of a connection before.
     """
 
     alive: bool = False
     bdseq: int | None = None
     devices: dict[str, Device] = {}
     unsure_ns: int = 0
+    disputed: list[str] = []
 
 
 class Position(NamedTuple):

@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from adapters import timestamps
+
 _NAME: Final = b"Node Control/Rebirth"
 _BOOLEAN: Final = 11
 
@@ -28,13 +30,20 @@ def state(online: bool, since_ms: int) -> bytes:
     return msgspec.json.encode({"online": online, "timestamp": since_ms})
 
 
-def says_offline(payload: bytes) -> bool:
-    """Whether a STATE payload says that its host is offline; damaged ones say nothing."""
+def offline_since(payload: bytes) -> int | None:
+    """
+    Time (epoch ms) of a STATE payload that says that its host is offline; 0 where it names none that can be meant.
+
+    None for every other payload; damaged ones say nothing.
+    """
     try:
         found = msgspec.json.decode(payload, type=dict[str, object])
     except ValueError:
-        return False
-    return found.get("online") is False
+        return None
+    if found.get("online") is not False:
+        return None
+    at_ms = found.get("timestamp")
+    return at_ms if type(at_ms) is int and timestamps.fits(at_ms * 10**6) else 0
 
 
 def _varint(value: int) -> bytes:

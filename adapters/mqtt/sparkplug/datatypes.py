@@ -82,7 +82,7 @@ def convert(datatype: int, field: int, value: Any) -> Any:
             return table_columns(value)
     elif datatype == 19:
         if field == TEMPLATE:
-            return {path: plain(member) for path, member in members(value)}
+            return {path: plain(within[-1]) for path, within in members(value)}
     elif field == BYTES:
         return _array(datatype, value)
     raise ValueError(f"{_shown(field, value)} is no {name(datatype)}")
@@ -93,14 +93,20 @@ def plain(metric: Metric) -> Any:
     return None if metric.null or not metric.field else convert(metric.datatype, metric.field, metric.value)
 
 
-def members(template: list[Metric], prefix: str = "") -> Iterator[tuple[str, Metric]]:
-    """Members of a template with their paths (``Motor/Speed``), inner templates flattened."""
+def members(
+    template: list[Metric], prefix: str = "", around: tuple[Metric, ...] = ()
+) -> Iterator[tuple[str, tuple[Metric, ...]]]:
+    """
+    Members of a template with their paths (``Motor/Speed``), inner templates flattened.
+
+    Each comes last, behind the inner templates that it lies in.
+    """
     for member in template:
-        path = f"{prefix}{member.name or member.alias}"
-        if member.field == TEMPLATE:
-            yield from members(member.value, f"{path}/")
+        path, within = f"{prefix}{member.name or member.alias}", (*around, member)
+        if member.field == TEMPLATE and not member.null:
+            yield from members(member.value, f"{path}/", within)
         else:
-            yield path, member
+            yield path, within
 
 
 def cells(table: DataSet) -> Iterator[tuple[str, Any]]:

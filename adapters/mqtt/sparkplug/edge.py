@@ -38,26 +38,50 @@ class EdgeNode:
         self.death: Item | None = None
         self.last_ns = 0
 
-    def resume(self, state: Node, position: Position | None) -> bool:
+    def replaced(self, state: Node) -> bool:
         """
-        Go on with births and position of an earlier connection; return whether they can still be trusted.
+        Whether saved births are known not to be valid any more.
 
-        Not without a position to compare with, and not where this process has seen a birth or death of QoS 0 behind
-        them, which was not settled and does not come again. Call it before :meth:`reset` forgets what was seen.
+        This process has seen a birth or death of QoS 0 behind them, which was not settled and does not come again. Ask
+        before :meth:`reset` forgets what was seen.
         """
+        return self.state.unsure_ns not in (0, state.unsure_ns)
+
+    def resume(self, state: Node, position: Position | None) -> None:
+        """Go on with births and position of an earlier connection."""
+        self.reset()
+        self.state = state
+        if position is not None:
+            self.last_ns = position.last_ns
+            if position.expected is not None:
+                self.order.resume(position.expected)
+
+    def begin_unknown(self) -> None:
+        """Begin a connection without the births that are saved, also should it fail before that is saved."""
         seen_ns = self.state.unsure_ns
         self.reset()
-        if position is None or position.expected is None or seen_ns not in (0, state.unsure_ns):
-            self.state.unsure_ns = seen_ns
-            return False
-        self.state, self.last_ns = state, position.last_ns
-        self.order.resume(position.expected)
-        return True
+        self.state.unsure_ns = seen_ns
 
     def forget(self) -> None:
         """Trust no birth any more: one may have passed unseen. Which death is the node's is not known then either."""
         self.state.devices.clear()
         self.state.bdseq = None
+
+    def doubt(self) -> bool:
+        """Go on with the births, though one may have passed unseen; return whether that is new."""
+        sure = [device for device in self.state.devices.values() if not device.doubted]
+        for device in sure:
+            device.doubted = True
+        self.state.bdseq = None
+        return bool(sure)
+
+    def revive(self) -> None:
+        """Take back a disputed death. The births are those of the messages only if the numbers go on as expected."""
+        self.state.alive = True
+        for name, device in self.state.devices.items():
+            device.alive = device.alive or name in self.state.disputed
+        self.state.disputed = []
+        self.order.unproven = True
 
     @property
     def position(self) -> Position:
@@ -88,6 +112,8 @@ class EdgeNode:
             return f"no birth known{unordered}"
         devices = [name for name, device in self.state.devices.items() if name and device.alive]
         metrics = sum(len(device.metrics) for device in self.state.devices.values())
+        doubted = any(device.doubted for device in self.state.devices.values())
+        unsure = ", a birth may have been lost: values are uncertain" if doubted else ""
         bdseq = "" if self.state.bdseq is None else f", bdSeq {self.state.bdseq}"
         online = "online" if self.state.alive else "offline"
-        return f"{online}{bdseq}, {metrics} metrics, {len(devices)} devices online{unordered}"
+        return f"{online}{bdseq}, {metrics} metrics, {len(devices)} devices online{unsure}{unordered}"

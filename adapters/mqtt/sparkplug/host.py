@@ -1,8 +1,10 @@
 """
 A Sparkplug host application: follows births and deaths of the edge nodes that tags name, and reads their data.
 
-Nothing is guessed. A value whose alias no birth explains is not stored: the hole is a gap row, its first message is in
-quarantine, and a rebirth is asked for where the options allow it.
+Nothing is guessed. A value whose alias no birth explains is not stored: the hole is a gap row, its messages are in
+quarantine, and a rebirth is asked for where the options allow it. Where they do not, the next birth may be weeks away:
+then a birth is used on behind a message that was lost, or that came while we were away, and may have been another one;
+its values are uncertain.
 """
 
 from __future__ import annotations
@@ -13,16 +15,15 @@ from typing import Final
 from adapters import values
 from adapters.mqtt.message import Message
 from adapters.mqtt.rows import Rows
-from adapters.mqtt.sparkplug import births, commands, payload, topics
+from adapters.mqtt.sparkplug import births, commands, deaths, payload, topics
 from adapters.mqtt.sparkplug.births import Device
 from adapters.mqtt.sparkplug.edge import EdgeNode
 from adapters.mqtt.sparkplug.losses import Losses, Setting
 from adapters.mqtt.sparkplug.metrics import MetricReader, Target
 from adapters.mqtt.sparkplug.naming import named
-from adapters.mqtt.sparkplug.order import Item
+from adapters.mqtt.sparkplug.order import Item, Step
 from adapters.mqtt.sparkplug.topics import Edge, Topic
 
-_BDSEQ: Final = "bdSeq"
 #: Edge nodes whose state is shown.
 _SHOWN: Final = 200
 
@@ -34,14 +35,16 @@ class Host:
     ``take`` and ``expire`` add rows; what is missing waits in ``losses``, and messages that had waited and are done now
     in ``finished``. ``held`` are those that began to wait.
 
-    Counters: ``births``, ``deaths``, ``deaths_ignored`` (of an earlier connection of the node), ``reordered``,
-    ``sequence_gaps``, ``out_of_sequence`` (came after the wait for it was over), ``births_forgotten`` (per node: one
-    may have passed unseen), ``repeated`` (came again, and was settled over an earlier connection),
-    ``commands_ignored`` (of other hosts), ``groups_ignored``; and those of :class:`Losses`.
+    Counters: ``births``, ``deaths``, ``deaths_ignored`` (of an earlier connection of the node), ``deaths_taken_back``
+    (so it was, as the node's next message showed), ``reordered``, ``sequence_gaps``, ``out_of_sequence`` (came after
+    the wait for it was over), ``births_forgotten`` (per node: one may have passed unseen), ``births_doubted`` (the
+    same, but they are used on, for uncertain values), ``repeated`` (came again, and was settled over an earlier
+    connection), ``commands_ignored`` (of other hosts), ``groups_ignored``; and those of :class:`Losses`.
     """
 
     def __init__(self, setting: Setting) -> None:
         self._options = setting.options
+        self._passive = setting.options.rebirth == "never"
         self._context = setting.context
         self._counters = setting.counters
         self._refuse = setting.refuse
@@ -59,17 +62,19 @@ class Host:
         self.changed = False
         self._moved: set[EdgeNode] = set()
         self._places: dict[Edge, births.Position] = {}
-        #: Our own STATE topic, and whether someone said there that we are offline.
+        #: Our own STATE topic, and the latest time (epoch ms) at which someone said there that we are offline.
         self.state_topic: str | None = None
-        self.said_offline = False
+        self.offline_ms: int | None = None
 
     def restore(self, saved: bytes | None, positions: bytes | None = None, *, kept: bool, now_s: float) -> None:
         """
         Begin a connection with births and positions as they were when everything before was settled.
 
-        ``kept``: the broker held our session. Otherwise a death, and a birth with other aliases, may have passed
-        unseen: births are forgotten, and asked for where that is allowed. In a kept session they are used until a
-        node's first number is not the expected one. Raises ValueError for damaged bytes, behind which nothing is known.
+        ``kept``: the broker held our session. Otherwise, or without a number to compare the node's first one with, a
+        death, and a birth with other aliases, may have passed unseen: births are forgotten and asked for, or doubted
+        where that is not allowed. Else they are used until a node's first number is not the expected one.
+
+        Raises ValueError for damaged bytes, behind which nothing is known.
         """
         known = births.load(saved) if saved is not None else {}
         places = births.load_positions(positions) if positions is not None else {}
@@ -80,18 +85,26 @@ class Host:
         self.changed = bool(known) and not kept
         self._moved = set(self._nodes.values())
         for edge, node in self._nodes.items():
-            state, place = known.get(edge) if kept else None, places.get(edge)
+            state, place = known.get(edge) if kept or self._passive else None, places.get(edge)
             if state is None:
                 node.reset()
-            elif not node.resume(state, place):
+                self.losses.show(node)
+                continue
+            provable, replaced = place is not None and place.expected is not None, node.replaced(state)
+            if replaced or not (provable or self._passive):
+                node.begin_unknown()
                 self.changed = True
                 self._counters["births_forgotten"] += 1
+            else:
+                node.resume(state, place)
+                if not (kept and provable):
+                    self._doubt(node)
+            self.losses.show(node)
+            if kept and (replaced or not provable):
                 detail = f"{edge}: a birth or death was not stored, or passed while we were away"
                 if place is not None and place.last_ns:
                     self.losses.gap(node.tags(), place.last_ns, self._context.now_ns(), detail)
                 self.losses.need_rebirth(node, detail, now_s)
-                continue
-            self.losses.show(node)
         if not kept:
             for node in self._nodes.values():
                 self.losses.need_rebirth(node, "the session is new", now_s)
@@ -125,7 +138,9 @@ class Host:
         """Take one message; return False where it concerns no tag."""
         topic = topics.parse(topic_text)
         if topic is None and topic_text == self.state_topic:
-            self.said_offline = self.said_offline or commands.says_offline(message.payload)
+            at_ms = commands.offline_since(message.payload)
+            if at_ms is not None:
+                self.offline_ms = max(at_ms, self.offline_ms or 0)
             return True
         if topic is None:
             self._counters["commands_ignored"] += 1
@@ -143,6 +158,8 @@ class Host:
             self.unreadable(message, topic, now_s)
             return True
         self._moved.add(node)
+        if node.state.disputed and topic.kind not in ("NBIRTH", "NDEATH"):
+            self._revive(node, now_s)
         if topic.kind == "NBIRTH":
             self._node_birth(node, item, rows, now_s)
         elif topic.kind == "NDEATH":
@@ -190,8 +207,10 @@ class Host:
                 if death is not None and death.until_s <= now_s:
                     node.death = None
                     self._finish(death)
-                    if node.state.alive and node.state.bdseq == _bdseq(death):
+                    if node.state.alive and node.state.bdseq == deaths.bdseq(death):
+                        alive = [name for name, device in node.state.devices.items() if device.alive]
                         self._die(node, death, rows)
+                        node.state.disputed = alive
                     else:
                         self._counters["deaths_ignored"] += 1
 
@@ -214,29 +233,42 @@ class Host:
 
     def _drain(self, node: EdgeNode, rows: Rows, now_s: float) -> None:
         while (step := node.order.next(now_s)) is not None:
-            self._late(node, step.item, step.missing, rows, now_s)
+            self._late(node, step, rows, now_s)
 
-    def _late(self, node: EdgeNode, item: Item, missing: int, rows: Rows, now_s: float) -> None:
-        """Process an item that has waited; *missing* as in :class:`adapters.mqtt.sparkplug.order.Step`."""
+    def _late(self, node: EdgeNode, step: Step, rows: Rows, now_s: float) -> None:
+        """Process an item that has waited."""
+        item = step.item
         self._finish(item)
-        if missing > 0 and node.state.alive:
+        if step.missing > 0 and node.state.alive:
             self._counters["sequence_gaps"] += 1
-            detail = f"{node.edge}: {missing} messages before seq {item.payload.seq} did not come"
+            detail = f"{node.edge}: {step.missing} messages before seq {item.payload.seq} did not come"
             self._distrust(node, item, detail, now_s)
-        elif missing < 0:
+        elif step.missing < 0:
             self._counters["out_of_sequence"] += 1
             if node.order.unchecked and node.unordered is None:
                 self.losses.order_given_up(node, item)
         self._process(node, item, rows, now_s)
 
     def _distrust(self, node: EdgeNode, item: Item, detail: str, now_s: float) -> None:
-        """Messages before this one are missing: a gap, and one of them may have been a birth with other aliases."""
+        """
+        Messages before this one are missing: a gap, and one of them may have been a birth with other aliases.
+
+        Only a birth ends that. Where none may be asked for, the births are used on: else one lost message, or one that
+        came while we restarted, would end the reading of the node until it happens to connect anew.
+        """
         self.losses.gap(node.tags(), node.last_ns, item.message.arrival_ns, detail)
-        if node.state.devices:
+        if self._passive:
+            self._doubt(node)
+        elif node.state.devices:
             node.forget()
             self.changed = True
             self._counters["births_forgotten"] += 1
         self.losses.need_rebirth(node, detail, now_s)
+
+    def _doubt(self, node: EdgeNode) -> None:
+        if node.doubt():
+            self.changed = True
+            self._counters["births_doubted"] += 1
 
     def _node_birth(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
         born_ms = item.payload.timestamp or 0
@@ -244,25 +276,35 @@ class Host:
         node.order.waiting = [one for one in node.order.waiting if one not in behind]
         while node.order.waiting:
             step = node.order.force()
-            self._late(node, step.item, step.missing, rows, now_s)
+            self._late(node, step, rows, now_s)
         node.order.waiting = behind
         node.order.restart(item.payload.seq)
         self._counters["births"] += 1
+        death, bdseq = node.death, deaths.bdseq(item)
+        if death is not None and deaths.bdseq(death) == bdseq and not deaths.may_end(death, item):
+            node.death = None
+            self._finish(death)
+            self._counters["deaths_ignored"] += 1
         node.last_ns = item.message.arrival_ns
         unsure_ns = node.state.unsure_ns if item.message.qos else item.message.arrival_ns
-        node.state = births.Node(True, _bdseq(item), {"": Device.born(item.payload.metrics)}, unsure_ns)
+        node.state = births.Node(True, bdseq, {"": Device.born(item.payload.metrics)}, unsure_ns)
         node.birth_came()
         self.losses.order_begun(node, item.message.arrival_ns)
         self._read(node, item, rows, now_s)
         self._after_birth(node, "", item.message.arrival_ns)
 
     def _node_death(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
-        bdseq = _bdseq(item)
+        bdseq = deaths.bdseq(item)
         if node.state.alive and (bdseq == node.state.bdseq or bdseq is None or node.state.bdseq is None):
             while node.order.waiting:
                 step = node.order.force()
-                self._late(node, step.item, step.missing, rows, now_s)
+                self._late(node, step, rows, now_s)
             self._die(node, item, rows)
+            return
+        if node.state.devices and not node.state.alive and bdseq == node.state.bdseq:  # will and farewell of one node
+            self.changed = self.changed or bool(node.state.disputed)
+            node.state.disputed = []
+            self._counters["deaths_ignored"] += 1
             return
         if node.death is not None:  # one waits already: it belonged to a connection before that
             self._finish(node.death)
@@ -281,6 +323,13 @@ class Host:
         self._reader.dead(node.tags(), None, item.message, rows)
         self.changed = True
         self.losses.show(node)
+
+    def _revive(self, node: EdgeNode, now_s: float) -> None:
+        """A dead node says nothing: the death was of an earlier connection with the same bdSeq."""
+        node.revive()
+        self.changed = True
+        self._counters["deaths_taken_back"] += 1
+        self.losses.need_rebirth(node, f"{node.edge}: it goes on behind a death that came before its birth", now_s)
 
     def _process(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
         topic = item.topic
@@ -330,18 +379,12 @@ class Host:
         targets = node.targets.get(topic.device, {})
         by_birth = named(item.payload.metrics, known, targets)
         refused = by_birth.refused
-        for name, datatype, metric in by_birth.found:
-            refused += self._reader.read(name, datatype, metric, item.payload.timestamp, item.message, targets, rows)
+        for name, datatype, metric, doubtful in by_birth.found:
+            refused += self._reader.read(
+                name, datatype, metric, item.payload.timestamp, item.message, targets, rows, doubtful=doubtful
+            )
         if by_birth.unnamed and targets:  # of a device that nobody wants nothing is missing
-            self.losses.unexplained(node, item, by_birth.unnamed, known is not None, now_s)
+            refused.insert(0, self.losses.unexplained(node, item, by_birth.unnamed, known is not None, now_s))
         if refused:
             more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
             self._refuse(item.message, "; ".join(refused[:3]) + more)
-
-
-def _bdseq(item: Item) -> int | None:
-    """The number that pairs a death with its birth."""
-    for metric in item.payload.metrics:
-        if metric.name == _BDSEQ and isinstance(metric.value, int):
-            return metric.value
-    return None

@@ -48,7 +48,6 @@ class Losses:
         self._context = setting.context
         self._counters = setting.counters
         self._facts = setting.facts
-        self._refuse = setting.refuse
         self.gaps: list[Gap] = []
         self.commands: list[str] = []
 
@@ -56,18 +55,18 @@ class Losses:
         """A hole in the data of these tags, both ends known, UTC ns."""
         self.gaps.append(self._new(tags, from_ns, to_ns, detail))
 
-    def unexplained(self, node: EdgeNode, item: Item, unnamed: list[str], born: bool, now_s: float) -> None:
-        """Data that no birth explains: counted each time, told once, a gap until the birth comes."""
+    def unexplained(self, node: EdgeNode, item: Item, unnamed: list[str], born: bool, now_s: float) -> str:
+        """Data that no birth explains: counted each time, a gap until the birth comes. Returns why it is refused."""
         self._counters["without_birth"] += 1
         topic = item.topic
         where = f"{topic.edge}/{topic.device}" if topic.device else str(topic.edge)
         reason = f"{where}: its birth has no {', '.join(unnamed[:3])}" if born else f"{where}: no birth known"
         if topic.device not in node.unexplained:
-            self._refuse(item.message, reason)
             gap = self._new(node.tags(topic.device), item.message.arrival_ns, None, reason)
             node.unexplained[topic.device] = gap
             self.gaps.append(gap)
         self.need_rebirth(node, reason, now_s)
+        return reason
 
     def explained(self, node: EdgeNode, device: str, at_ns: int) -> None:
         """A birth came: the device's data has names again."""

@@ -16,11 +16,12 @@ class Named:
     """
     The metrics of one message.
 
-    ``found`` are (name, datatype, metric) of those that a tag may want, ``unnamed`` those that no birth explains, and
-    ``refused`` those that contradict their birth, each with its reason.
+    ``found`` are (name, datatype, metric, doubtful) of those that a tag may want, doubtful where only a doubted birth
+    tells name or datatype; ``unnamed`` those that no birth explains, and ``refused`` those that contradict their birth,
+    each with its reason.
     """
 
-    found: list[tuple[str, int, Metric]] = field(default_factory=list)
+    found: list[tuple[str, int, Metric, bool]] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -28,6 +29,7 @@ class Named:
 def named(metrics: Iterable[Metric], known: Device | None, targets: Targets) -> Named:
     """Name the metrics of a device by its birth, *known*; None where there is no valid one."""
     out = Named()
+    doubted = known is not None and known.doubted
     for metric in metrics:
         name, datatype = metric.name or None, metric.datatype  # some encoders write an empty name beside an alias
         place = None
@@ -49,5 +51,5 @@ def named(metrics: Iterable[Metric], known: Device | None, targets: Targets) -> 
         elif place is None and not datatype and name in targets and metric.field and not metric.null:
             out.unnamed.append(f"metric {name}")  # how its bits are meant only a birth tells
         elif name in targets or metric.field >= payload.DATASET or metric.null:
-            out.found.append((name, datatype, metric))
+            out.found.append((name, datatype, metric, doubted and not (metric.name and metric.datatype)))
     return out

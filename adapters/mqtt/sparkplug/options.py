@@ -28,7 +28,8 @@ class SparkplugOptions(Options):
         Literal["never", "on_need"],
         Field(
             description="on_need: publish the command Node Control/Rebirth where a birth is missing. The only command "
-            "towards OT that exists."
+            "towards OT that exists. never: behind a lost message, or a restart in which one passed, values are "
+            "uncertain until the node's next birth."
         ),
     ] = "never"
     rebirth_every: Annotated[
@@ -41,6 +42,10 @@ class SparkplugOptions(Options):
     groups: Annotated[
         tuple[str, ...] | None, Field(description="Groups to read; absent: all that the filters bring.")
     ] = None
+
+    def listening(self) -> SparkplugOptions:
+        """These options without anything that is published: no STATE, no command."""
+        return self.model_copy(update={"role": "secondary_passive", "host_id": None, "rebirth": "never"})
 
     @model_validator(mode="after")
     def _agree(self) -> SparkplugOptions:

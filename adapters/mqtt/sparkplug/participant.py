@@ -42,7 +42,8 @@ class Participant:
     """
     Stands between the adapter and the host.
 
-    Counters: ``births_damaged`` (the file of births cannot be read, so births are awaited anew), ``state_unwritten``.
+    Counters: ``births_damaged`` (the file of births cannot be read, so births are awaited anew), ``state_unwritten``,
+    ``state_contradicted`` (another client said later than we that we are offline, so we connect anew).
     """
 
     def __init__(self, options: SparkplugOptions, context: AdapterContext, counters: Counter[str], host: Host) -> None:
@@ -54,12 +55,21 @@ class Participant:
         self._positions: bytes | None = None
         self._recalled = False
         self._since_ms = 0
+        #: Why a connection with a new will is needed; None while our STATE stands.
+        self.contradicted: str | None = None
         self.state_topic = topics.state(options.host_id) if options.host_id is not None else None
         host.state_topic = self.state_topic
 
     def will(self) -> tuple[str, bytes] | None:
-        """Topic and payload of the will of a primary host; a new connection begins with it."""
-        self._since_ms = self._context.now_ns() // 10**6
+        """
+        Topic and payload of the will of a primary host; a new connection begins with it.
+
+        Its time is that of the online message, and not before any at which we were said to be offline: edge nodes pass
+        over a STATE older than the last one (Eclipse Sparkplug 3.0.0, edge-node-birth-publish-phid-wait-timestamp).
+        """
+        self.contradicted = None
+        self._since_ms = max(self._context.now_ns() // 10**6, self._host.offline_ms or 0)
+        self._host.offline_ms = None
         return None if self.state_topic is None else (self.state_topic, commands.state(False, self._since_ms))
 
     def begin(self, *, kept: bool, now_s: float) -> None:
@@ -91,18 +101,32 @@ class Participant:
         self.say(publish)
 
     def offline(self, publish: Publish) -> None:
-        """Say that we leave."""
-        if self.state_topic is not None:
-            publish(self.state_topic, commands.state(False, self._context.now_ns() // 10**6), 1, True)
+        """Say that we leave; not where we come back at once because another has said so already."""
+        if self.state_topic is not None and self.contradicted is None:
+            now_ms = max(self._context.now_ns() // 10**6, self._since_ms)
+            publish(self.state_topic, commands.state(False, now_ms), 1, True)
 
     def say(self, publish: Publish) -> None:
         """Publish what the last messages made due."""
-        if self.state_topic is not None and self._host.said_offline:
-            self._host.said_offline = False
-            publish(self.state_topic, commands.state(True, self._since_ms), 1, True)
+        if self.state_topic is not None and self._host.offline_ms is not None and self.contradicted is None:
+            self._answer(publish, self.state_topic, self._host.offline_ms)
         due, self._host.losses.commands = self._host.losses.commands, []
         for topic in due:
             publish(topic, commands.rebirth(self._context.now_ns() // 10**6), 0, False)
+
+    def _answer(self, publish: Publish, topic: str, offline_ms: int) -> None:
+        """
+        Put right another's word that we are offline.
+
+        Edge nodes take our online message only where it is not older than that word. A newer one would leave the will
+        behind, which they would then pass over when we really die: so both are renewed together, over a new connection.
+        """
+        if offline_ms <= self._since_ms:
+            self._host.offline_ms = None
+            publish(topic, commands.state(True, self._since_ms), 1, True)
+            return
+        self.contradicted = f"{topic}: another client says that we are offline; connecting anew with a new STATE"
+        self._counters["state_contradicted"] += 1
 
     def outcome(self) -> Outcome:
         """What the batch decoded last did; call :meth:`tie` when its ticket is known."""

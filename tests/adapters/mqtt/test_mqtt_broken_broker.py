@@ -82,7 +82,7 @@ async def test_a_topic_that_is_no_text_is_refused_alone(make: Make, eventually: 
         await adapter.connect()
         values, reasons = [], []
         while len(values) + len(reasons) < 2:
-            delivery = await asyncio.wait_for(adapter.read(), 5)
+            delivery = await asyncio.wait_for(adapter.read(), 30)
             assert isinstance(delivery, Delivery)
             values += list(delivery.batch.value)
             reasons += [reject.reason for reject in delivery.rejects]
@@ -109,7 +109,7 @@ async def test_a_malformed_packet_is_reported_and_never_hangs(make: Make, packet
             pass
         else:
             with pytest.raises(NotConnected, match=r"broke|died"):
-                await asyncio.wait_for(adapter.read(), 5)
+                await asyncio.wait_for(adapter.read(), 30)
         await adapter.close()
 
 
@@ -118,10 +118,10 @@ async def test_a_backlog_before_the_answer_does_not_block_connect(make: Make) ->
     backlog = b"".join(publish(b"line1/n", str(n).encode(), n + 1) for n in range(5000))
     async with Script(connack=bytes([0x20, 3, 1, 0, 0]), before=backlog).listening() as broker:
         adapter = make(broker.url, NUMBERS, subscriptions=PLAIN)
-        await asyncio.wait_for(adapter.connect(), 5)
+        await asyncio.wait_for(adapter.connect(), 30)
         values: list[float] = []
         while len(values) < 5000:
-            delivery = await asyncio.wait_for(adapter.read(), 5)
+            delivery = await asyncio.wait_for(adapter.read(), 30)
             assert isinstance(delivery, Delivery)
             values += list(delivery.batch.value)
             await delivery.settle()
@@ -147,7 +147,7 @@ async def test_the_death_of_the_network_thread_is_noticed(make: Make) -> None:
         adapter._session._client.subscribe("line1/again")
 
         with pytest.raises(NotConnected, match="the network thread died: ZeroDivisionError"):
-            await asyncio.wait_for(adapter.read(), 5)
+            await asyncio.wait_for(adapter.read(), 30)
         await adapter.close()
 
 
@@ -157,7 +157,7 @@ async def test_another_client_with_our_id_is_told(make: Make) -> None:
         adapter = make(broker.url, NUMBERS, subscriptions=PLAIN)
         await adapter.connect()
         with pytest.raises(NotConnected, match="took over our client id") as error:
-            await asyncio.wait_for(adapter.read(), 5)
+            await asyncio.wait_for(adapter.read(), 30)
         assert error.value.retry_after_s == 3600.0
         await adapter.close()
 
@@ -165,7 +165,7 @@ async def test_another_client_with_our_id_is_told(make: Make) -> None:
 async def _read_on(adapter: MqttAdapter) -> None:
     """Read until the connection is lost; the gaps of the lost session come before."""
     while True:
-        assert isinstance(await asyncio.wait_for(adapter.read(), 5), Gap)
+        assert isinstance(await asyncio.wait_for(adapter.read(), 30), Gap)
 
 
 async def test_a_message_that_ends_each_connection_is_an_alarm(make: Make) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.base import AdapterContext
-from adapters.mqtt import MqttOptions
+from adapters.mqtt import MqttOptions, paths
 from adapters.mqtt.decode import Decoder
 from adapters.mqtt.message import Block, Message
 from adapters.mqtt.paths import getter
@@ -195,6 +195,71 @@ def test_an_absent_path_is_counted_and_refused_only_when_nothing_was_found() -> 
     assert bench.counters["path_missing"] == 3
 
 
+@pytest.mark.parametrize(
+    ("path", "payload", "null"),
+    [
+        ("x", b'{"x": null, "y": 1}', True),
+        ("x", b'{"y": 1}', False),
+        ("a.b", b'{"a": {"b": null}, "y": 1}', True),
+        ("a.b", b'{"a": null, "y": 1}', True),
+        ("a.b", b'{"a": {}, "y": 1}', False),
+        ("a.b", b'{"a": [null], "y": 1}', False),
+        ("v[1]", b'{"v": [1, null], "y": 1}', True),
+        ("v[1]", b'{"v": [null], "y": 1}', False),
+        ("v[1].z", b'{"v": [1, null], "y": 1}', True),
+        ("m[?n=='t'].v | [0]", b'{"m": [{"n": "s", "v": 1}, {"n": "t", "v": null}], "y": 1}', True),
+        ("m[?n=='t'].v | [0]", b'{"m": [{"n": "s", "v": null}], "y": 1}', False),
+        ("m[?ok].v | [0]", b'{"m": [{"ok": null, "v": 5}], "y": 1}', False),
+        ("a || b", b'{"a": null, "y": 1}', False),
+        ("max(v)", b'{"v": [], "w": null, "y": 1}', False),
+    ],
+)
+def test_an_explicit_null_is_a_bad_row_and_a_missing_member_none(path: str, payload: bytes, null: bool) -> None:
+    """The last good value does not go on standing where the device says that there is none."""
+    bench = Bench({f"t/x#{path}": None, "t/x#y": None}, {"decode": "json"})
+
+    rows, rejects = bench.put(payload)
+
+    assert [(row.tag, row.status) for row in rows] == [(0, status.BAD)] * null + [(1, status.GOOD)]
+    assert all(isinstance(row.value, float) and math.isnan(row.value) for row in rows if row.tag == 0)
+    assert (rejects, bench.counters["path_missing"]) == ([], not null)
+
+
+@pytest.mark.parametrize(("word", "copies"), [("none", 0), ("null", 1)])
+def test_telling_nulls_apart_copies_a_message_once_at_most(word: str, copies: int, monkeypatch) -> None:
+    """However many tags are missing from it; not at all where the payload has no null."""
+    made: list[Any] = []
+    mark = paths._marked
+
+    def counted(document: Any) -> Any:
+        made.extend([document] * (type(document) is dict and "meters" in document))
+        return mark(document)
+
+    monkeypatch.setattr(paths, "_marked", counted)
+    addresses = {f"t/x#meters[?id=='X{n}'].power | [0]": None for n in range(20)}
+    bench = Bench({**addresses, "t/x#meters[0].power": None}, {"decode": "json"})
+    meters = [{"id": f"M{n}", "power": n} for n in range(5)]
+
+    rows, rejects = bench.put(json.dumps({"meters": meters, "said": word}).encode())
+
+    assert [row.tag for row in rows] == [20]
+    assert (rejects, bench.counters["path_missing"], len(made)) == ([], 20, copies)
+
+
+@pytest.mark.parametrize("many", [1, 30])
+def test_a_message_of_nulls_is_no_refusal(many: int) -> None:
+    """Its members are there, also among many that are read at once; a payload that is null has no value either."""
+    bench = Bench({"t/x#x": "float64", "t/x#y": None, "t/z": None}, {"decode": "json"})
+    good = [b'{"x": 1, "y": 2}'] * many
+
+    rows, rejects = bench.put(*good, b'{"x": null, "y": null}', *good)
+
+    assert rejects == []
+    assert [row.status for row in rows] == [status.GOOD] * 2 * many + [status.BAD] * 2 + [status.GOOD] * 2 * many
+    ((row,), rejects) = bench.put(b"null", topic=b"t/z")
+    assert (row.status, rejects) == (status.BAD, [])
+
+
 def test_a_topic_nobody_wants_is_counted() -> None:
     """A message of no tag is neither a row nor a refusal."""
     bench = Bench({"t/x#a": None}, {"decode": "json"})
@@ -292,7 +357,7 @@ def test_a_number_in_json_comes_out_as_it_went_in(document: object) -> None:
     """What an untyped tag reads from JSON is the value JSON says, or a refusal."""
     rows, rejects = Bench({"t/x": None}, {"decode": "json"}).put(msgspec.json.encode(document))
     if document is None:
-        assert rows == []
+        assert [row.status for row in rows] == [status.BAD]
     else:
         assert rows[0].value == document
         assert rejects == []

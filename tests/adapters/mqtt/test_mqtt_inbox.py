@@ -99,7 +99,7 @@ def test_closing_frees_a_waiting_thread() -> None:
     writer = threading.Thread(target=inbox.put, args=(_message(1, 1),))
     writer.start()
     inbox.close()
-    writer.join(5)
+    writer.join(120)
     assert not writer.is_alive()
 
 

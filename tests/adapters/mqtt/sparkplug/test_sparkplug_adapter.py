@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Reader:
         self.gaps: list[Gap] = []
         self.reasons: list[str] = []
 
-    async def until(self, condition: Callable[[Reader], object], within_s: float = 15.0) -> None:
+    async def until(self, condition: Callable[[Reader], object], within_s: float = 60.0) -> None:
         """Read until the condition holds."""
         async with asyncio.timeout(within_s):
             while not condition(self):
@@ -93,6 +94,14 @@ def reading(mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]) -> 
         return adapter, reader, edge
 
     return begin
+
+
+async def _meet(adapter: MqttAdapter, edge: EdgeNode, tag: int) -> None:
+    """Let the adapter read the births of *edge*, until it has values of *tag*, and end it."""
+    await adapter.connect()
+    await asyncio.to_thread(edge.connect)
+    await Reader(adapter).until(lambda r: r.of(tag))
+    await adapter.close()
 
 
 async def test_the_publisher_of_another_implementation_arrives_as_its_formula_says(
@@ -167,13 +176,9 @@ async def test_by_default_nothing_is_published_and_the_lack_is_told(
 async def test_births_are_remembered_over_a_restart(
     mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]
 ) -> None:
-    """A new adapter on the kept session reads data by alias without a birth; on a lost session it does not."""
+    """A new adapter on the kept session reads data by alias without a birth; on a lost session it is uncertain."""
     edge = node()
-    first = make(mosquitto.url, ADDRESSES, **SPARKPLUG)
-    await first.connect()
-    await asyncio.to_thread(edge.connect)
-    await Reader(first).until(lambda r: r.of(2))
-    await first.close()
+    await _meet(make(mosquitto.url, ADDRESSES, **SPARKPLUG), edge, 2)
 
     again = make(mosquitto.url, ADDRESSES, **SPARKPLUG)
     await again.connect()
@@ -190,38 +195,73 @@ async def test_births_are_remembered_over_a_restart(
     await other.connect()
     reader = Reader(other)
     await asyncio.to_thread(edge.data, "press", {"Count": 12})
-    await reader.until(lambda r: r.reasons)
-    assert reader.rows == []
+    await reader.until(lambda r: r.rows or r.reasons)
+    assert [(row.value, row.status) for row in reader.rows] == [(12.0, status.UNCERTAIN)]
     await other.close()
 
 
-async def test_births_missed_while_we_were_away_put_no_value_on_a_wrong_tag(
-    mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]
+@pytest.mark.parametrize(
+    ("sparkplug", "stored", "gaps"),
+    [(ACTIVE, [], [(0, 1, 2, 3), (1, 2, 3)]), ({}, [(3, 99.0, status.UNCERTAIN)], [(0, 1, 2, 3)])],
+    ids=["active", "passive"],
+)
+async def test_births_missed_while_we_were_away_put_no_good_value_on_a_wrong_tag(
+    mosquitto: Mosquitto,
+    make: Make,
+    node: Callable[..., EdgeNode],
+    sparkplug: dict[str, Any],
+    stored: list[tuple[int, float, int]],
+    gaps: list[tuple[int, ...]],
 ) -> None:
-    """A node comes back with other aliases while we are away, with QoS 0: its values wait for a birth of theirs."""
+    """
+    A node is born with other aliases while we are away, with QoS 0: its values wait for a birth of theirs.
+
+    Where none may be asked for they do not wait, and are uncertain.
+    """
     addresses = {**ADDRESSES, "spBv1.0/Plant/edge/press#Pressure": "float64"}
-    edge = node()
+    edge = node(deaf=True)
     edge.devices["press"]["Pressure"] = ("Double", 5.0)
-    first = make(mosquitto.url, addresses, **SPARKPLUG)
-    await first.connect()
-    await asyncio.to_thread(edge.connect)
-    await Reader(first).until(lambda r: r.of(3))
-    await first.close()
+    await _meet(make(mosquitto.url, addresses, **SPARKPLUG, sparkplug=sparkplug), edge, 3)
     edge.first_alias += 2  # the alias of Temperature is that of Pressure now
     await asyncio.to_thread(edge.birth)
     await asyncio.to_thread(edge.data, "press", {"Count": 1})
 
-    again = make(mosquitto.url, addresses, **SPARKPLUG)
+    again = make(mosquitto.url, addresses, **SPARKPLUG, sparkplug=sparkplug)
     await again.connect()
     assert again.facts["session"] == "resumed"
     reader = Reader(again)
     await asyncio.to_thread(edge.data, "press", {"Temperature": 99.0})
-    await reader.until(lambda r: r.reasons and len(r.gaps) == 2)
-    assert reader.rows == []
-    assert [gap.tags for gap in reader.gaps] == [(0, 1, 2, 3), (1, 2, 3)]
+    await reader.until(lambda r: (r.rows or r.reasons) and len(r.gaps) == len(gaps))
+    assert [(row.tag, row.value, row.status) for row in reader.rows] == stored
+    assert [gap.tags for gap in reader.gaps] == gaps
     await asyncio.to_thread(edge.birth)
     await reader.until(lambda r: 99.0 in r.of(1))
-    assert reader.of(3) == [5.0]
+    assert reader.of(3) == [*(status_ for _, _, status_ in stored), 5.0]
+    await again.close()
+
+
+async def test_a_passive_host_reads_on_behind_a_restart_in_which_data_passed(
+    mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode]
+) -> None:
+    """Data of QoS 0 came while we were away: the hole is told, values are uncertain until the device's next birth."""
+    edge = node()
+    await _meet(make(mosquitto.url, ADDRESSES, **SPARKPLUG), edge, 2)
+    await asyncio.to_thread(edge.data, "press", {"Count": 1})
+
+    again = make(mosquitto.url, ADDRESSES, **SPARKPLUG)
+    await again.connect()
+    reader = Reader(again)
+    for count in (2, 3):
+        await asyncio.to_thread(edge.data, "press", {"Count": count})
+    await reader.until(lambda r: len(r.of(2)) == 2)
+    assert [(row.value, row.status) for row in reader.rows] == [(2.0, status.UNCERTAIN), (3.0, status.UNCERTAIN)]
+    await asyncio.to_thread(edge.device_birth, "press")
+    await asyncio.to_thread(edge.data, "press", {"Count": 4})
+    await reader.until(lambda r: 4.0 in r.of(2))
+
+    assert "1 messages before seq 3" in reader.gaps[0].detail
+    assert [gap.tags for gap in reader.gaps] == [(0, 1, 2)]
+    assert (edge.rebirths, reader.reasons) == (0, [])
     await again.close()
 
 
@@ -230,11 +270,7 @@ async def test_a_damaged_memory_of_births_is_told_and_awaits_births_anew(
 ) -> None:
     """Never a name from a damaged file."""
     edge = node()
-    first = make(mosquitto.url, ADDRESSES, **SPARKPLUG)
-    await first.connect()
-    await asyncio.to_thread(edge.connect)
-    await Reader(first).until(lambda r: r.of(2))
-    await first.close()
+    await _meet(make(mosquitto.url, ADDRESSES, **SPARKPLUG), edge, 2)
     path = tmp_path / "state" / "births.bin"
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -266,6 +302,31 @@ async def test_a_node_that_vanishes_is_said_and_comes_back(node: Callable[..., E
     await adapter.close()
 
 
+async def test_a_node_that_comes_back_at_once_with_the_same_number_is_read(
+    mosquitto: Mosquitto,
+    make: Make,
+    node: Callable[..., EdgeNode],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """We came in the middle of its connection: its will comes before any birth, the birth right behind it."""
+    with monkeypatch.context() as patch:
+        patch.setattr("simulators.sparkplug_node._now_ms", lambda: time.time_ns() // 10**6 - 3_600_000)
+        edge = node(qos=1)  # confirmed: the broker has passed the births on before we come
+        await asyncio.to_thread(edge.connect)
+    adapter = make(mosquitto.url, ADDRESSES, **SPARKPLUG, sparkplug={"reorder": "2s"})
+    await adapter.connect()
+    reader, back = Reader(adapter), node()
+    await asyncio.to_thread(edge.drop)
+    await asyncio.to_thread(back.connect)
+    await reader.until(lambda r: r.of(2) and adapter.counters["deaths"] + adapter.counters["deaths_ignored"])
+    await asyncio.to_thread(back.data, "press", {"Temperature": 63.0})
+    await reader.until(lambda r: 63.0 in r.of(1) or r.reasons)
+
+    assert (reader.of(1), reader.reasons, reader.gaps) == ([60.0, 63.0], [], [])
+    assert adapter.counters["deaths_ignored"] == 1
+    await adapter.close()
+
+
 async def test_a_lost_message_is_a_gap_and_a_rebirth(reading: Reading) -> None:
     """A hole in the numbers is a gap row over the node's tags, and a reason to ask for its birth."""
     adapter, reader, edge = await reading(sparkplug=ACTIVE)
@@ -278,6 +339,26 @@ async def test_a_lost_message_is_a_gap_and_a_rebirth(reading: Reading) -> None:
     assert (reader.gaps[0].cause, reader.gaps[0].tags) == (GapCause.SEQUENCE_GAP, (0, 1, 2))
     assert (reader.gaps[1].tags, reader.gaps[1].to_ns) == ((1, 2), None)  # unnamed until the birth
     assert "3 messages before seq 5" in reader.gaps[0].detail
+    await adapter.close()
+
+
+async def test_a_lost_message_does_not_end_the_reading_of_a_passive_host(reading: Reading) -> None:
+    """Nothing is published; values are uncertain until the node's next birth, over a reconnect too, then good."""
+    adapter, reader, edge = await reading()
+    edge.seq += 1
+    for count in (1, 2):
+        await asyncio.to_thread(edge.data, "press", {"Count": count})
+    await reader.until(lambda r: [row.value for row in r.rows if row.tag == 2] == [0.0, 1.0, 2.0])
+    await adapter.connect()
+    await asyncio.to_thread(edge.data, "press", {"Count": 3})
+    await reader.until(lambda r: len(r.of(2)) == 4)
+    assert reader.of(2) == [0.0, *[status.UNCERTAIN] * 3]
+    await asyncio.to_thread(edge.birth)
+    await asyncio.to_thread(edge.data, "press", {"Count": 4})
+    await reader.until(lambda r: 4.0 in r.of(2))
+
+    assert [gap.cause for gap in reader.gaps] == [GapCause.SEQUENCE_GAP]
+    assert (edge.rebirths, reader.reasons) == (0, [])
     await adapter.close()
 
 
@@ -339,6 +420,76 @@ async def test_a_primary_host_says_that_it_is_there_and_that_it_is_gone(
         await adapter.close()
 
 
+async def test_a_newer_word_that_the_primary_host_is_gone_renews_state_and_will(
+    mosquitto: Mosquitto, make: Make, eventually: Callable[..., Any]
+) -> None:
+    """
+    Edge nodes pass over a STATE that is older than the last: our online must not be older than another's offline, nor
+    our will older than our online. So both come anew, with a connection of their own.
+    """
+    said: list[dict[str, Any]] = []
+    listener = mqtt.Client(CallbackAPIVersion.VERSION2)
+    listener.on_message = lambda _c, _u, message: said.append(json.loads(message.payload))
+    listener.on_connect = lambda client, *_: client.subscribe("spBv1.0/STATE/site", 1)
+    listener.connect("127.0.0.1", mosquitto.port)
+    listener.loop_start()
+    adapter = make(mosquitto.url, ADDRESSES, **SPARKPLUG, sparkplug={"role": "primary", "host_id": "site"})
+    try:
+        await adapter.connect()
+        await eventually(lambda: said and said[-1]["online"])
+        foreign = {"online": False, "timestamp": said[-1]["timestamp"] + 3_600_000}
+        listener.publish("spBv1.0/STATE/site", json.dumps(foreign), 1, True)
+        with pytest.raises(NotConnected, match="another client says that we are offline"):
+            await asyncio.wait_for(adapter.read(), 60)
+        await adapter.connect()
+        await eventually(lambda: said[-1]["online"])
+        assert said[1:] == [foreign, {"online": True, "timestamp": foreign["timestamp"]}]
+        assert adapter.counters["state_contradicted"] == 1
+
+        reading = asyncio.create_task(adapter.read())
+        assert adapter._session is not None
+        adapter._session._client._sock.shutdown(2)  # type: ignore[union-attr]
+        await eventually(lambda: not said[-1]["online"])
+        assert said[-1]["timestamp"] == foreign["timestamp"]  # the will is the pair of the last online
+        with pytest.raises(NotConnected):
+            await reading
+        await adapter.connect()
+        await eventually(lambda: said[-1]["online"])
+        await adapter.close()
+        await eventually(lambda: not said[-1]["online"])
+        assert said[-1]["timestamp"] >= said[-2]["timestamp"]
+    finally:
+        listener.disconnect()
+        listener.loop_stop()
+        await adapter.close()
+
+
+@pytest.mark.parametrize("payload", [b'{"online": false}', b'{"online": false, "timestamp": "now"}'])
+async def test_a_word_without_a_time_that_the_primary_host_is_gone_is_put_right_at_once(
+    mosquitto: Mosquitto, make: Make, eventually: Callable[..., Any], payload: bytes
+) -> None:
+    """It is older than nothing: the online message of this connection stands against it."""
+    said: list[bytes] = []
+    listener = mqtt.Client(CallbackAPIVersion.VERSION2)
+    listener.on_message = lambda _c, _u, message: said.append(message.payload)
+    listener.on_connect = lambda client, *_: client.subscribe("spBv1.0/STATE/site", 1)
+    listener.connect("127.0.0.1", mosquitto.port)
+    listener.loop_start()
+    adapter = make(mosquitto.url, ADDRESSES, **SPARKPLUG, sparkplug={"role": "primary", "host_id": "site"})
+    try:
+        await adapter.connect()
+        await eventually(lambda: said)
+        reading = asyncio.create_task(adapter.read())
+        listener.publish("spBv1.0/STATE/site", payload, 1, True)
+        await eventually(lambda: len(said) == 3)
+        assert said == [said[0], payload, said[0]]
+        reading.cancel()
+    finally:
+        listener.disconnect()
+        listener.loop_stop()
+        await adapter.close()
+
+
 async def test_births_are_kept_only_behind_what_is_settled(
     mosquitto: Mosquitto, make: Make, node: Callable[..., EdgeNode], tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
@@ -347,7 +498,7 @@ async def test_births_are_kept_only_behind_what_is_settled(
     adapter = make(mosquitto.url, {"spBv1.0/Plant/edge#Uptime": "int32", other: "float64"}, **SPARKPLUG)
     await adapter.connect()
     await asyncio.to_thread(node(qos=1).connect)
-    first = await asyncio.wait_for(adapter.read(), 10)
+    first = await asyncio.wait_for(adapter.read(), 60)
     assert isinstance(first, Delivery)
     reading = asyncio.create_task(adapter.read())
     before = adapter.covered_ns
@@ -376,7 +527,7 @@ async def test_a_delivery_that_is_refused_forgets_what_it_taught(
     await adapter.connect()
     edge = node(qos=1)
     await asyncio.to_thread(edge.connect)
-    item = await asyncio.wait_for(adapter.read(), 10)
+    item = await asyncio.wait_for(adapter.read(), 60)
     assert isinstance(item, Delivery)
     await item.settle(OSError("disk full"))
     with pytest.raises(NotConnected):
@@ -397,11 +548,11 @@ async def test_a_refused_birth_that_does_not_come_again_is_not_replaced_by_the_o
     rows = len(reader.rows)
     edge.first_alias += 1  # the alias of Temperature is that of Count now
     await asyncio.to_thread(edge.birth)
-    item = await asyncio.wait_for(adapter.read(), 10)
+    item = await asyncio.wait_for(adapter.read(), 60)
     while adapter.counters["births"] < 4:  # the two may come one by one
         assert isinstance(item, Delivery)
         await item.settle()
-        item = await asyncio.wait_for(adapter.read(), 10)
+        item = await asyncio.wait_for(adapter.read(), 60)
     assert isinstance(item, Delivery)
     await item.settle(OSError("disk full"))
     with pytest.raises(NotConnected):

@@ -22,7 +22,7 @@ from schemas import status
 from schemas.samples import Gap, GapCause, Origin, Reject, Sample
 from schemas.status import Flag
 from schemas.tagmap import Tag
-from simulators.sparkplug_node import Metric, encode
+from simulators.sparkplug_node import Metric, _varint, encode
 
 ARRIVED = 1_800_000_000 * 10**9
 SENT = 1_799_999_999_000
@@ -35,6 +35,7 @@ ADDRESSES = {
 }
 PRESS = [Metric("Temperature", "Double", 60.5, 1), Metric("Count", "UInt32", 3, 2)]
 NODE = [Metric("bdSeq", "UInt64", 4), Metric("Uptime", "Int32", 7, 0)]
+ACTIVE = {"role": "secondary_active", "rebirth": "on_need"}
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden.json").read_text("utf-8"))
 
 
@@ -122,9 +123,10 @@ def test_births_give_values_names_and_types_to_aliases() -> None:
 
 
 def test_data_without_a_birth_is_a_gap_until_the_birth_and_not_a_guess() -> None:
-    """It waits for the birth, then is told once, is a gap that stays open, and closes with the birth."""
+    """It waits for the birth, then is kept as it came, and is one gap that stays open and closes with the birth."""
     plant = Plant()
-    assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 9, "press") == []
+    unnamed = [Metric(None, "Double", 1.0, 1, typed=False)]
+    assert plant.put("DDATA", unnamed, 9, "press") == []
     assert plant.rejects == []
     assert plant.later(0.3) == []
     for seq in (10, 11):
@@ -132,7 +134,8 @@ def test_data_without_a_birth_is_a_gap_until_the_birth_and_not_a_guess() -> None
 
     (opened,) = plant.gaps()
     assert (opened.cause, opened.tags, opened.to_ns) == (GapCause.SEQUENCE_GAP, (1, 2), None)
-    assert [reject.reason for reject in plant.rejects] == ["G/n/press: no birth known"]
+    assert {reject.reason for reject in plant.rejects} == {"G/n/press: no birth known"}
+    assert [reject.raw for reject in plant.rejects] == [encode(unnamed, SENT, seq) for seq in (9, 10, 11)]
     assert plant.counters["without_birth"] == 3
     assert plant.host.losses.commands == []
     assert "rebirth needed, and rebirth is never" in plant.facts["edge node G/n"]
@@ -279,11 +282,12 @@ def test_a_late_node_birth_does_not_lend_its_aliases_to_the_old_one() -> None:
 
 def test_a_missing_number_is_a_gap_of_the_node() -> None:
     """
-    After the wait the hole is a gap over all tags of the node, and no alias is trusted until the next birth.
+    After the wait the hole is a gap over all tags of the node, and no alias is trusted until the next birth, which is
+    asked for; what comes before it is kept as it came.
 
     What is missing may have been a birth with other aliases.
     """
-    plant = Plant()
+    plant = Plant(role="secondary_active", rebirth="on_need")
     plant.born()
     assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 4, "press") == []
     assert plant.put("DDATA", [Metric(None, "Double", 2.0, 1, typed=False)], 5, "press") == []
@@ -291,6 +295,8 @@ def test_a_missing_number_is_a_gap_of_the_node() -> None:
 
     gap, unexplained = plant.gaps()
     assert (unexplained.tags, unexplained.to_ns) == ((1, 2), None)
+    assert [reject.reason for reject in plant.rejects] == ["G/n/press: no birth known"] * 2
+    assert plant.host.losses.commands == ["spBv1.0/G/NCMD/n"]
     assert plant.counters["births_forgotten"] == 1
     assert (gap.cause, gap.tags, gap.detail) == (
         GapCause.SEQUENCE_GAP,
@@ -301,6 +307,68 @@ def test_a_missing_number_is_a_gap_of_the_node() -> None:
     assert gap.from_ns < gap.to_ns
     plant.put("DBIRTH", PRESS, 6, "press")
     assert [row.value for row in plant.put("DDATA", [Metric(None, "Double", 3.0, 1, typed=False)], 7, "press")] == [3.0]
+
+
+@pytest.mark.parametrize("sparkplug", [{}, {"role": "primary", "host_id": "site"}], ids=["passive", "primary"])
+def test_a_missing_number_makes_values_uncertain_where_no_rebirth_may_be_asked_for(sparkplug: dict[str, str]) -> None:
+    """
+    The next birth may be weeks away: the births are used on, for values that are uncertain, until each comes anew.
+
+    What names itself is as sure as before, and what no birth explains is refused with its bytes.
+    """
+    plant = Plant(**sparkplug)
+    plant.born()
+    plant.put("DBIRTH", [Metric("Name", "String", "idle", 1)], 2, "oven")
+    rows = plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 4, "press")
+    rows += plant.later(0.26)
+    for seq in range(5, 205):
+        rows += plant.put("DDATA", [Metric(None, "Double", float(seq), 1, typed=False)], seq, "press")
+
+    (gap,) = plant.gaps()
+    assert (gap.tags, gap.detail) == ((0, 1, 2, 3), "G/n: 1 messages before seq 4 did not come")
+    assert [row.value for row in rows] == [1.0, *(float(seq) for seq in range(5, 205))]
+    assert {(row.status, Flag(row.flags) & Flag.ASSUMED_GOOD) for row in rows} == {(status.UNCERTAIN, Flag(0))}
+    assert (plant.rejects, plant.host.losses.commands) == ([], [])
+    assert (plant.counters["births_doubted"], plant.counters["births_forgotten"]) == (1, 0)
+    assert "a birth may have been lost: values are uncertain; rebirth needed" in plant.facts["edge node G/n"]
+
+    sent = [
+        Metric("Temperature", "Double", 1.0),
+        Metric("Temperature", "Double", 2.0, typed=False),
+        Metric(None, "Double", 3.0, 1, quality=0, typed=False),
+        Metric(None, "Double", None, 1, typed=False),
+        Metric(None, "Double", 4.0, 77, typed=False),
+    ]
+    rows = plant.put("DDATA", sent, 205, "press")
+    assert [row.status for row in rows] == [status.GOOD, status.UNCERTAIN, status.BAD, status.BAD]
+    assert [bool(row.flags & Flag.ASSUMED_GOOD) for row in rows] == [True, False, False, False]
+    (reject,) = plant.rejects
+    assert (reject.reason, reject.raw) == ("G/n/press: its birth has no alias 77", encode(sent, SENT, 205))
+
+    plant.put("DBIRTH", PRESS, 206, "press")
+    pressed = plant.put("DDATA", [Metric(None, "Double", 3.0, 1, typed=False)], 207, "press")
+    oven = plant.put("DDATA", [Metric(None, "String", "hot", 1, typed=False)], 208, "oven")
+    assert [row.status for row in pressed + oven] == [status.GOOD, status.UNCERTAIN]
+    plant.put("NBIRTH", NODE, 0)
+    plant.put("DBIRTH", [Metric("Name", "String", "idle", 1)], 1, "oven")
+    oven = plant.put("DDATA", [Metric(None, "String", "hot", 1, typed=False)], 2, "oven")
+    assert [row.status for row in oven] == [status.GOOD]
+    assert "uncertain" not in plant.facts["edge node G/n"]
+
+
+def test_a_doubt_outlives_a_restart_and_the_node_s_death_is_heard() -> None:
+    """The birth that was lost may have had another bdSeq, so any death is taken for the node's."""
+    before = Plant()
+    before.born()
+    before.put("NDATA", [], 3)
+    before.later(0.3)
+    plant = Plant()
+    plant.host.restore(before.host.dump(), before.host.positions(), kept=True, now_s=plant.now_s)
+
+    rows = plant.put("DDATA", [Metric(None, "Double", 3.0, 1, typed=False)], 4, "press")
+    assert [(row.value, row.status) for row in rows] == [(3.0, status.UNCERTAIN)]
+    rows = plant.put("NDEATH", [Metric("bdSeq", "UInt64", 5)], None)
+    assert [row.status for row in rows] == [status.BAD_NO_COMMUNICATION] * 4
 
 
 def test_a_node_that_does_not_number_is_incomplete_until_its_next_birth() -> None:
@@ -337,15 +405,25 @@ def test_losses_are_told_however_many_there_are() -> None:
     assert plant.counters["order_given_up"] == 0
 
 
-def test_a_device_birth_that_was_lost_lends_no_value_to_another_tag() -> None:
-    """A DBIRTH that swaps two aliases does not come: no value of the messages behind it is stored."""
-    plant = Plant()
+@pytest.mark.parametrize(
+    ("sparkplug", "statuses"), [(ACTIVE, []), ({}, [status.UNCERTAIN] * 2)], ids=["active", "passive"]
+)
+def test_a_device_birth_that_was_lost_lends_no_good_value_to_another_tag(
+    sparkplug: dict[str, str], statuses: list[int]
+) -> None:
+    """
+    A DBIRTH that swaps two aliases does not come: of the messages behind it nothing is stored where the birth can be
+    asked for, and nothing as good where it cannot.
+    """
+    plant = Plant(**sparkplug)
     twins = [Metric("Temperature", "Double", 60.5, 1), Metric("Count", "Double", 3.0, 2)]
     plant.put("NBIRTH", NODE, 0)
     plant.put("DBIRTH", twins, 1, "press")
-    plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], 3, "press")
-    assert plant.later(0.3) == []
-    assert plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], 4, "press") == []
+    rows = plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], 3, "press")
+    rows += plant.later(0.3)
+    rows += plant.put("DDATA", [Metric(None, "Double", 99.0, 1, typed=False)], 4, "press")
+    assert [row.status for row in rows] == statuses
+    assert not any(row.flags & Flag.ASSUMED_GOOD for row in rows)
 
 
 def test_a_death_is_one_row_without_a_value_for_each_tag() -> None:
@@ -393,6 +471,80 @@ def test_a_death_that_overtook_its_birth_is_taken_behind_it() -> None:
     rows = plant.later(0.3)
     assert {row.status for row in rows} == {status.BAD_NO_COMMUNICATION}
     assert plant.facts["edge node G/n"].startswith("offline")
+
+
+@pytest.mark.parametrize("will", ["timed", "timed at its bdSeq", "untimed"])
+def test_a_death_before_the_birth_of_a_node_that_is_back_with_the_same_number_is_not_its_death(will: str) -> None:
+    """We came in the middle: the will of the connection before comes first, the birth while the will waits."""
+    plant = Plant()
+    long_ago = SENT - 60_000
+    at_metric = long_ago if will == "timed at its bdSeq" else None
+    plant.put(
+        "NDEATH", [Metric("bdSeq", "UInt64", 4, timestamp=at_metric)], None, sent=long_ago if will == "timed" else None
+    )
+    plant.later(0.05)
+    rows = plant.born() + plant.later(0.3)
+    rows += plant.put("DDATA", [Metric(None, "Double", 5.5, 1, typed=False)], 2, "press")
+
+    assert [(row.value, row.status) for row in rows] == [(value, status.GOOD) for value in (7.0, 60.5, 3.0, 5.5)]
+    assert (plant.counters["deaths"], plant.counters["deaths_ignored"], plant.rejects) == (0, 1, [])
+    assert (len(plant.host.finished), plant.host.due_s) == (1, None)
+    assert len(plant.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None)) == 4
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["same connection", "over a restart"])
+def test_a_death_that_the_node_outlives_is_taken_back(restart: bool) -> None:
+    """Made just before the birth, it may have been the birth's own; the next message shows that it was not."""
+    plant = Plant(**ACTIVE)
+    plant.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None, sent=SENT - 50)
+    plant.born()
+    assert {row.status for row in plant.later(0.3)} == {status.BAD_NO_COMMUNICATION}
+    if restart:
+        saved, places = plant.host.dump(), plant.host.positions()
+        plant = Plant(**ACTIVE)
+        plant.host.restore(saved, places, kept=True, now_s=plant.now_s)
+    rows = plant.put("DDATA", [Metric(None, "Double", 5.5, 1, typed=False)], 2, "press")
+
+    assert [(row.tag, row.value, row.status) for row in rows] == [(1, 5.5, status.GOOD)]
+    assert plant.counters["deaths_taken_back"] == 1
+    assert plant.facts["edge node G/n"].startswith("online, bdSeq 4, 4 metrics, 1 devices online; rebirth requested")
+    assert plant.host.losses.commands == ["spBv1.0/G/NCMD/n"]  # what the death made bad says its value again
+    assert (plant.gaps(), plant.rejects) == ([], [])
+
+
+def test_a_death_is_not_taken_back_by_numbers_that_do_not_go_on() -> None:
+    """A birth with other aliases may have been lost behind it."""
+    plant = Plant(**ACTIVE)
+    plant.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None)
+    plant.born()
+    plant.later(0.3)
+    rows = plant.put("DDATA", [Metric(None, "Double", 5.5, 1, typed=False)], 1, "press") + plant.later(0.3)
+
+    assert rows == []
+    assert plant.counters["births_forgotten"] == 1
+
+
+def test_a_second_death_of_a_connection_does_not_end_the_next_one() -> None:
+    """The farewell of a node and its will: both are of the connection that is over, and so is nothing behind them."""
+    plant = Plant()
+    plant.born()
+    assert len(plant.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None)) == 4
+    assert plant.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None) == []
+    rows = plant.born() + plant.later(0.3)
+    rows += plant.put("DDATA", [Metric(None, "Double", 5.5, 1, typed=False)], 2, "press")
+
+    assert {row.status for row in rows} == {status.GOOD}
+    assert (plant.counters["deaths"], plant.counters["deaths_ignored"]) == (1, 1)
+
+
+def test_a_death_told_twice_is_not_taken_back() -> None:
+    """The second one is that of the birth."""
+    plant = Plant()
+    plant.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None)
+    plant.born()
+    plant.later(0.3)
+    assert plant.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None) == []
+    assert plant.put("DDATA", [Metric(None, "Double", 5.5, 1, typed=False)], 2, "press") + plant.later(0.3) == []
 
 
 def test_a_rebirth_is_asked_for_once_in_a_while() -> None:
@@ -464,22 +616,126 @@ def test_tables_and_templates_are_flattened_to_names() -> None:
     }
 
 
+def template(name: str, *members: Metric | bytes, **more: Any) -> bytes:
+    """A template metric as bytes; *more* as in :class:`Metric`."""
+    inner = b"".join(member if isinstance(member, bytes) else encode([member]) for member in members)
+    head = encode([Metric(name, None, None, **more)])
+    body = head[2:].removesuffix(b"\x38\x01") + b"\x20\x13"  # its null away, its datatype there
+    body += b"\x92\x01" + _varint(len(inner)) + inner
+    return b"\x12" + _varint(len(body)) + body
+
+
+def born_with(plant: Plant, *metrics: bytes) -> dict[str, Sample]:
+    """Rows of a birth of the press with these metrics, by the last part of the tag's address."""
+    plant.put("NBIRTH", NODE, 0)
+    rows = plant.raw("spBv1.0/G/DBIRTH/n/press", encode([], SENT) + b"".join(metrics) + b"\x18\x01")
+    return {plant.decoder._context.tags[row.tag].address.partition("#")[2]: row for row in rows}
+
+
+def test_a_member_of_a_template_has_its_own_quality_and_time() -> None:
+    """What the member says of itself is the row's; what it does not say is the template's, and of two the worse."""
+    names = ("speed", "temp", "old", "plain", "inner/on", "inner/off")
+    plant = Plant({f"spBv1.0/G/n/press#{top}/{name}": None for top in ("motor", "pump") for name in names})
+    members = (
+        Metric("speed", "Double", 1500.0, quality=0),
+        Metric("temp", "Double", 55.0, timestamp=SENT - 60_000, quality=192),
+        Metric("old", "Double", 5.0, timestamp=SENT - 3_600_000, historical=True),
+        Metric("plain", "Double", 6.0),
+        template("inner", Metric("on", "Boolean", True), Metric("off", "Boolean", False, quality=0), quality=500),
+    )
+    rows = born_with(plant, template("motor", *members), template("pump", *members, timestamp=SENT - 5, quality=64))
+
+    good, stale = status.GOOD, status.UNCERTAIN_NO_COMMUNICATION
+    said = {name: (row.status, (row.source_ns // 10**6) - SENT, row.flags) for name, row in rows.items()}
+    assumed, filled = int(Flag.ASSUMED_GOOD), int(Flag.BACKFILL)
+    assert said == {
+        "motor/speed": (status.BAD, 0, 0),
+        "motor/temp": (good, -60_000, 0),
+        "motor/old": (good, -3_600_000, assumed | filled),
+        "motor/plain": (good, 0, assumed),
+        "motor/inner/on": (stale, 0, 0),
+        "motor/inner/off": (status.BAD, 0, 0),
+        "pump/speed": (status.BAD, -5, 0),
+        "pump/temp": (status.UNCERTAIN, -60_000, 0),
+        "pump/old": (status.UNCERTAIN, -3_600_000, filled),
+        "pump/plain": (status.UNCERTAIN, -5, 0),
+        "pump/inner/on": (status.UNCERTAIN, -5, 0),
+        "pump/inner/off": (status.BAD, -5, 0),
+    }
+    assert all(math.isnan(row.value) for row in rows.values() if row.status == status.BAD)  # type: ignore[arg-type]
+
+
+def test_a_template_as_one_value_is_as_good_as_its_members() -> None:
+    """A bad member has no value in it, and the whole is uncertain; an inner template that is null takes its parts."""
+    plant = Plant({f"spBv1.0/G/n/press#{name}": None for name in ("motor", "pump", "pump/inner/on")})
+    rows = born_with(
+        plant,
+        template("motor", Metric("speed", "Double", 1500.0, quality=0), Metric("temp", "Double", 55.0)),
+        template("pump", b"\x12\x0b\x0a\x05inner\x20\x13\x38\x01", Metric("temp", "Double", 5.0)),
+    )
+
+    assert (rows["motor"].status, rows["motor"].value) == (status.UNCERTAIN, {"speed": None, "temp": 55.0})
+    assert (rows["pump"].status, rows["pump"].value) == (status.GOOD, {"inner": None, "temp": 5.0})
+    assert rows["pump/inner/on"].status == status.BAD
+
+
 def test_births_survive_a_restart_where_the_session_did() -> None:
-    """What was dumped reads data without a new birth; where the session was lost, births are forgotten."""
+    """
+    What was dumped reads data without a new birth. Where the session was lost, births are forgotten and asked for, or
+    where that is not allowed doubted, whatever the numbers say.
+    """
     before = Plant()
     before.born()
     saved, places = before.host.dump(), before.host.positions()
-    kept, lost = Plant(), Plant(role="secondary_active", rebirth="on_need")
+    kept, lost, passive = Plant(), Plant(**ACTIVE), Plant()
     kept.host.restore(saved, places, kept=True, now_s=kept.now_s)
     lost.host.restore(saved, places, kept=False, now_s=lost.now_s)
+    passive.host.restore(saved, places, kept=False, now_s=passive.now_s)
     sent = [Metric(None, "Double", 1.0, 1, typed=False)]
 
     assert len(kept.put("DDATA", sent, 2, "press")) == 1
     assert len(kept.put("DDATA", sent, 3, "press")) == 1
     assert lost.put("DDATA", sent, 2, "press") == []
     assert lost.host.losses.commands == ["spBv1.0/G/NCMD/n"]
+    assert [row.status for row in passive.put("DDATA", sent, 2, "press")] == [status.UNCERTAIN]
+    assert passive.facts["edge node G/n"].endswith("rebirth needed, and rebirth is never: the session is new")
     rows = kept.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None)
     assert len(rows) == 4
+
+
+@pytest.mark.parametrize("seq", [77, 250, None], ids=["ahead", "behind", "none"])
+def test_births_that_may_have_been_replaced_unseen_are_doubted_where_none_may_be_asked_for(seq: int | None) -> None:
+    """The node's first number is not the next one: a gap since its last message, and uncertain values until births."""
+    before = Plant()
+    before.born()
+    plant = Plant()
+    plant.host.restore(before.host.dump(), before.host.positions(), kept=True, now_s=plant.now_s)
+    sent = [Metric(None, "Double", 1.0, 1, typed=False), Metric("Temperature", "Double", 2.0)]
+    rows = plant.put("DDATA", sent, seq, "press") + plant.later(0.3)
+    again = Plant()  # a doubt is not forgotten over another restart
+    again.host.restore(plant.host.dump(), plant.host.positions(), kept=True, now_s=again.now_s)
+    rows += again.put("DDATA", sent, None if seq is None else seq + 1, "press") + again.later(0.3)
+
+    assert [(row.value, row.status) for row in rows] == [(1.0, status.UNCERTAIN), (2.0, status.GOOD)] * 2
+    (hole,) = plant.gaps()
+    assert (hole.tags, hole.from_ns) == ((0, 1, 2, 3), ARRIVED + 2)
+    assert hole.to_ns is not None
+    assert (plant.counters["births_doubted"], plant.rejects, plant.host.losses.commands) == (1, [], [])
+    plant.born()
+    rows = plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press")
+    assert [row.status for row in rows] == [status.GOOD]
+
+
+def test_births_of_a_node_that_was_dead_are_not_used_for_what_it_says_behind_an_absence() -> None:
+    """That a birth passed unseen is certain there, and no doubt."""
+    before = Plant()
+    before.born()
+    before.put("NDEATH", [Metric("bdSeq", "UInt64", 4)], None)
+    for kept in (True, False):
+        plant = Plant()
+        plant.host.restore(before.host.dump(), before.host.positions(), kept=kept, now_s=plant.now_s)
+        rows = plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press") + plant.later(0.3)
+        assert (rows, [reject.reason for reject in plant.rejects]) == ([], ["G/n/press: no birth known"])
 
 
 @pytest.mark.parametrize("seq", [77, 250, None], ids=["ahead", "behind", "none"])
@@ -501,15 +757,17 @@ def test_births_that_may_have_been_replaced_unseen_are_forgotten(seq: int | None
     assert len(plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press")) == 1
 
 
-def test_births_without_a_position_are_not_trusted() -> None:
+@pytest.mark.parametrize(("sparkplug", "statuses"), [(ACTIVE, []), ({}, [status.UNCERTAIN])], ids=["active", "passive"])
+def test_births_without_a_position_are_not_trusted(sparkplug: dict[str, str], statuses: list[int]) -> None:
     """After a power cut the position may be lost: nothing tells whether a birth was missed."""
     before = Plant()
     before.born()
-    plant = Plant()
+    plant = Plant(**sparkplug)
     plant.host.restore(before.host.dump(), None, kept=True, now_s=plant.now_s)
 
-    assert plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press") == []
-    assert plant.later(0.3) == []
+    rows = plant.put("DDATA", [Metric(None, "Double", 1.0, 1, typed=False)], 2, "press") + plant.later(0.3)
+    assert [row.status for row in rows] == statuses
+    assert "rebirth" in plant.facts["edge node G/n"]
 
 
 def test_a_birth_that_was_read_but_not_stored_makes_the_one_before_untrusted() -> None:
@@ -574,10 +832,15 @@ _STEP = st.tuples(
 )
 
 
-@given(st.lists(_STEP, max_size=30))
-def test_no_sequence_of_messages_breaks_the_host(steps: list[tuple[str, int | None, float, bool]]) -> None:
+@pytest.mark.parametrize(
+    "sparkplug", [{}, {"role": "secondary_active", "rebirth": "on_need"}], ids=["passive", "active"]
+)
+@given(steps=st.lists(_STEP, max_size=30))
+def test_no_sequence_of_messages_breaks_the_host(
+    sparkplug: dict[str, str], steps: list[tuple[str, int | None, float, bool]]
+) -> None:
     """Whatever comes in whatever order: no error, no message that waits for ever, no value under another's name."""
-    plant = Plant(role="secondary_active", rebirth="on_need")
+    plant = Plant(**sparkplug)
     rows: list[Sample] = []
     for kind, seq, pause, named in steps:
         device = "press" if kind[0] == "D" else ""
