@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.base import register_later
 from adapters.opcua.config import OpcUaOptions
-from adapters.opcua.nodes import check_tag
+from adapters.opcua.nodes import check_tag, doubt_tag
 
 if TYPE_CHECKING:
     from adapters.opcua.adapter import OpcUaAdapter
 
 __all__ = ["OpcUaAdapter", "OpcUaOptions"]
 
-register_later("opcua", OpcUaOptions, "adapters.opcua.adapter:OpcUaAdapter", check_tag)
+register_later("opcua", OpcUaOptions, "adapters.opcua.adapter:OpcUaAdapter", check_tag, doubt_tag)
 
 
 def __getattr__(name: str) -> Any:

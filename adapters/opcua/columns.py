@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,8 @@ from schemas.samples import Origin, Reject, SampleBatch
 from schemas.status import OVERFLOW_MASK, Flag
 
 _OVERFLOW: Final = np.uint32(OVERFLOW_MASK)
+#: A status code without its info bits (Part 4, 7.39).
+_CODE: Final = np.uint32(0xFFFF0000)
 
 
 class Times:
@@ -80,6 +82,21 @@ class Columns:
     def latest_ns(self) -> int:
         """The latest source time, 0 without rows."""
         return max((int(part.source_ns.max()) for part in self._parts), default=0)
+
+    def mark(self, seen: NDArray[np.bool_]) -> None:
+        """Set *seen* at each tag that has rows."""
+        seen[self._joined().tag] = True
+
+    def ending(self, codes: Collection[int]) -> dict[int, int]:
+        """The tags whose last row here has one of these status codes, with it; info bits do not count."""
+        rows = self._joined()
+        if not rows.status.any():
+            return {}
+        bare = rows.status & _CODE
+        if not any((bare == code).any() for code in codes):  # a tenth of numpy's isin, which sorts
+            return {}
+        last = dict(zip(rows.tag.tolist(), bare.tolist(), strict=True))
+        return {tag: code for tag, code in last.items() if code in codes}
 
     def add(self, rows: Rows) -> None:
         """Append decoded rows in order; those without a source time get that of arrival."""

@@ -87,7 +87,12 @@ class Retry(Options):
         Duration, Field(gt=0, description="A node that the server refused is tried again after it.")
     ] = 1800.0
     invalid_node: Annotated[
-        Duration, Field(gt=0, description="A node that the server does not know is tried again after it.")
+        Duration,
+        Field(
+            gt=0,
+            description="A node that the server does not know (any more) is tried again after it; items that sent "
+            "nothing for so long are read once, to see whether it still knows theirs.",
+        ),
     ] = 300.0
 
 
@@ -131,7 +136,8 @@ class OpcUaOptions(SourceOptions):
         str | None,
         Field(
             pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$",
-            description="Our name towards the server; default `urn:fairlead:<source>`. Keep it: resuming needs it.",
+            description="Our name towards the server; default `urn:fairlead:<source>`. Keep it: resuming needs it. "
+            "A certificate that the site puts into `pki/own` (certificate.der, key.pem) must name it.",
         ),
     ] = None
     pin: Annotated[
@@ -161,8 +167,8 @@ class OpcUaOptions(SourceOptions):
     recover: Annotated[
         Literal["transfer", "recreate"],
         Field(
-            description="After a restart of ours: take over the subscriptions that the server kept (new ones where it "
-            "refuses), or make new ones at once."
+            description="After a restart of ours: take over what the server kept, the session after a kill and else "
+            "its subscriptions (new ones where it refuses), or make new ones at once."
         ),
     ] = "transfer"
     deadband: Annotated[

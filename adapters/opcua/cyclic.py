@@ -8,8 +8,9 @@ source time, is not handed on again, as a subscription would not. A read that ca
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,7 @@ from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.link import Link
+from adapters.opcua.polled import Polled
 from adapters.opcua.publishing import Handed
 from schemas.errors import NotConnected
 from schemas.samples import Gap, GapCause
@@ -47,19 +49,21 @@ class ReadLoop:
     """
     Reads over one link and hands on what changed, each batch after the one before it was settled.
 
-    :meth:`run` ends the hand-over with NotConnected. Counters: ``reads`` rounds that were read, ``unchanged`` values
-    that were as before, ``missed_reads`` rounds that came too late to be read.
+    ``chores`` is awaited between two reads, after tags without a node were looked for again. :meth:`run` ends the
+    hand-over with NotConnected. Counters: ``reads`` rounds that were read, ``unchanged`` values that were as before,
+    ``missed_reads`` rounds that came too late to be read.
     """
 
     def __init__(
         self,
         link: Link,
-        nodes: Mapping[int, ua.NodeId | None],
+        polled: Polled,
         options: OpcUaOptions,
         context: AdapterContext,
         times: Times,
         counters: Counter[str],
         chunk: int,
+        chores: Callable[[], Awaitable[None]],
     ) -> None:
         self.handover: Handover[Handed | Gap] = Handover()
         self._link = link
@@ -68,13 +72,26 @@ class ReadLoop:
         self._times = times
         self._counters = counters
         self._chunk = chunk
+        self._chores = chores
         self._last: dict[int, ua.DataValue] = {}
+        self._rounds: list[_Round] = []
+        self._polled = polled
+
+    def _arrange(self) -> None:
+        """The tags that have a node now, by interval; an interval that was there keeps its time."""
+        nodes = self._polled.nodes
         intervals: dict[float, list[int]] = {}
-        for tag in context.tags:
+        for tag in self._context.tags:
             if nodes[tag.number] is not None:
-                intervals.setdefault(options.sampling_s(tag.scan_ms), []).append(tag.number)
+                intervals.setdefault(self._options.sampling_s(tag.scan_ms), []).append(tag.number)
+        before, now = {one.period_s: one.due for one in self._rounds}, asyncio.get_running_loop().time()
         self._rounds = [
-            _Round(period_s, tuple(tags), tuple(node for tag in tags if (node := nodes[tag]) is not None), 0.0)
+            _Round(
+                period_s,
+                tuple(tags),
+                tuple(node for tag in tags if (node := nodes[tag]) is not None),
+                before.get(period_s, now),
+            )
             for period_s, tags in intervals.items()
         ]
 
@@ -98,14 +115,16 @@ class ReadLoop:
 
     async def _read_on(self) -> None:
         loop = asyncio.get_running_loop()
-        for one in self._rounds:
-            one.due = loop.time()
+        self._arrange()
         while True:
-            if not self._rounds:  # every tag was refused; the server is watched all the same
-                await self._wait(loop.time() + self._options.silence_s())
+            await self._link.renew_when_due()
+            if await self._polled.retry():
+                self._arrange()
+            await self._chores()
+            one = min(self._rounds, key=lambda it: it.due, default=None)
+            if one is None or loop.time() < one.due:  # where every tag was refused the server is watched all the same
+                await self._wait(math.inf if one is None else one.due)
                 continue
-            one = min(self._rounds, key=lambda it: it.due)
-            await self._wait(one.due)
             asked_at = loop.time()
             values = await self._link.read(one.nodes, self._chunk)
             self._counters["reads"] += 1
@@ -113,16 +132,13 @@ class ReadLoop:
             await self._go_on(one, asked_at, loop.time())
 
     async def _wait(self, until: float) -> None:
-        """Wait; meanwhile the channel is renewed, and the server's clock read often enough to see that it lives."""
-        loop = asyncio.get_running_loop()
-        asking_s = self._options.silence_s() / 3
-        while (now := loop.time()) < until:
-            await asyncio.sleep(max(0.0, min(until, now + asking_s, self._link.renew_at) - now))
-            await self._link.renew_when_due()
-            if until - now > asking_s:
-                await self._link.read([_CURRENT_TIME], 1)
-                self._counters["asked"] += 1
+        """Wait, but not for long: then the server's clock is read, often enough to see that it lives."""
+        now, asking_s = asyncio.get_running_loop().time(), self._options.silence_s() / 3
+        await asyncio.sleep(max(0.0, min(until, now + asking_s, self._link.renew_at) - now))
         await self._link.renew_when_due()
+        if until - now > asking_s:
+            await self._link.read([_CURRENT_TIME], 1)
+            self._counters["asked"] += 1
 
     async def _hand_on(self, one: _Round, values: Sequence[ua.DataValue]) -> None:
         columns = Columns(self._context.now_ns(), self._times)

@@ -29,10 +29,11 @@ _HINTS: Final = {
     ua.StatusCodes.BadIdentityTokenInvalid: "the server does not take this kind of user; check `user`",
     ua.StatusCodes.BadSecurityChecksFailed: "let the server trust our certificate",
     ua.StatusCodes.BadCertificateUntrusted: "let the server trust our certificate",
-    ua.StatusCodes.BadCertificateUriInvalid: "application_uri and our certificate differ; remove pki/own",
+    ua.StatusCodes.BadCertificateUriInvalid: "`application_uri` and our certificate differ; look at fairlead trust own",
     ua.StatusCodes.BadSecurityPolicyRejected: "choose a security that the server offers",
     ua.StatusCodes.BadSecurityModeRejected: "choose a security that the server offers",
-    ua.StatusCodes.BadTooManySessions: "the server has no free session; close another client",
+    ua.StatusCodes.BadTooManySessions: "the server has no free session; close another client, or wait "
+    "until sessions that nobody closed have timed out",
     ua.StatusCodes.BadTcpEndpointUrlInvalid: "the path of the endpoint is wrong",
     ua.StatusCodes.BadTooManySubscriptions: "the server has no free subscription; raise subscription.nodes",
 }

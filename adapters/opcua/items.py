@@ -8,7 +8,7 @@ server refuses is an entry of ``refused`` with its status, and stops no other. S
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,14 +80,26 @@ Wanted = list[tuple[Tag, ua.NodeId]]
 
 
 class Maker:
-    """Makes the items of one connection: ``made`` counts them, ``granted`` is what the server made of the wishes."""
+    """
+    Makes the items of one connection: ``made`` counts them, ``granted`` is what the server made of the wishes.
 
-    def __init__(self, link: Link, options: OpcUaOptions, limits: Limits, made: int = 0) -> None:
+    ``missing`` is the status of a tag, by number, that has no node.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        options: OpcUaOptions,
+        limits: Limits,
+        made: int = 0,
+        missing: Callable[[int], int] = lambda _: status.BAD_NODE_ID_UNKNOWN,
+    ) -> None:
         self.granted = Granted()
         self.made = made
         self._link = link
         self._options = options
         self._limits = limits
+        self._missing = missing
 
     async def add(self, watch: Watch, tags: Sequence[Tag], nodes: Mapping[int, ua.NodeId | None]) -> None:
         """
@@ -99,13 +111,24 @@ class Maker:
         for tag in tags:
             node = nodes[tag.number]
             if node is None:
-                watch.held.refused[tag.number] = status.BAD_NODE_ID_UNKNOWN
+                watch.held.refused[tag.number] = self._missing(tag.number)
             elif self._limits.items and self.made + len(wanted) >= self._limits.items:
                 watch.held.refused[tag.number] = int(ua.StatusCodes.BadTooManyMonitoredItems)
             else:
                 wanted.append((tag, node))
         for start in range(0, len(wanted), self._limits.create):
             await self._ask(watch, wanted[start : start + self._limits.create], filtered=self._limits.filters)
+
+    async def remove(self, watch: Watch, item_ids: Sequence[int]) -> None:
+        """Give items back whose nodes went away. One that the server does not know any more is gone as well."""
+        for start in range(0, len(item_ids), self._limits.create):
+            params = ua.DeleteMonitoredItemsParameters()
+            params.SubscriptionId = watch.held.subscription_id
+            params.MonitoredItemIds = list(item_ids[start : start + self._limits.create])
+            try:
+                await self._link.session.delete_monitored_items(params)
+            except ua.UaStatusCodeError:
+                return  # what is left sends values of the same source times, which the store's key removes
 
     async def _ask(self, watch: Watch, part: Wanted, *, filtered: bool) -> None:
         params = ua.CreateMonitoredItemsParameters()

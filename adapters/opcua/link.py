@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.faults import DECODE_ERRORS, LINK_ERRORS
 from adapters.opcua.pki import Pki
 from adapters.opcua.responses import History, Message
+from adapters.opcua.ticket import Ticket
 from adapters.opcua.trust import Peer, split_chain
 from schemas.errors import NotConnected
 
@@ -55,6 +55,7 @@ SERVICES: Final = frozenset(
         "DeleteSubscriptionsRequest",
         "TransferSubscriptionsRequest",
         "CreateMonitoredItemsRequest",
+        "DeleteMonitoredItemsRequest",
         "PublishRequest",
         "RepublishRequest",
         "HistoryReadRequest",
@@ -97,15 +98,6 @@ class _ReadOnlyClient(UaClient):  # type: ignore[misc]
         return answer
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """What is needed to take up a session on a new connection."""
-
-    token: Any
-    nonce: bytes | None
-    policies: Any
-
-
 def new_client(endpoint: str) -> Client:
     """A client of the library that sends nothing outside :data:`SERVICES`; not connected."""
     client = Client(endpoint, timeout=REQUEST_TIMEOUT_S)
@@ -120,13 +112,15 @@ class Link:
     """
     One transport, channel and session.
 
-    ``step`` names what is being done while connecting, ``remarks`` what is not as it should be with the server's
-    certificate, and no reason to refuse. Every method raises :data:`LINK_ERRORS` or NotConnected.
+    ``step`` names what is being done while connecting, ``remarks`` what people should know of our certificate and what
+    is not as it should be with the server's, and no reason to refuse. Every method raises :data:`LINK_ERRORS` or
+    NotConnected.
     """
 
     def __init__(self, options: OpcUaOptions, application_uri: str, pki: Pki, base_dir: Path, now_ns: int) -> None:
         self.step = ""
         self.remarks: list[str] = []
+        self.ticket_shown = False  #: whether the server was asked for the session of a ticket
         self._options = options
         self._pki = pki
         self._base_dir = base_dir
@@ -161,6 +155,7 @@ class Link:
         credentials = await asyncio.to_thread(handshake.credentials, options.user, self._base_dir)
         self.step = "session"
         if ticket is not None:
+            self.ticket_shown = True
             self.session.restore_authentication_token(ticket.token)
             client._server_nonce, client._policy_ids = ticket.nonce, ticket.policies
             try:
@@ -282,19 +277,22 @@ class Link:
         if protocol is not None and protocol.transport is not None:
             protocol.transport.abort()
 
-    async def close(self) -> None:
-        """End the session and leave its subscriptions to be taken up later; never raises."""
+    async def close(self) -> bool:
+        """End the session and leave its subscriptions to be taken up later; never raises. Returns whether it ended."""
         protocol = self._client.uaclient.protocol
         if protocol is None or protocol.is_closed:
-            return
+            return False
+        ended = False
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._client.uaclient.close_session(False)
+                ended = True
                 await self._client.close_secure_channel()
         except LINK_ERRORS:
             pass
         finally:
             self.drop()
+        return ended
 
     async def _secure(self) -> None:
         """Ask for the endpoints, check the server's certificate, and take the configured endpoint."""
@@ -303,12 +301,13 @@ class Link:
         policy = getattr(security_policies, f"SecurityPolicy{policy_name}")
         self.step = "own certificate"
         own = await asyncio.to_thread(self._pki.own_certificate, client.application_uri, self._now_ns)
+        self.remarks = list(own.remarks)
         offered = await handshake.ask_endpoints(client, self._begin)
         chosen = handshake.choose(offered, options.security, policy.URI)
         handshake.check_token(chosen, options.user)
         self.step = "server certificate"
         peer = Peer(options.host, chosen.Server.ApplicationUri or "", options.pin.removeprefix("sha256:"))
-        self.remarks = await asyncio.to_thread(self._pki.check_server, chosen.ServerCertificate, peer, self._now_ns)
+        self.remarks += await asyncio.to_thread(self._pki.check_server, chosen.ServerCertificate, peer, self._now_ns)
         leaf = split_chain(chosen.ServerCertificate)[0].public_bytes(Encoding.DER)
         mode = ua.MessageSecurityMode[mode_name]
         await client.set_security(

@@ -2,7 +2,8 @@
 Node addresses as they stand in a tag map, and the node ids they mean on one connection.
 
 ``nsu=<uri>;s=<text>`` names the namespace by its URI, whose index a server may change at each start; ``ns=<index>;``
-is accepted and taken as it is; without either the node is in namespace 0. Identifiers: ``s=`` text, ``i=`` number,
+is accepted with a warning, and refused when another namespace stands there than at first (:mod:`.namespaces`); without
+either the node is in namespace 0. Identifiers: ``s=`` text, ``i=`` number,
 ``g=`` GUID, ``b=`` base64. Source: OPC UA Part 6, 5.3.1.10 and 5.3.1.11.
 """
 
@@ -12,10 +13,11 @@ import base64
 import binascii
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from schemas import status
 from schemas.tagmap import Tag
 
 if TYPE_CHECKING:
@@ -46,6 +48,47 @@ class NodeAddress:
         from asyncua import ua  # addresses are checked where the library is not needed
 
         return ua.NodeId(self.identifier, index)
+
+
+#: Some of the namespace indices of our addresses, from a namespace array.
+IndicesOf = Callable[[Sequence[str]], Collection[int]]
+#: Node id of each tag on one connection, by number; None where the namespace is not there or in doubt.
+Nodes = dict[int, "ua.NodeId | None"]
+
+
+class Addresses:
+    """
+    The node addresses of a source's tags. Raises ValueError where one cannot be read.
+
+    *moved* gives the namespace indices that mean another namespace than they did, in a namespace array, and *absent*
+    those at which a namespace stood and none does.
+    """
+
+    def __init__(self, tags: Iterable[Tag], moved: IndicesOf = lambda _: (), absent: IndicesOf = lambda _: ()) -> None:
+        self._addresses = {tag.number: parse_address(tag.address) for tag in tags}
+        self._moved_in = moved
+        self._absent_in = absent
+        self._moved: Collection[int] = ()
+
+    def resolve(self, namespaces: Sequence[str], numbers: Iterable[int] | None = None) -> Nodes:
+        """The nodes of these tags, or of all, on a server with this namespace array; see :meth:`missing`."""
+        self._moved = self._moved_in(namespaces)
+        nowhere = {*self._moved, *self._absent_in(namespaces)}  # what comes to an absent index may be another namespace
+        wanted = self._addresses if numbers is None else numbers
+        return {
+            number: None if (address := self._addresses[number]).namespace in nowhere else address.resolve(namespaces)
+            for number in wanted
+        }
+
+    def missing(self, number: int) -> int:
+        """The status of a tag without a node: its index means another namespace, or there is no such namespace."""
+        moved = self._addresses[number].namespace in self._moved
+        return status.BAD_CONFIGURATION_ERROR if moved else status.BAD_NODE_ID_UNKNOWN
+
+
+def indices_of(addresses: Iterable[str]) -> set[int]:
+    """The namespaces that these addresses name by their index."""
+    return {one.namespace for one in map(parse_address, addresses) if isinstance(one.namespace, int)}
 
 
 def address_text(node: ua.NodeId, namespaces: Sequence[str]) -> str:
@@ -112,3 +155,14 @@ def check_tag(options: OpcUaOptions, tag: Tag) -> str | None:  # noqa: ARG001 - 
     except ValueError as error:
         return str(error)
     return None
+
+
+def doubt_tag(options: OpcUaOptions, tag: Tag) -> str | None:  # noqa: ARG001 - the hook's signature
+    """What may go wrong with the tag's address later, or None."""
+    address = parse_address(tag.address)
+    if not isinstance(address.namespace, int) or not address.namespace:
+        return None
+    return (
+        f"{tag.source} is read by namespace indices, which a server may give to other namespaces at its next start; "
+        f"name the namespace by its URI, like {_EXAMPLE}"
+    )

@@ -8,9 +8,8 @@ seen at its next change.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from asyncua import ua
@@ -31,6 +30,7 @@ from adapters.opcua.event_wire import EventList
 from adapters.opcua.link import Link
 from adapters.opcua.nodes import parse_address
 from adapters.opcua.progress import Held
+from adapters.opcua.retries import RetryClock
 from schemas import status
 from schemas.errors import NotConnected
 
@@ -75,6 +75,8 @@ class Notifiers:
     """
     The configured notifiers on one connection after another; the place in ``options.events`` is the ClientHandle.
 
+    *moved* gives the namespace indices that mean another namespace than they did, in a namespace array.
+
     Counters: ``events`` that were read; ``event_overflows`` marks that a notifier's queue lost some; ``lesser_events``
     below the severity that is wanted, from a server that did not take the filter; ``refused_event_fields`` select
     clauses that a server refused; ``refused_notifiers`` refusals of a notifier; ``foreign`` events of none of ours;
@@ -82,16 +84,23 @@ class Notifiers:
     """
 
     def __init__(
-        self, options: OpcUaOptions, context: AdapterContext, counters: Counter[str], facts: dict[str, str]
+        self,
+        options: OpcUaOptions,
+        context: AdapterContext,
+        counters: Counter[str],
+        facts: dict[str, str],
+        moved: Callable[[Sequence[str]], Collection[int]] = lambda _: (),
     ) -> None:
         self._options = options
         self._context = context
         self._counters = counters
         self._facts = facts
         self._namespaces: list[str] = []
+        self._moved_in = moved
+        self._moved: Collection[int] = ()
         self._clauses: list[list[Clause]] = []
         self._reader = EventReader(context.name, ())
-        self._retry_at: dict[int, float] = {}
+        self._clock = RetryClock(options.retry)
 
     @property
     def wanted(self) -> bool:
@@ -105,6 +114,7 @@ class Notifiers:
     def use(self, namespaces: Sequence[str]) -> None:
         """Begin a connection with this namespace array."""
         self._namespaces = list(namespaces)
+        self._moved = self._moved_in(namespaces)
         self._clauses = [clauses(one, namespaces) for one in self._options.events]
         self._reader = EventReader(self._context.name, self._namespaces)
 
@@ -116,27 +126,26 @@ class Notifiers:
         """
         for handle in range(len(self._options.events)):
             await self._make(link, held, handle)
-        self.plan(held)
+        self.start(held)
 
     def due(self, held: Held) -> list[int]:
         """The refused notifiers that are to be asked for again."""
-        now = asyncio.get_running_loop().time()
-        return [handle for handle in held.refused if self._retry_at.get(handle, 0.0) <= now]
+        return list(self._clock.due(held.refused))
 
     async def retry(self, link: Link, held: Held) -> None:
         """Ask again for refused notifiers whose time has come."""
-        for handle in self.due(held):
+        due = self.due(held)
+        for handle in due:
             await self._make(link, held, handle)
-        self.plan(held)
+        self._clock.start(due, held.refused)
+        self._note(held)
 
-    def plan(self, held: Held) -> None:
-        """Start the clock of each refused notifier, and say in the facts what is watched."""
-        now, retry = asyncio.get_running_loop().time(), self._options.retry
-        unknown = (status.BAD_NODE_ID_UNKNOWN, status.BAD_NODE_ID_INVALID)
-        self._retry_at = {
-            handle: now + (retry.invalid_node if code in unknown else retry.bad_node)
-            for handle, code in held.refused.items()
-        }
+    def start(self, held: Held) -> None:
+        """Begin to wait for each refused notifier, and say in the facts what is watched."""
+        self._clock.start(range(len(self._options.events)), held.refused)
+        self._note(held)
+
+    def _note(self, held: Held) -> None:
         every = self._options.events
         self._facts["events"] = f"{len(every) - len(held.refused)} of {len(every)} notifiers watched"
         refused = [f"{every[handle].notifier}: {_title(code)}" for handle, code in held.refused.items()]
@@ -183,7 +192,11 @@ class Notifiers:
     async def _make(self, link: Link, held: Held, handle: int) -> None:
         """Ask for one notifier, with a smaller filter where the server refuses what was asked."""
         options, every = self._options.events[handle], self._clauses[handle]
-        node = parse_address(options.notifier).resolve(self._namespaces)
+        address = parse_address(options.notifier)
+        if address.namespace in self._moved:
+            self._refuse(held, handle, status.BAD_CONFIGURATION_ERROR)
+            return
+        node = address.resolve(self._namespaces)
         types = types_there(options, self._namespaces)
         if node is None or types == []:
             self._refuse(held, handle, status.BAD_NODE_ID_UNKNOWN)

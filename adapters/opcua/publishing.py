@@ -66,8 +66,8 @@ class PublishLoop:
     """
     Fetches messages over one link and hands them on in order, each at most once per connection.
 
-    ``chores`` is awaited after each message, ``found`` is told of each gap before it is handed on. :meth:`run` ends
-    the hand-over with NotConnected.
+    ``heard`` is told of the values of each message, ``chores`` is awaited after it and once after the opening,
+    ``found`` is told of each gap before it is handed on. :meth:`run` ends the hand-over with NotConnected.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class PublishLoop:
         ledger: Ledger,
         times: Times,
         counters: Counter[str],
+        heard: Callable[[Watch, Columns], None],
         chores: Callable[[], Awaitable[None]],
         notifiers: Notifiers,
         found: Callable[[Gap], None] = lambda _: None,
@@ -91,6 +92,7 @@ class PublishLoop:
         self._ledger = ledger
         self._times = times
         self._counters = counters
+        self._heard_values = heard
         self._chores = chores
         self._notifiers = notifiers
         self.found = found
@@ -111,6 +113,7 @@ class PublishLoop:
                     await self.handover.put(item)
                 else:
                     await self._deliver(item, None, None)
+            await self._chores()
             for watch in self._watches.values():
                 await self._catch_up(watch)
             await self._follow()
@@ -325,6 +328,8 @@ class PublishLoop:
             else:
                 self._counters["ignored_events"] += 1
         self._counters["general_decoder"] += message.general
+        if len(columns):
+            self._heard_values(watch, columns)
         if watch.events or told.foreign:
             await self._note_events(watch, told, columns.received_ns)
         await self._deliver(columns, watch, message.sequence, told, behind=behind)

@@ -38,8 +38,8 @@ class Watch:
     ``quiet_s`` how long we waited without hearing of it, ``alive`` whether it was heard on this connection; a new
     subscription counts as heard. ``reached`` is the last message that was handed on, settled or not. ``opening`` are
     values read after its items were made, for those tags of which no value comes by ``open_at`` (event loop time);
-    ``item_ids`` the server's names of the items that this process made. ``events``: it is the one of the notifiers, and
-    has no tags.
+    ``item_ids`` the server's names of the items that this process made, ``vanished`` the refused tags whose item the
+    server may still hold: their nodes went away. ``events``: it is the one of the notifiers, and has no tags.
     """
 
     held: Held
@@ -52,6 +52,7 @@ class Watch:
     opening: dict[int, ua.DataValue] = field(default_factory=dict)
     open_at: float = 0.0
     item_ids: dict[int, int] = field(default_factory=dict)
+    vanished: set[int] = field(default_factory=set)
     events: bool = False
 
     def __post_init__(self) -> None:

@@ -363,7 +363,13 @@ def test_decimal_texts_round_trip(number: float) -> None:
 
 @pytest.mark.parametrize(
     ("type_", "value", "expected"),
-    [("bool", True, 1.0), ("bool", "false", 0.0), ("int16", 5.0, 5.0), ("uint8", "255", 255.0), ("float64", True, 1.0)],
+    [
+        *[("bool", word, 1.0) for word in (True, 1, "true", "ON", "Yes", " 1 ")],
+        *[("bool", word, 0.0) for word in (False, 0, "false", "off", "NO", "0")],
+        ("int16", 5.0, 5.0),
+        ("uint8", "255", 255.0),
+        ("float64", True, 1.0),
+    ],
 )
 def test_typed_values(type_: str, value: object, expected: float) -> None:
     """A declared type takes what fits it."""
@@ -372,7 +378,15 @@ def test_typed_values(type_: str, value: object, expected: float) -> None:
 
 @pytest.mark.parametrize(
     ("type_", "value"),
-    [("bool", 2), ("int16", 70000), ("int16", 5.5), ("uint8", -1), ("float64", {}), ("string[4]", [])],
+    [
+        ("bool", 2),
+        ("bool", "running"),
+        ("int16", 70000),
+        ("int16", 5.5),
+        ("uint8", -1),
+        ("float64", {}),
+        ("string[4]", []),
+    ],
 )
 def test_typed_values_that_do_not_fit_are_refused(type_: str, value: object) -> None:
     """A value outside its declared type is refused, never wrapped or cut."""

@@ -68,7 +68,7 @@ async def make_adapter(tmp_path: Path) -> AsyncIterator[Callable[..., OpcUaAdapt
         asked = {
             "endpoint": endpoint,
             "security": "None",
-            "subscription": {"publishing": "100ms", "keep_alive": "500ms"},
+            "subscription": {"publishing": "100ms", "keep_alive": "5s"},
             **options,
         }
         context = AdapterContext("cell", tuple(tags), REVISION, time.time_ns, state, tmp_path)
@@ -101,7 +101,7 @@ class Taken:
 def take() -> Callable[..., Awaitable[Taken]]:
     """Read and settle until ``enough(taken)``; every batch is checked."""
 
-    async def until(adapter: OpcUaAdapter, enough: Callable[[Taken], bool], within_s: float = 10.0) -> Taken:
+    async def until(adapter: OpcUaAdapter, enough: Callable[[Taken], bool], within_s: float = 60.0) -> Taken:
         taken = Taken([], [])
         async with asyncio.timeout(within_s):
             while not enough(taken):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from adapters.opcua import OpcUaAdapter
+from tests import scripted_opcua
 from tests.adapters.opcua.conftest import LOOP
 from tests.adapters.opcua.test_opcua_events import Make, listen
 
@@ -40,30 +39,9 @@ async def tank(
     peer_folder: Path, need: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Tank]:
     """The server on a port of its own; it ends with its standard input."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
-        need("node"),
-        str(PEER),
-        str(port),
-        str(tmp_path_factory.mktemp("pki")),
-        env={**os.environ, "NODE_PATH": str(peer_folder / "node_modules")},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        async for line in process.stdout:
-            if line.startswith(b"READY "):
-                yield Tank(line.split()[1].decode(), process)
-                break
-        else:
-            raise AssertionError("node-opcua ended before it was ready")
-    finally:
-        process.stdin.close()
-        await process.wait()
+    pki = tmp_path_factory.mktemp("pki")
+    async with scripted_opcua.serving(need("node"), PEER, peer_folder, pki) as (endpoint, process):
+        yield Tank(endpoint, process)
 
 
 async def test_an_alarm_of_node_opcua(tank: Tank, make_adapter: Make) -> None:
@@ -76,7 +54,7 @@ async def test_an_alarm_of_node_opcua(tank: Tank, make_adapter: Make) -> None:
     tank.say(event="pump failed", severity=300)
     tank.say(level=99)
     tank.say(level=1)
-    heard = await listen(adapter, lambda heard: "Back to normal" in heard.messages, within_s=30)
+    heard = await listen(adapter, lambda heard: "Back to normal" in heard.messages)
     alarms = [event for event in heard.events if event.condition is not None]
     assert {event.type_name for event in alarms} == {"ExclusiveLimitAlarmType"}
     assert {event.condition.condition_id for event in alarms if event.condition} == {f"{TANK}LevelAlarm"}
@@ -100,6 +78,6 @@ async def test_node_opcua_takes_the_condition(tank: Tank, make_adapter: Make) ->
     tank.say(level=99)
     tank.say(event="little", severity=399)
     tank.say(event="much", severity=400)
-    heard = await listen(adapter, lambda heard: heard.events, within_s=30)
+    heard = await listen(adapter, lambda heard: heard.events)
     assert heard.messages == ["much"]
     assert adapter.counters["lesser_events"] == 0

@@ -179,7 +179,7 @@ async def test_a_gap_that_was_not_recorded_is_told_again(
     adapter = make_adapter(server.endpoint, make_tags("Still"))
     await adapter.connect()
     await take(adapter, lambda t: bool(t.batches))
-    await eventually(lambda: load(file).held[0].last_sequence == adapter._watches[0].reached)
+    await eventually(lambda: load(file).held[0].last_sequence == adapter._watching.watches[0].reached)
     theirs(adapter)._notification_seq += 1
     before = load(file)
     gap = await adapter.read()

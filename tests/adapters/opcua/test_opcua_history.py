@@ -82,7 +82,7 @@ def read() -> Callable[..., Awaitable[None]]:
     """Read and settle into ``seen`` until ``enough()``."""
 
     async def until(adapter: OpcUaAdapter, seen: Seen, enough: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not enough():
                 item = await adapter.read()
                 seen.take(item)

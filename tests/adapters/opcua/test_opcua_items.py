@@ -125,7 +125,7 @@ async def test_tags_beyond_the_limit_are_reported(server, make_tags, make_adapte
     taken = await take(adapter, lambda t: len(t.values(0)) >= 40)
     assert [row.status for b in taken.batches for row in b.rows() if row.tag == 2] == [TOO_MANY]
     assert adapter.facts["items"] == "2 of 3 watched"
-    assert (served, len(adapter._watches)) == ([1, 1], 3)
+    assert (served, len(adapter._watching.watches)) == ([1, 1], 3)
 
 
 async def test_a_server_holds_back_and_refuses_what_it_cannot(peer, make_tags, make_adapter, take) -> None:

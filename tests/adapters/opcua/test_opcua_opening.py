@@ -80,15 +80,15 @@ async def test_the_value_read_at_connect_would_be_late(
     """Control: handed on at once, as if no first value were to come, it comes before older ones that wait."""
     slow_server("after")
     adapter = make_adapter(server.endpoint, make_tags("N"))
-    begin = adapter._begin
+    begin = adapter._watching._begin
 
-    async def hasty(*arguments: Any, own: bool) -> Any:
-        watches = await begin(*arguments, own=own)
+    async def hasty(to: Any) -> Any:
+        watches = await begin(to)
         eager.extend((tag, value) for watch in watches for tag, value in watch.opening.items())
         return watches
 
     eager: list[Any] = []
-    monkeypatch.setattr(adapter, "_begin", hasty)
+    monkeypatch.setattr(adapter._watching, "_begin", hasty)
     await adapter.connect()
     [(_, read)] = eager
     taken = await take(adapter, lambda t: len(t.values(0)) >= 3 * _SLOW_TICKS)
@@ -118,7 +118,7 @@ async def test_a_value_that_is_owed_survives_a_lost_connection(
     """Cut before the first cycles are over: the next connection or process knows which items have not spoken."""
     adapter: OpcUaAdapter = make_adapter(server.endpoint, make_tags("N", "Still"))
     await adapter.connect()
-    adapter._watches[0].open_at = float("inf")
+    adapter._watching.watches[0].open_at = float("inf")
     await take(adapter, lambda t: len(t.values(0)) >= 5)
     await crash(adapter)
     if process == "new":

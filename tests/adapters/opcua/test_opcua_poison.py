@@ -133,7 +133,7 @@ async def test_a_poisoned_item_costs_no_other(
     odd: list[tuple[int, object]] = []
     rejects: list[Reject] = []
     turns = iter([spoilt, sound, spoilt, sound])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(odd) < 5 or values[-1] < values[0] + 60:
             item = await adapter.read()
             assert isinstance(item, Delivery)
