@@ -39,10 +39,15 @@ _SKEW_WINDOW_NS: Final = 60_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Skew:
-    """How far a source's clock is ahead of ours (negative: behind, or slow to deliver)."""
+    """
+    How far a source's clock is ahead of ours (negative: behind, or slow to deliver).
+
+    ``minute_ns``: begin of the minute of reception that the estimate is of; it takes in the minute before.
+    """
 
     ahead_ns: int
     beyond_limit: bool
+    minute_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +202,7 @@ class SourceClock(msgspec.Struct):
         if not known:
             return None
         ahead = max(known)
-        return Skew(ahead, abs(ahead) > limit_ns)
+        return Skew(ahead, abs(ahead) > limit_ns, self.window * _SKEW_WINDOW_NS)
 
 
 def _named(position: Position, row: int) -> int:

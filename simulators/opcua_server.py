@@ -178,6 +178,18 @@ class OpcUaServer:
         self._nodes[name] = spec
         await self._add(name, spec)
 
+    async def remove(self, name: str) -> None:
+        """Take a variable away while the server runs, without a word to those who watch it."""
+        assert self._server is not None
+        del self._nodes[name]
+        self._last.pop(name, None)
+        node_id = self._ids.pop(name)
+        space = self._server.iserver.aspace
+        # the library means to tell them, and does not await what would
+        for handle in list(space[node_id].attributes[ua.AttributeIds.Value].datachange_callbacks):
+            space.delete_datachange_callback(handle)
+        await self._server.delete_nodes([self._server.get_node(node_id)])
+
     async def happen(
         self,
         message: str,
