@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.parameters import Parameters
 from schemas.anomaly import Direction, Finding, Kind
 from schemas.columns import Columns, Index, column
 
 #: Directions by their code in the state columns.
-DIRECTIONS: Final[tuple[Direction, ...]] = ("rose", "fell", "flat", "silent", "jumped")
-ROSE, FELL, FLAT, SILENT, JUMPED = range(5)
+DIRECTIONS: Final[tuple[Direction, ...]] = ("rose", "fell", "flat", "silent", "jumped", "bad")
+ROSE, FELL, FLAT, SILENT, JUMPED, BAD = range(6)
 
 #: A score is told up to here; an infinite value has no larger one.
 HIGHEST_SCORE: Final = 1e6
@@ -178,33 +177,36 @@ class Conditions(Columns):
         )
 
 
-#: What a detector that was fed rows answers: slots, and the numbers within them where something began or was over.
-Fed = tuple[Index, Changes]
-NO_ROWS: Final[Fed] = (np.empty(0, np.intp), NOTHING)
-
-
-class RowDetector(Protocol):
+class Detector:
     """
-    A detector that is fed rows.
+    What all detectors of single tags share: a name, the kind of what they find, and conditions by slot.
 
-    ``gate`` says when it looks: while the equipment runs, or only when steady. ``invalidates``: while its condition
-    is active the numbers of the tag say nothing of the process, and nothing but signal health looks at them.
+    ``gate`` says when one that is fed rows, points or loops looks: while the equipment runs, or only when steady.
+    ``invalidates``: while its condition is active the numbers of the tag say nothing of the process, and nothing but
+    signal health looks at them.
+
+    Args:
+        own: the detector's own state columns.
     """
 
     name: str
     kind: Kind
-    gate: str
-    invalidates: bool
-    conditions: Conditions
+    gate: Literal["running", "steady"] = "steady"
+    invalidates = False
+
+    def __init__(self, *own: Columns) -> None:
+        self.conditions = Conditions()
+        self._own_columns = own
 
     @property
     def memory(self) -> tuple[Columns, ...]:
-        """All state columns, each as long as there are slots."""
-        ...
+        """All state columns, each as long as there are slots: the conditions first. Saved by their place in it."""
+        return (self.conditions, *self._own_columns)
 
-    def feed(self, rows: Rows, parameters: Parameters) -> Fed:
-        """Slots that were judged, and the numbers within them where a condition began or was over."""
-        ...
+
+#: What a detector that was fed rows answers: slots, and the numbers within them where something began or was over.
+Fed = tuple[Index, Changes]
+NO_ROWS: Final[Fed] = (np.empty(0, np.intp), NOTHING)
 
 
 def plain(n: int, direction: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:

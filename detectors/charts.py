@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.base import BadState, Rows
 from detectors.baseline import correlation, learn, winsorised
+from detectors.options import Budget
 from detectors.parameters import Parameters
 from schemas.columns import Columns, Index, column
 
@@ -106,12 +107,12 @@ class Charts:
 
     Args:
         clean_window_s: how much steady time a baseline needs.
-        alarms_per_s: false-alarm budget of one tag and detector.
+        budget: false alarms that one detector may give.
     """
 
-    def __init__(self, clean_window_s: float, alarms_per_s: float) -> None:
+    def __init__(self, clean_window_s: float, budget: Budget) -> None:
         self._window_ns = round(clean_window_s * 1e9)
-        self._alarms_per_s = alarms_per_s
+        self._budget = budget
         self.chart = _Chart()
         self._points = np.empty((0, _POINTS), np.float32)
         self._free: list[int] = []
@@ -242,7 +243,7 @@ class Charts:
         chart.filled[kept] += 1
         ready = (chart.window_ns[kept] >= self._window_ns) & np.isin(chart.filled[kept], _LOOKS)
         for filled in np.unique(chart.filled[kept[ready]]).tolist():
-            self._conclude(kept[ready & (chart.filled[kept] == filled)], filled)
+            self._conclude(kept[ready & (chart.filled[kept] == filled)], filled, parameters)
         crowded = kept[(chart.row[kept] >= 0) & (chart.filled[kept] >= _POINTS)]
         if len(crowded):
             self._make_room(crowded)
@@ -258,12 +259,12 @@ class Charts:
         chart.differences[slot] = count
         chart.rough[slot] += (square - chart.rough[slot]) / count
 
-    def _conclude(self, slot: Index, filled: int) -> None:
+    def _conclude(self, slot: Index, filled: int, parameters: Parameters) -> None:
         """Draw the chart of tags whose window is full, or go on with its newer half."""
         chart = self.chart
         points = np.ascontiguousarray(self._points[chart.row[slot], :filled], np.float64)
         interval_s = chart.window_ns[slot] / chart.samples[slot] * chart.group[slot] / 1e9
-        probability = np.clip(self._alarms_per_s * interval_s, 1e-12, 0.01)
+        probability = np.clip(self._budget.per_s(parameters.charted[slot]) * interval_s, 1e-12, 0.01)
         found = learn(points, chart.stride[slot], chart.phi[slot], probability)
         good = slot[found.usable]
         other = slot[~found.usable & ((chart.stride[slot] >= _LARGEST_STRIDE) | ~found.varies)]
@@ -307,9 +308,19 @@ class Charts:
         chart.filled[slot] = _POINTS // 2
         merged = slot[merge]
         chart.group[merged] *= 2
-        # differences of larger subgroups are others
-        chart.last[merged], chart.differences[merged], chart.rough[merged] = np.nan, 0, 0.0
         chart.stride[slot[thin]] *= 2
+        if len(merged):
+            self._compare_anew(merged, pairs[merge])
+
+    def _compare_anew(self, slot: Index, pairs: NDArray[np.float64]) -> None:
+        """The differences of larger subgroups are others: of those that are kept, float64[k, n], they are known."""
+        chart = self.chart
+        apart = np.diff(pairs, axis=1)
+        # A difference of two pairs is made of three steps, and its square at most four times theirs: what is more
+        # comes from places where the gate had closed between two points.
+        chart.rough[slot] = np.minimum((apart * apart).mean(axis=1), 4 * chart.rough[slot])
+        chart.differences[slot] = np.minimum(chart.differences[slot] // 2, apart.shape[1])
+        chart.last[slot] = pairs[:, -1]
 
     def _reserve(self, slot: Index) -> None:
         need = slot[self.chart.row[slot] < 0]

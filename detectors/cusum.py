@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, NO_ROWS, ROSE, Conditions, Fed, Judgement
+from detectors.base import FELL, NO_ROWS, ROSE, Detector, Fed, Judgement
 from detectors.charts import Charts, Points
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -46,21 +46,15 @@ class _State(Columns):
     sigma: NDArray[np.float64] = column(np.float64, 1.0)  #: of the residuals, upper end
 
 
-class Cusum:
+class Cusum(Detector):
     """Small shift that lasts."""
 
     name = "cusum"
     kind = Kind.MEAN_SHIFT
-    gate = "steady"
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions and the sums."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def feed(self, points: Points, charts: Charts) -> Fed:
         """Score is the larger sum over the decision interval; the band is the centre's plus and minus the slack."""

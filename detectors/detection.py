@@ -17,67 +17,28 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.arrivals import arrivals
 from detectors.base import BadState, Rows, UnknownMap
-from detectors.context import Context, EquipmentState
-from detectors.episodes import Episodes, Seen
-from detectors.missing import SourceLink
-from detectors.multivariate import Change, Multivariate, Snapshot
+from detectors.detection_saved import Saved, read
+from detectors.episode import Seen
+from detectors.multivariate_told import Change
 from detectors.options import DetectionOptions
-from detectors.panel import LastRows, Panel, Said
-from detectors.parameters import MapView, Parameters, equipment_of
+from detectors.panel import Said
+from detectors.parameters import MapView, equipment_of
+from detectors.parts import Parts
 from detectors.suppression import Suppressor
-from detectors.timing import SourceRows
 from schemas.anomaly import Anomaly, Finding
-from schemas.columns import Columns, Index, Slots, column, rounds
+from schemas.columns import Index, rounds
 from schemas.entries import Link
 from schemas.records import RecordBatch
-from schemas.samples import Origin
 from schemas.status import UNCERTAIN_EU_EXCEEDED, Flag
 from schemas.tagmap import TagMap
 
 __all__ = ["Detection", "DetectionOptions"]
 
 _MAPS_KEPT: Final = 4
-_VERSION: Final = 2
-_LONGEST_TICK_NS: Final = 10_000_000_000
 _NOT_FED: Final = np.uint32(Flag.LATE | Flag.CORNER | Flag.RETAINED)
 _CUT: Final = np.uint32(Flag.CLAMPED | Flag.OUT_OF_RANGE)
-_NOT_ARRIVED: Final = np.uint32(Flag.CORNER | Flag.RETAINED | Flag.BACKFILL)
-
-
-class _Common(Columns):
-    form: NDArray[np.int64] = column(np.int64)
-    joined_ns: NDArray[np.int64] = column(np.int64)
-    fed_ns: NDArray[np.int64] = column(np.int64)
-    row_ns: NDArray[np.int64] = column(np.int64, np.iinfo(np.int64).min)  #: device time of the last row fed
-    row_value: NDArray[np.float64] = column(np.float64, np.nan)
-
-
-class _Saved(msgspec.Struct):
-    version: int
-    revision: bytes
-    ids: list[str]
-    now_ns: int
-    wall_ns: int
-    columns: dict[str, dict[str, bytes]]
-    points: bytes
-    links: dict[str, SourceLink]
-    equipment: dict[str, EquipmentState]
-    episodes: bytes
-    timings: dict[str, tuple[int, dict[str, SourceRows]]]
-    slow_trend: tuple[int, int]
-    multivariate: bytes = b""
-    models: bytes = b""
-
-
-def _sources(batch: RecordBatch, fresh: NDArray[np.bool_]) -> list[str]:
-    """Sources of which a *fresh* row came, in the order of the rows."""
-    parts = batch.parts()
-    if len(parts) == 1:
-        return [batch.source]
-    ends = [*(piece.first for piece in parts[1:]), len(batch)]
-    heard = (p.source for p, end in zip(parts, ends, strict=True) if fresh[p.first : end].any())
-    return list(dict.fromkeys(heard))
 
 
 class Detection:
@@ -93,21 +54,12 @@ class Detection:
         self.suppressor = Suppressor()
         self._suppressed = 0  # version of the suppressor's decisions that episodes follow
         self._maps: dict[bytes, MapView] = {}
-        self._pending: _Saved | None = None
+        self._pending: Saved | None = None
         self._pending_models = b""
         self._begin()
 
     def _begin(self) -> None:
-        self._slots = Slots()
-        self._revision = b""
-        self._now_ns = 0
-        self._wall_ns = 0
-        self._common = _Common()
-        self._panel = Panel(self._options)
-        self._multivariate = Multivariate(self._options) if self._options.multivariate.enabled else None
-        self._context = Context(self._options.hold_off)
-        self._episodes = Episodes(self._options.group_window, self._options.close_after)
-        self._gates: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+        self._parts = Parts(self._options)
         self._conditional: dict[int, str] = {}  # slots of the tags that rules of suppression look at
 
     def use_map(self, revision: bytes, tag_map: TagMap) -> None:
@@ -137,16 +89,7 @@ class Detection:
     def _enforce(self, revision: bytes) -> None:
         """Bind a known map; tags that mean something else than before begin anew."""
         self._bind(revision)
-        form = self._panel.parameters.form
-        other = np.flatnonzero(form != self._common.form)
-        self._panel.forget(other)
-        if self._multivariate is not None:
-            self._multivariate.forget(other)
-            self._multivariate.end_strays()
-        for columns in (self._common, *self._context.memory):
-            columns.reset(other)
-        self._common.joined_ns[other] = self._now_ns
-        self._common.form[:] = form
+        self._parts.begin_anew()
 
     def records(self, batch: RecordBatch) -> list[Anomaly]:
         """
@@ -159,16 +102,16 @@ class Detection:
             return []
         view = self._view(batch)
         slot = view.slot[batch.tag]
-        same = view.form[batch.tag] == self._common.form[slot]
-        known = same & self._panel.parameters.fed[slot]
-        said = self._arrivals(batch, slot, known)
+        same = view.form[batch.tag] == self._parts.common.form[slot]
+        known = same & self._parts.panel.parameters.fed[slot]
+        said = arrivals(batch, slot, known, self._parts.panel, self._parts.now_ns, self._parts.wall_ns)
         status = batch.status & np.uint32(0xFFFF0000)
         usable = ((status >> np.uint32(30)) == 0) | (status == np.uint32(UNCERTAIN_EU_EXCEEDED))
         usable &= ((batch.flags & _NOT_FED) == 0) & ~np.isnan(batch.value)
         if self._conditional:
             self._note(batch, slot, usable, same & ((batch.flags & _NOT_FED) == 0))
-        watched = np.flatnonzero(usable & same & self._context.watched[slot])
-        changes = watched[self._context.changes(slot[watched], batch.value[watched])].tolist()
+        watched = np.flatnonzero(usable & same & self._parts.context.watched[slot])
+        changes = watched[self._parts.context.changes(slot[watched], batch.value[watched])].tolist()
         rows = np.flatnonzero(usable & known)
         start = 0
         for change in changes:
@@ -191,7 +134,8 @@ class Detection:
     def _note_silent(self) -> None:
         """Tell the suppressor which of the tags that its rules look at are not heard."""
         places = np.fromiter(self._conditional, np.intp, len(self._conditional))
-        unheard = self._panel.missing.unheard(places, self._now_ns, self._panel.parameters, self._common.joined_ns)
+        parts = self._parts
+        unheard = parts.panel.missing.unheard(places, parts.now_ns, parts.panel.parameters, parts.common.joined_ns)
         self.suppressor.silent(self._conditional[place] for place in places[unheard].tolist())
 
     def tick(self, wall_ns: int) -> list[Anomaly]:
@@ -203,67 +147,52 @@ class Detection:
         if not self._options.enabled:
             return []
         self._ready()
-        if self._wall_ns:
-            self._now_ns += min(max(wall_ns - self._wall_ns, 0), _LONGEST_TICK_NS)
-        self._wall_ns = wall_ns
-        self._gates = None
+        self._parts.pass_time(wall_ns)
         decided, self._suppressed = self._suppressed != self.suppressor.version, self.suppressor.version
         said = self._shut(wall_ns) if decided else []
-        said += self._panel.tick(self._now_ns, wall_ns, self._last_rows())
+        self._parts.pausing.tick(self._parts.now_ns, self._parts.panel.parameters, self._parts.wrong())
+        said += self._parts.panel.tick(self._parts.now_ns, wall_ns, self._parts.last_rows())
         if self._conditional:
             self._note_silent()
         self._take(said)
         self._take_changes(self._together())
         if decided:
-            self._episodes.reroute(self.suppressor.cause, self._now_ns, wall_ns)
-        return self._episodes.tick(self._now_ns, self._observe)
+            self._parts.episodes.reroute(self.suppressor.cause, self._parts.now_ns, wall_ns)
+        return self._parts.episodes.tick(self._parts.now_ns, self._observe)
 
     def _shut(self, wall_ns: int) -> list[Said]:
         """Close or open the gate of equipment that the calendar or people took out of service, or gave back."""
         said: list[Said] = []
-        for path in self._context.hold(self.suppressor.off, self.suppressor.maintained, self._now_ns):
-            if path in self._panel.parameters.equipments:
+        for path in self._parts.context.hold(self.suppressor.off, self.suppressor.maintained, self._parts.now_ns):
+            if path in self._parts.panel.parameters.equipments:
                 said += self._close_gate(path, 0, wall_ns)
         return said
 
     def _close_gate(self, path: str, row: int, time_ns: int) -> list[Said]:
         """What was found behind the gate of this equipment is over."""
         slots = self._slots_of(path)
-        said = self._panel.close_gate(slots, not self._context.runs(path), row, time_ns)
-        if self._multivariate is not None:
-            said += [Said(row, -1, at.place, at.seen) for at in self._multivariate.close_gate(slots, time_ns)]
+        said = self._parts.panel.close_gate(slots, not self._parts.context.runs(path), row, time_ns)
+        if self._parts.multivariate is not None:
+            said += [Said(row, -1, at.place, at.seen) for at in self._parts.multivariate.close_gate(slots, time_ns)]
         return said
 
     def _slots_of(self, path: str) -> Index:
-        parameters = self._panel.parameters
+        parameters = self._parts.panel.parameters
         return np.flatnonzero(parameters.known & (parameters.equipment == parameters.equipments.index(path)))
 
     def _together(self) -> list[Change]:
         """What the multivariate detector says of the last values."""
-        if self._multivariate is None or len(self._slots) == 0:
+        if self._parts.multivariate is None or len(self._parts.slots) == 0:
             return []
-        common = self._common
-        snapshot = Snapshot(
-            value=common.row_value,
-            time_ns=common.row_ns,
-            fed_ns=common.fed_ns,
-            steady=self._gated()[1],
-            healthy=self._panel.healthy(),
-            disturbed=self._panel.disturbed(),
-        )
-        return self._multivariate.tick(self._now_ns, snapshot)
+        return self._parts.multivariate.tick(self._parts.now_ns, self._parts.snapshot())
 
     def active(self) -> list[Finding]:
         """The conditions that detectors see now, by slot and detector; the episodes hold what was told of them."""
-        found = self._panel.active()
-        if self._multivariate is not None:
-            places = np.flatnonzero(self._multivariate.conditions.active)
-            found += [self._multivariate.seen(place).finding for place in places.tolist()]
+        found = self._parts.panel.active()
+        if self._parts.multivariate is not None:
+            places = np.flatnonzero(self._parts.multivariate.conditions.active)
+            found += [self._parts.multivariate.seen(place).finding for place in places.tolist()]
         return found
-
-    def _last_rows(self) -> LastRows:
-        common = self._common
-        return LastRows(common.row_ns, common.row_value, common.fed_ns, common.joined_ns, *self._gated())
 
     def link(self, link: Link, wall_ns: int) -> list[Anomaly]:
         """
@@ -275,9 +204,9 @@ class Detection:
         if not self._options.enabled:
             return []
         self._ready()
-        self._panel.missing.linked(link.source, link.up, self._now_ns)
+        self._parts.panel.missing.linked(link.source, link.up, self._parts.now_ns)
         if not link.up:
-            self._take(self._panel.link_down(link.source, wall_ns))
+            self._take(self._parts.panel.link_down(link.source, self._parts.now_ns, wall_ns))
         return []
 
     def state(self, *, models: bool = True) -> bytes:
@@ -288,24 +217,7 @@ class Detection:
         """
         if self._pending is not None:
             return msgspec.msgpack.encode(self._pending)
-        slow = self._panel.slow_trend
-        saved = _Saved(
-            version=_VERSION,
-            revision=self._revision,
-            ids=self._slots.ids,
-            now_ns=self._now_ns,
-            wall_ns=self._wall_ns,
-            columns={title: columns.dump() for title, columns in self._memory().items()},
-            points=b"" if self._panel.charts is None else self._panel.charts.points(),
-            links=self._panel.missing.links,
-            equipment=self._context.known,
-            episodes=self._episodes.dump(),
-            multivariate=b"" if self._multivariate is None else self._multivariate.dump(),
-            models=self.models() if models else b"",
-            timings={timing.name: (timing.since_ns, timing.sources) for timing in self._panel.timings},
-            slow_trend=(0, 0) if slow is None else (slow.sampled_ns, slow.hour),
-        )
-        return msgspec.msgpack.encode(saved)
+        return msgspec.msgpack.encode(self._parts.dump(models=models))
 
     def models(self) -> bytes:
         """
@@ -315,7 +227,7 @@ class Detection:
         """
         if self._pending is not None:
             return self._pending.models or self._pending_models
-        return b"" if self._multivariate is None else self._multivariate.models()
+        return self._parts.models()
 
     def restore(self, state: bytes, models: bytes = b"") -> None:
         """
@@ -328,49 +240,24 @@ class Detection:
 
         Raises BadState when the state is of another version or damaged; the stage then begins anew, or goes on.
         """
-        try:
-            saved = msgspec.msgpack.decode(state, type=_Saved)
-        except (msgspec.MsgspecError, ValueError) as e:
-            raise BadState(f"detection state cannot be read: {e}") from e
-        if saved.version != _VERSION:
-            raise BadState(f"detection state version {saved.version}, want {_VERSION}")
+        saved = read(state)
         self._pending = None
         if saved.revision and saved.revision not in self._maps:
             self._pending, self._pending_models = saved, models
         else:
             self._load(saved, models)
 
-    def _load(self, saved: _Saved, models: bytes) -> None:
+    def _load(self, saved: Saved, models: bytes) -> None:
         self._begin()
-        self._slots = Slots(saved.ids)
-        memory = self._memory()
         try:
-            for columns in memory.values():
-                columns.resize(len(saved.ids))
-            for title in memory.keys() & saved.columns.keys():
-                memory[title].load(saved.columns[title], len(saved.ids))
-            if self._panel.charts is not None and "charts.0" in saved.columns:
-                self._panel.charts.load_points(saved.points)
-            self._episodes.load(saved.episodes)
-        except (msgspec.MsgspecError, ValueError) as e:
+            self._parts.load(saved)
+            if saved.revision:
+                self._bind(saved.revision)
+            self._parts.load_models(saved, models)
+        except BadState:
             self._begin()
             self._enforce_newest(b"")
-            raise BadState(f"detection state cannot be read: {e}") from e
-        self._now_ns, self._wall_ns = saved.now_ns, saved.wall_ns
-        self._panel.missing.links, self._context.known = saved.links, saved.equipment
-        for timing in self._panel.timings:
-            timing.since_ns, timing.sources = saved.timings.get(timing.name, (0, {}))
-        if self._panel.slow_trend is not None:
-            self._panel.slow_trend.sampled_ns, self._panel.slow_trend.hour = saved.slow_trend
-        if saved.revision:
-            self._bind(saved.revision)
-        if self._multivariate is not None and saved.multivariate:
-            try:
-                self._multivariate.load(saved.multivariate, saved.models or models)
-            except BadState:
-                self._begin()
-                self._enforce_newest(b"")
-                raise
+            raise
         self._enforce_newest(saved.revision)
 
     def _enforce_newest(self, bound: bytes) -> None:
@@ -379,35 +266,17 @@ class Detection:
         if newest != bound:
             self._enforce(newest)
 
-    def _memory(self) -> dict[str, Columns]:
-        context = {f"context.{i}": columns for i, columns in enumerate(self._context.memory)}
-        own = () if self._multivariate is None else self._multivariate.memory
-        together = {f"pca.{i}": columns for i, columns in enumerate(own)}
-        return {"common.0": self._common, **context, **self._panel.memory(), **together}
-
     def _bind(self, revision: bytes) -> None:
-        self._revision = revision
-        for view in self._maps.values():
-            view.slot = self._slots.of(view.ids)
-        for columns in self._memory().values():
-            columns.resize(len(self._slots))
         view = self._maps[revision]
-        self._panel.parameters = Parameters(view, self._slots)
-        self._context.bind(view.tag_map, self._slots)
-        if self._multivariate is not None:
-            self._multivariate.bind(view.tag_map, self._panel.parameters)
-        self.suppressor.use_map(view.tag_map, self._panel.parameters.equipments)
-        places = ((self._slots.find(tag.id), tag.path) for tag in view.tag_map.tags)
+        self._parts.bind(revision, view, self._maps.values())
+        self.suppressor.use_map(view.tag_map, self._parts.panel.parameters.equipments)
+        places = ((self._parts.slots.find(tag.id), tag.path) for tag in view.tag_map.tags)
         self._conditional = {at: path for at, path in places if at is not None and path in self.suppressor.watched}
-        self._gates = None
 
     def _forget(self, revision: bytes) -> None:
         gone = set(self._maps.pop(revision).ids)
         gone.difference_update(*(view.ids for view in self._maps.values()))
-        self._panel.forget(np.array([place for place, i in enumerate(self._slots.ids) if i in gone], np.intp))
-        places = self._slots.keep(set(self._slots.ids) - gone)
-        for columns in self._memory().values():
-            columns.take(places)
+        self._parts.drop(gone)
 
     def _ready(self) -> None:
         if self._pending is not None:
@@ -422,41 +291,12 @@ class Detection:
             raise UnknownMap(f"source {batch.source!r} names a tag outside 0..{len(view.ids) - 1} of its map")
         return view
 
-    def _arrivals(self, batch: RecordBatch, slot: Index, known: NDArray[np.bool_]) -> list[Said]:
-        """A sample of any status says that its tag is there; history and retained values do not."""
-        fresh = (batch.flags & _NOT_ARRIVED) == 0
-        if batch.origin not in (Origin.LIVE, Origin.REPLAY) or not fresh.any():
-            return []
-        rows = np.flatnonzero(fresh & known)
-        for source in _sources(batch, fresh):
-            self._panel.missing.heard(source, self._now_ns)
-        if self._panel.timings:
-            self._count(batch, slot, fresh & known)
-        back = self._panel.missing.arrived(slot[rows], self._now_ns, self._wall_ns)
-        first = [int(rows[np.argmax(slot[rows] == place)]) for place in back.tolist()]
-        seen = [self._panel.seen("missing", place) for place in back.tolist()]
-        return [Said(row, -2, place, s) for row, place, s in zip(first, back.tolist(), seen, strict=True)]
-
-    def _count(self, batch: RecordBatch, slot: Index, fresh: NDArray[np.bool_]) -> None:
-        """Count late rows, and those whose device time is not believed, by source."""
-        odd = bool((batch.flags & (Flag.LATE | Flag.CLOCK_SUSPECT)).any())
-        parts = batch.parts()
-        ends = [*(piece.first for piece in parts[1:]), len(batch)]
-        for piece, end in zip(parts, ends, strict=True):
-            rows = slice(piece.first, end)
-            arrived = int(np.count_nonzero(fresh[rows]))
-            for timing in self._panel.timings:
-                flagged = np.empty(0, np.intp)
-                if odd:
-                    flagged = slot[rows][fresh[rows] & ((batch.flags[rows] & np.uint32(timing.flag)) != 0)]
-                timing.arrived(piece.source, arrived, flagged)
-
     def _feed(self, batch: RecordBatch, slot: Index, at: Index, said: list[Said]) -> None:
         """Feed the rows between two changes of context."""
         if len(at) == 0:
             return
-        running, steady = self._gated()
-        common = self._common
+        running, steady = self._parts.gated()
+        common = self._parts.common
         suspect = (batch.flags & np.uint32(Flag.CLOCK_SUSPECT)) != 0
         cut = (batch.flags & _CUT) == _CUT
         for turn in rounds(slot[at]):
@@ -466,40 +306,34 @@ class Detection:
             moved = batch.source_ns[rows] > common.row_ns[place]
             again = ~moved & (batch.source_ns[rows] == common.row_ns[place])
             again &= batch.value[rows] == common.row_value[place]
-            if self._panel.stale is not None:
-                back = self._panel.stale.arrived(place, batch.value[rows], moved, self._now_ns)
+            if self._parts.panel.stale is not None:
+                back = self._parts.panel.stale.arrived(place, batch.value[rows], moved, self._parts.now_ns)
                 self._over("stale", back, rows, place, said)
             if again.any():
                 rows, place = rows[~again], place[~again]
             time_ns, value = batch.source_ns[rows], batch.value[rows]
-            common.fed_ns[place], common.row_ns[place], common.row_value[place] = self._now_ns, time_ns, value
+            common.fed_ns[place], common.row_ns[place], common.row_value[place] = self._parts.now_ns, time_ns, value
             piece = Rows(place, time_ns, value, suspect[rows], cut[rows], running[place], steady[place])
-            self._panel.feed(piece, rows, said)
-
-    def _gated(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """By slot: the equipment runs; it runs and is steady."""
-        if self._gates is None:
-            self._gates = self._context.gates(self._panel.parameters, self._now_ns)
-        return self._gates
+            self._parts.panel.feed(piece, rows, self._parts.learning(), said)
 
     def _over(self, name: str, ended: Index, rows: Index, place: Index, said: list[Said]) -> None:
         """Tell that conditions of these slots are over at their rows."""
         if len(ended):
             row_of = dict(zip(place.tolist(), rows.tolist(), strict=True))
-            said += [Said(row_of[at], -2, at, self._panel.seen(name, at)) for at in ended.tolist()]
+            said += [Said(row_of[at], -2, at, self._parts.panel.seen(name, at)) for at in ended.tolist()]
 
     def _change(self, slot: int, value: float, row: int, time_ns: int, said: list[Said]) -> None:
         """Take a change of equipment state or set point."""
-        touched, moved = self._context.apply(slot, value, self._now_ns)
-        self._gates = None
-        parameters = self._panel.parameters
+        touched, moved = self._parts.context.apply(slot, value, self._parts.now_ns)
+        self._parts.gates = None
+        parameters = self._parts.panel.parameters
         for path in touched:
             if path not in parameters.equipments:
                 continue
             said += self._close_gate(path, row, time_ns)
             if path in moved:
                 # What was learned holds for the old set point.
-                said += self._panel.relearn(self._slots_of(path), row, time_ns)
+                said += self._parts.panel.relearn(self._slots_of(path), row, time_ns)
 
     def _take_changes(self, changes: Iterable[Change]) -> None:
         self._take(Said(0, 0, change.place, change.seen) for change in changes)
@@ -508,15 +342,16 @@ class Detection:
         for item in said:
             number = item.seen.finding.tag
             if number >= 0:
-                tag = self._panel.parameters.tags[number]
+                tag = self._parts.panel.parameters.tags[number]
                 equipment, finding = equipment_of(tag), item.seen.finding
                 cause = self.suppressor.cause(tag.path, equipment, finding.kind, count=finding.active)
-                self._episodes.take(item.seen, tag, equipment, self._now_ns, cause)
+                mate = self._parts.panel.parameters.mates.get(tag.id)
+                self._parts.episodes.take(item.seen, tag, equipment, self._parts.now_ns, cause, mate)
 
     def _observe(self, tag_id: str, detector: str) -> Seen | None:
-        place = self._slots.find(tag_id)
-        if place is not None and self._multivariate is not None and detector == self._multivariate.name:
-            return self._multivariate.seen(place) if self._multivariate.conditions.active[place] else None
-        if place is None or not self._panel.is_active(detector, place):
+        place = self._parts.slots.find(tag_id)
+        if place is not None and self._parts.multivariate is not None and detector == self._parts.multivariate.name:
+            return self._parts.multivariate.seen(place) if self._parts.multivariate.conditions.active[place] else None
+        if place is None or not self._parts.panel.is_active(detector, place):
             return None
-        return self._panel.seen(detector, place)
+        return self._parts.panel.seen(detector, place)

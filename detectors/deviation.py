@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, ROSE, Conditions, Fed, Judgement
+from detectors.base import FELL, ROSE, Detector, Fed, Judgement
 from detectors.loops import LoopRows
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -21,22 +21,16 @@ class _State(Columns):
     samples: NDArray[np.int64] = column(np.int64)
 
 
-class Deviation:
+class Deviation(Detector):
     """Process value away from its set point. *settle_s* is how long it may be."""
 
     name = "deviation"
     kind = Kind.DEVIATION
-    gate = "steady"
 
     def __init__(self, settle_s: float) -> None:
         self._settle_ns = round(settle_s * 1e9)
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions, and for how long each loop has been away."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def look(self, loops: LoopRows) -> Fed:
         """Score is the deviation over the usual one's limit."""

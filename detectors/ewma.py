@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, ROSE, Conditions, Fed, Judgement
+from detectors.base import FELL, ROSE, Detector, Fed, Judgement
 from detectors.baseline import LAMBDA
 from detectors.charts import Charts, Points
 from schemas.anomaly import Kind
@@ -28,21 +28,15 @@ class _State(Columns):
     quiet_ns: NDArray[np.int64] = column(np.int64)
 
 
-class Ewma:
+class Ewma(Detector):
     """Mean shift, found within some points."""
 
     name = "ewma"
     kind = Kind.MEAN_SHIFT
-    gate = "steady"
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions and the weighted means."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def feed(self, points: Points, charts: Charts) -> Fed:
         """Score is the distance from the centre over the limit."""

@@ -7,7 +7,8 @@ tail is taken to be exponential; its mean is known from nine excesses only, so t
 that of a Pareto tail. A value is told where values as far out would come more seldom than the budget allows.
 
 What was told becomes known as well: a level that lasts is as usual as any other after ten blocks, and a peak that comes
-again is seldom news. A hole in the data adds nothing to the time that was watched.
+again is seldom news, for four weeks: what has not been seen for so long is told again. A hole in the data adds nothing
+to the time that was watched.
 
 Source: Pickands (1975), peaks over threshold; Siffer et al. (2017), *Anomaly detection in streams with extreme value
 theory*, for its use on streams.
@@ -20,7 +21,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, NO_ROWS, ROSE, Conditions, Fed, Judgement, Rows
+from detectors.base import FELL, NO_ROWS, ROSE, Detector, Fed, Judgement, Rows
+from detectors.options import Budget
 from detectors.parameters import Parameters
 from schemas.anomaly import Kind
 from schemas.columns import Columns, Index, column
@@ -38,6 +40,9 @@ _HUGE: Final = 1e30
 #: A tail narrower than this part of the value is the number format's.
 _FINEST: Final = 1e-9
 _LONGEST_SCANS: Final = 10
+#: A peak is known for so long: four of the weeks by which people and plants repeat what they do.
+_MEMORY_NS: Final = 28 * 86_400_000_000_000
+_MINUTE_NS: Final = 60_000_000_000
 
 
 class _State(Columns):
@@ -49,6 +54,8 @@ class _State(Columns):
     bottom: NDArray[np.float64] = column(np.float64, -np.inf)  #: its lowest value, negated like all of its side
     high: NDArray[np.float64] = column(np.float64, -np.inf, _KEPT)
     low: NDArray[np.float64] = column(np.float64, -np.inf, _KEPT)
+    high_min: NDArray[np.int32] = column(np.int32, 0, _KEPT)  #: minute of the watched time of each; 0: older state
+    low_min: NDArray[np.int32] = column(np.int32, 0, _KEPT)
     # of the tails: where they begin, and their mean excess; infinite where nothing is known
     high_from: NDArray[np.float64] = column(np.float64, np.inf)
     high_mean: NDArray[np.float64] = column(np.float64)
@@ -56,29 +63,23 @@ class _State(Columns):
     low_mean: NDArray[np.float64] = column(np.float64)
 
 
-class Extreme:
+class Extreme(Detector):
     """
     Peaks over threshold, both ways.
 
     Args:
         clean_window_s: time that is watched before anything is judged.
-        alarms_per_s: false-alarm budget of one tag.
+        budget: false alarms that this detector may give.
     """
 
     name = "extreme"
     kind = Kind.EXTREME
-    gate = "steady"
 
-    def __init__(self, clean_window_s: float, alarms_per_s: float) -> None:
+    def __init__(self, clean_window_s: float, budget: Budget) -> None:
         self._window_ns = round(clean_window_s * 1e9)
-        self._side_per_s = alarms_per_s / 2
-        self.conditions = Conditions()
+        self._budget = budget
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions, and the peaks of each tag."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def feed(self, rows: Rows, parameters: Parameters, healthy: NDArray[np.bool_]) -> Fed:
         """Score is 1 at the limit, and one more for each tenth part of its chance; the band is what is known."""
@@ -86,11 +87,13 @@ class Extreme:
         if len(at) == 0:
             return NO_ROWS
         slot, time_ns, value = rows.slot[at], rows.time_ns[at], np.clip(rows.value[at], -_HUGE, _HUGE)
-        said = self._judge(slot, time_ns, value)
+        said = self._judge(slot, time_ns, value, parameters)
         self._learn(slot, time_ns, value, healthy[slot], parameters)
         return NO_ROWS if said is None else (slot, self.conditions.update(slot, time_ns, said))
 
-    def _judge(self, slot: Index, time_ns: NDArray[np.int64], value: NDArray[np.float64]) -> Judgement | None:
+    def _judge(
+        self, slot: Index, time_ns: NDArray[np.int64], value: NDArray[np.float64], parameters: Parameters
+    ) -> Judgement | None:
         state = self._state
         rose, fell = value - state.high_from[slot], -value - state.low_from[slot]
         excess = np.maximum(rose, fell)
@@ -102,7 +105,9 @@ class Extreme:
         beyond = np.where(known, excess, 0.0) / np.where(known, mean, 1.0)
         freedom = _KEPT - 1
         # expected number of such values in the time of the budget's one, as a power of ten
-        seldom = np.log10(np.maximum(state.watched_ns[slot], 1) / 1e9 * self._side_per_s / _KEPT)
+        side_per_s = self._budget.per_s(parameters.charted[slot]) / 2
+        remembered_s = np.clip(state.watched_ns[slot], 1, _MEMORY_NS) / 1e9
+        seldom = np.log10(remembered_s * side_per_s / _KEPT)
         score = 1 + seldom + freedom * np.log1p(beyond / freedom) / np.log(10)
         return Judgement(
             outside=known & (score >= 1),
@@ -140,19 +145,34 @@ class Extreme:
             return
         state.blocks[slot] = np.minimum(state.blocks[slot] + 1, 2**30)
         known = (state.blocks[slot] >= _KNOWN) & (state.watched_ns[slot] >= self._window_ns)
-        for kept, peak, begin, mean in (
-            (state.high, state.top, state.high_from, state.high_mean),
-            (state.low, state.bottom, state.low_from, state.low_mean),
+        minute = (state.watched_ns[slot] // _MINUTE_NS).astype(np.int32)
+        for kept, seen, peak, begin, mean in (
+            (state.high, state.high_min, state.top, state.high_from, state.high_mean),
+            (state.low, state.low_min, state.bottom, state.low_from, state.low_mean),
         ):
-            _keep(kept, slot, peak[slot])
+            _keep(kept, seen, slot, peak[slot], minute)
             peak[slot] = -np.inf
-            begin[slot[known]], mean[slot[known]] = _tail(kept[slot[known]])
+            # while places of forgotten peaks are empty, the tail is what it was
+            full = slot[known & (kept[slot].min(axis=1) > -np.inf)]
+            begin[full], mean[full] = _tail(kept[full])
 
 
-def _keep(kept: NDArray[np.float64], slot: Index, peak: NDArray[np.float64]) -> None:
-    """Put each peak into the place of the smallest kept one, where it is larger."""
-    least = kept[slot].argmin(axis=1)
-    kept[slot, least] = np.maximum(kept[slot, least], peak)
+def _keep(
+    kept: NDArray[np.float64],
+    seen: NDArray[np.int32],
+    slot: Index,
+    peak: NDArray[np.float64],
+    minute: NDArray[np.int32],
+) -> None:
+    """Forget what is too long ago, and put each peak into the place of the smallest kept one, where it is larger."""
+    peaks, minutes = kept[slot], seen[slot]
+    minutes = np.where(minutes == 0, minute[:, None], minutes)
+    peaks[minute[:, None] - minutes > _MEMORY_NS // _MINUTE_NS] = -np.inf
+    rows, least = np.arange(len(slot)), peaks.argmin(axis=1)
+    larger = peak > peaks[rows, least]
+    peaks[rows[larger], least[larger]] = peak[larger]
+    minutes[rows[larger], least[larger]] = minute[larger]
+    kept[slot], seen[slot] = peaks, minutes
 
 
 def _tail(kept: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

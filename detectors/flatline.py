@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FLAT, NO_ROWS, Conditions, Fed, Judgement, Rows, plain
-from detectors.parameters import Parameters
+from detectors.base import FLAT, NO_ROWS, Detector, Fed, Judgement, Rows, plain
+from detectors.parameters import AT_END, Parameters
 from schemas.anomaly import Kind
 from schemas.columns import Columns, Index, column
 
@@ -42,22 +42,16 @@ class _State(Columns):
     longest: NDArray[np.int32] = column(np.int32)  #: samples of the longest standstill so far
 
 
-class Flatline:
+class Flatline(Detector):
     """Stuck signals, by the map's time or by what the tag has shown."""
 
     name = "flatline"
     kind = Kind.FLATLINE
-    gate = "steady"
     invalidates = True
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions, how long each tag has been still, and how it moves."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def feed(self, rows: Rows, parameters: Parameters) -> Fed:
         """Score is the time (the samples, where the map gives none) without a change over the allowed one."""
@@ -107,6 +101,15 @@ class Flatline:
 
 
 def _in_between(slot: Index, value: NDArray[np.float64], parameters: Parameters) -> NDArray[np.bool_]:
-    """Neither 0 nor at an end of the range: not what equipment at rest shows."""
-    between: NDArray[np.bool_] = (value != 0) & (value > parameters.low[slot]) & (value < parameters.high[slot])
-    return between
+    """
+    Neither 0 nor at an end of the range: not what equipment at rest shows.
+
+    Beyond an end at which signals are cut off is not at rest either: there a transmitter's own limits lie (NE 43).
+    """
+    low, high = parameters.low[slot], parameters.high[slot]
+    between = (value > low) & (value < high)
+    with np.errstate(over="ignore", invalid="ignore"):
+        near = AT_END * (high - low)
+        beyond = ((value > high + near) & (high != 0)) | ((value < low - near) & (low != 0))
+    found: NDArray[np.bool_] = (value != 0) & (between | (parameters.has_ends[slot] & beyond))
+    return found

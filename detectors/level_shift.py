@@ -12,28 +12,18 @@ from typing import Final
 
 import numpy as np
 
-from detectors.base import FELL, ROSE, Conditions, Fed, Judgement
+from detectors.base import FELL, ROSE, Detector, Fed, Judgement
 from detectors.window import LENGTH, SPLITS, STEP, View
 from schemas.anomaly import Kind
-from schemas.columns import Columns
 
 _BACK: Final = 0.5
 
 
-class LevelShift:
+class LevelShift(Detector):
     """A step of the mean."""
 
     name = "level_shift"
     kind = Kind.LEVEL_SHIFT
-    gate = "steady"
-
-    def __init__(self) -> None:
-        self.conditions = Conditions()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """The conditions alone."""
-        return (self.conditions,)
 
     def feed(self, view: View) -> Fed:
         """Score is the step over its limit; the band is the limit about the level before."""

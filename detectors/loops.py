@@ -74,8 +74,13 @@ class Loops:
         row_value: NDArray[np.float64],
         steady: NDArray[np.bool_],
         healthy: NDArray[np.bool_],
+        learns: NDArray[np.bool_],
     ) -> LoopRows | None:
-        """Look at loops whose process value is new and steady; by slot: time and value of the last row, and gates."""
+        """
+        Look at loops whose process value is new and steady; by slot: time and value of the last row, and gates.
+
+        *learns* says by slot that nothing on the equipment keeps the loop from being learned.
+        """
         slot = parameters.loop_pv
         state = self._state
         new = (row_ns[slot] > state.time_ns[slot]) & np.isfinite(row_value[slot])
@@ -94,7 +99,8 @@ class Loops:
         slot, out_slot, time_ns, passed_ns = slot[look], out_slot[look], time_ns[look], passed_ns[look]
         set_point, value, out = set_point[look], row_value[slot], out[look]
         error = set_point - value
-        self._learn(slot, np.abs(error), passed_ns)
+        free = learns[slot]
+        self._learn(slot[free], np.abs(error[free]), passed_ns[free])
         usual = state.usual[slot]
         known = (state.learned_ns[slot] >= self._window_ns) & (state.seen[slot] >= _FEWEST)
         span = parameters.high[slot] - parameters.low[slot]

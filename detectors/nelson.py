@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, NO_ROWS, ROSE, Conditions, Fed, Judgement
+from detectors.base import FELL, NO_ROWS, ROSE, Detector, Fed, Judgement
 from detectors.charts import Charts, Points
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -40,21 +40,15 @@ class _State(Columns):
     rule: NDArray[np.int8] = column(np.int8)
 
 
-class Nelson:
+class Nelson(Detector):
     """Run rules."""
 
     name = "nelson"
     kind = Kind.RUN
-    gate = "steady"
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions and the last points as bits."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def rule(self, slot: int) -> int:
         """Number of the rule that was broken last."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal, NamedTuple, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.quantities import Duration
@@ -51,6 +53,17 @@ def _per_s(match: re.Match[str] | None) -> float:
     return float(match.group(1)) / _PERIOD_S[match.group(2)]
 
 
+class Budget(NamedTuple):
+    """False alarms that one chart of a healthy tag may give, per second; and those of its equipment's tags together."""
+
+    tag_per_s: float
+    equipment_per_s: float
+
+    def per_s(self, tags: NDArray[np.intp]) -> NDArray[np.float64]:
+        """False alarms per second that each of so many tags of one piece of equipment may give."""
+        return np.minimum(self.tag_per_s, self.equipment_per_s / np.maximum(tags, 1))
+
+
 class MultivariateOptions(BaseModel):
     """Options of ``detection.multivariate``: how the tags of one piece of equipment move together."""
 
@@ -61,7 +74,7 @@ class MultivariateOptions(BaseModel):
         str,
         AfterValidator(_equipment_budget),
         Field(description="False alarms that healthy equipment may give: `<n> per equipment per day|week`."),
-    ] = "1 per equipment per week"
+    ] = "0.5 per equipment per week"
     tags: Annotated[
         int, Field(ge=2, le=128, description="Most tags of one model; equipment with more is cut into equal groups.")
     ] = 64
@@ -92,6 +105,14 @@ class DetectionOptions(BaseModel):
         AfterValidator(_budget),
         Field(description="False alarms a healthy tag may give: `<n> per tag per day|week`."),
     ] = "1 per tag per week"
+    equipment_false_alarms: Annotated[
+        str,
+        AfterValidator(_equipment_budget),
+        Field(
+            description="What the tags of healthy equipment may give together, one by one: `<n> per equipment per "
+            "day|week`. Its tags share it equally where that is less than `false_alarms`."
+        ),
+    ] = "0.5 per equipment per week"
     clean_window: Annotated[
         Duration, Field(gt=0, description="Steady time from which a tag's normal is learned; until then health only.")
     ] = 600.0
@@ -129,6 +150,11 @@ class DetectionOptions(BaseModel):
     def charts(self) -> tuple[str, ...]:
         """The detectors that share a tag's false-alarm budget."""
         return (*self.spc, *self.shape, *(("extreme",) if self.extreme else ()))
+
+    def chart_budget(self) -> Budget:
+        """The false-alarm budget of each of :meth:`charts`."""
+        count = max(len(self.charts()), 1)
+        return Budget(self.alarms_per_s() / count, _per_s(_EQUIPMENT_BUDGET.match(self.equipment_false_alarms)) / count)
 
     def alarms_per_s(self) -> float:
         """The false-alarm budget of one tag per second."""

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import JUMPED, Conditions, Fed, Judgement
+from detectors.base import JUMPED, Detector, Fed, Judgement
 from detectors.window import LENGTH, STEP, View
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -33,21 +33,15 @@ class _State(Columns):
     swing: NDArray[np.float64] = column(np.float64)
 
 
-class Oscillation:
+class Oscillation(Detector):
     """A swing with one period."""
 
     name = "oscillation"
     kind = Kind.OSCILLATION
-    gate = "steady"
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions, and period and amplitude of the last look."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def swing(self, slot: int) -> tuple[float, float]:
         """Period in seconds, and amplitude in the tag's unit."""

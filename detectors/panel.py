@@ -8,11 +8,11 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Changes, Conditions, Fed, Rows, finite
+from detectors.base import Changes, Detector, Fed, Rows, finite
 from detectors.charts import Charts, Points
 from detectors.clock import Clock
 from detectors.deviation import Deviation
-from detectors.episodes import Seen
+from detectors.episode import Seen
 from detectors.extreme import Extreme
 from detectors.late import Late
 from detectors.loops import Loops
@@ -22,6 +22,8 @@ from detectors.options import DetectionOptions
 from detectors.oscillation import Oscillation
 from detectors.parameters import Parameters
 from detectors.quantization import Quantization
+from detectors.range import Range
+from detectors.rate import Rate
 from detectors.reasons import reason
 from detectors.recent import Recent
 from detectors.registry import BLOCKS, CHARTS, ROWS, SHAPES, PointDetector, WindowDetector
@@ -35,7 +37,7 @@ from detectors.timing import Timing
 from detectors.variance import Variance
 from detectors.window import Window
 from detectors.windup import Windup
-from schemas.anomaly import Finding, Kind
+from schemas.anomaly import Finding
 from schemas.columns import Columns, Index
 
 #: A step or spike that no further sample follows is over after so long: its condition is a moment.
@@ -52,18 +54,13 @@ class Said(NamedTuple):
     seen: Seen
 
 
-class _Detector(Protocol):
-    name: str
-    kind: Kind
-    conditions: Conditions
-
-    @property
-    def memory(self) -> tuple[Columns, ...]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class LastRows:
-    """The last row of each tag, by slot, and the gates: what detectors that look at ticks are fed."""
+    """
+    The last row of each tag, by slot, and the gates: what detectors that look at ticks are fed.
+
+    ``learns``: nothing on the equipment keeps the tag from being learned.
+    """
 
     time_ns: NDArray[np.int64]
     value: NDArray[np.float64]
@@ -71,6 +68,7 @@ class LastRows:
     joined_ns: NDArray[np.int64]
     running: NDArray[np.bool_]
     steady: NDArray[np.bool_]
+    learns: NDArray[np.bool_]
 
 
 class Panel:
@@ -90,7 +88,7 @@ class Panel:
         self._spike = next((item for item in self._rows if isinstance(item, Spike)), None)
         self._saturation = next((item for item in self._rows if isinstance(item, Saturation)), None)
         self._recent = Recent()
-        budget = options.alarms_per_s() / max(len(options.charts()), 1)
+        budget = options.chart_budget()
         self.charts = Charts(options.clean_window, budget) if options.charts() else None
         self._settling = Settling(options.relearn_after)
         self._points = [make() for title, make in CHARTS.items() if title in options.spc]
@@ -104,11 +102,14 @@ class Panel:
         self._looks = [item for item in (self._deviation, self._windup, self._stiction) if item is not None]
         self.slow_trend = SlowTrend(options.alarms_per_s()) if options.slow_trend else None
         stale = [self.stale] if self.stale else []
-        everything: list[_Detector] = [self.missing, *stale, *self.timings, *self._rows, *self._blocks]
+        everything: list[Detector] = [self.missing, *stale, *self.timings, *self._rows, *self._blocks]
         everything += [*self._charted(), *self._looks, *([self.slow_trend] if self.slow_trend else [])]
         self._order = {detector.name: number for number, detector in enumerate(everything)}
-        self._all: dict[str, _Detector] = {detector.name: detector for detector in everything}
-        self._signal: list[_Detector] = [self.missing, *stale, *self.timings, *self._rows, *self._blocks]
+        self._all: dict[str, Detector] = {detector.name: detector for detector in everything}
+        self._signal: list[Detector] = [self.missing, *stale, *self.timings, *self._rows, *self._blocks]
+        # of the signal checks, those that tell of the process and not of the instrument
+        self._process: list[Detector] = [item for item in self._rows if isinstance(item, Range | Rate)]
+        self._process += [*self._charted(), *self._looks]
         self._meaningless = [item.conditions for item in self._rows if item.invalidates]
         self._meaningless += [item.conditions for item in self._blocks] + [item.conditions for item in stale]
 
@@ -152,12 +153,16 @@ class Panel:
             for columns in detector.memory[1:]:
                 columns.reset(slots)
 
-    def feed(self, piece: Rows, numbers: Index, said: list[Said]) -> None:
-        """Take a round of rows; *numbers* are their row numbers in the batch. What begins or ends goes to *said*."""
+    def feed(self, piece: Rows, numbers: Index, learns: NDArray[np.bool_], said: list[Said]) -> None:
+        """
+        Take a round of rows; *numbers* are their row numbers in the batch. What begins or ends goes to *said*.
+
+        *learns* says by slot that nothing on the equipment keeps the tag from being learned.
+        """
         clean = piece.only(np.isfinite(piece.value))
         changed: list[tuple[str, Index]] = []
 
-        def take(detector: _Detector, fed: Fed) -> None:
+        def take(detector: Detector, fed: Fed) -> None:
             slot, (began, over) = fed
             if len(began) or len(over):
                 changed.append((detector.name, slot[np.concatenate([began, over])]))
@@ -167,7 +172,7 @@ class Panel:
         if self._spike or self._saturation or self._blocks:
             self._look_at_blocks(clean, take)
         if self.charts is not None:
-            points = self.charts.feed(self._meaningful(clean), self.parameters, self.healthy())
+            points = self.charts.feed(self._meaningful(clean), self.parameters, self.healthy() & learns)
             if points is not None:
                 self._look_at_points(points, self.charts, take, changed)
         if self._extreme is not None:
@@ -230,6 +235,10 @@ class Panel:
     def close_gate(self, slots: Index, stopped: bool, row: int, time_ns: int) -> list[Said]:
         """The equipment of these tags stopped, or was changed: what was found behind the gate is over."""
         said = []
+        if stopped:
+            ended = self.missing.stop(slots)
+            self.missing.conditions.last_ns[ended] = time_ns
+            said += [Said(row, -1, place, self.seen(self.missing.name, place)) for place in ended.tolist()]
         for detector in (*self._rows, *self._blocks, *self._charted(), *self._looks):
             if detector.gate == "running" and not stopped:
                 continue
@@ -246,7 +255,9 @@ class Panel:
         """What begins or is over because time passed, and what is looked at then."""
         changed: list[tuple[str, Index]] = []
         if self._ages:
-            changed.append(("missing", self.missing.tick(now_ns, wall_ns, self.parameters, last.joined_ns)))
+            changed.append(
+                ("missing", self.missing.tick(now_ns, wall_ns, self.parameters, last.joined_ns, last.steady))
+            )
         if self.stale is not None:
             changed.append(("stale", self.stale.tick(now_ns, wall_ns, self.parameters)))
         changed += [(timing.name, timing.tick(now_ns, wall_ns, self.parameters)) for timing in self.timings]
@@ -267,7 +278,7 @@ class Panel:
         ]
 
     def _look_at_loops(self, last: LastRows) -> list[tuple[str, Index]]:
-        loops = self._loops.take(self.parameters, last.time_ns, last.value, last.steady, self.healthy())
+        loops = self._loops.take(self.parameters, last.time_ns, last.value, last.steady, self.healthy(), last.learns)
         if loops is None:
             return []
         fed: list[tuple[str, Fed]] = []
@@ -279,13 +290,15 @@ class Panel:
             fed.append(("stiction", self._stiction.look(loops)))
         return [(name, slot[np.concatenate(changes)]) for name, (slot, changes) in fed]
 
-    def link_down(self, source: str, wall_ns: int) -> list[Said]:
+    def link_down(self, source: str, now_ns: int, wall_ns: int) -> list[Said]:
         """The tags of this source are no longer missing one by one: the gap says it."""
         if source not in self.parameters.sources:
             return []
         number = self.parameters.sources.index(source)
         slots = np.flatnonzero(self.parameters.known & (self.parameters.source == number))
-        ended = self.missing.conditions.end(slots)
+        if self.stale is not None:
+            self.stale.interrupted(slots, now_ns)
+        ended = self.missing.cut_off(slots)
         self.missing.conditions.last_ns[ended] = wall_ns
         return [Said(0, 0, place, self.seen("missing", place)) for place in ended.tolist()]
 
@@ -295,8 +308,8 @@ class Panel:
         number = int(self.parameters.number[place])
         finding = found.conditions.finding(place, detector, found.kind, number)
         unit = self.parameters.tags[number].unit if number >= 0 else "1"
-        finding = replace(finding, reason=reason(finding, unit, _details(found, place)))
-        return Seen(finding, finite(found.conditions.peak[place]))
+        peak = finite(found.conditions.peak[place])
+        return Seen(replace(finding, reason=reason(finding, unit, _details(found, place), peak)), peak)
 
     def active(self) -> list[Finding]:
         """The conditions that are active now."""
@@ -317,10 +330,10 @@ class Panel:
             healthy &= ~detector.conditions.active
         return healthy
 
-    def disturbed(self) -> NDArray[np.bool_]:
-        """By slot: a detector has found something on the tag."""
+    def wrong(self) -> NDArray[np.bool_]:
+        """By slot: a detector that tells of the process has found something on the tag; trends over weeks apart."""
         found = np.zeros(self.missing.conditions.size, np.bool_)
-        for detector in self._all.values():
+        for detector in self._process:
             found |= detector.conditions.active
         return found
 
@@ -329,10 +342,10 @@ class Panel:
 
 
 class _Take(Protocol):
-    def __call__(self, detector: _Detector, fed: tuple[Index, Changes]) -> None: ...
+    def __call__(self, detector: Detector, fed: tuple[Index, Changes]) -> None: ...
 
 
-def _details(detector: _Detector, place: int) -> tuple[float, ...]:
+def _details(detector: Detector, place: int) -> tuple[float, ...]:
     """The numbers that only the detector knows."""
     if isinstance(detector, Quantization):
         return detector.steps(place)
@@ -340,6 +353,8 @@ def _details(detector: _Detector, place: int) -> tuple[float, ...]:
         return (detector.rule(place),)
     if isinstance(detector, Variance):
         return (detector.ratio(place),)
+    if isinstance(detector, Missing):
+        return (detector.bad_s(place),)
     if isinstance(detector, Oscillation | Stiction):
         return detector.swing(place)
     return detector.outlook(place) if isinstance(detector, SlowTrend) else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 
 import msgspec
@@ -49,6 +50,30 @@ def is_chartable(tag: Tag) -> bool:
     return tag.detect == "all" and tag.enum is None and tag.role not in _NO_CHART and not discrete
 
 
+#: UCUM units in which a total is kept: of energy, charge, volume, mass, time and number. What is told in any other unit
+#: is a state, a rate or a place, of which the sum means nothing. Lengths are left out: levels, wear and positions rise
+#: in steps as well. (A closed list: an unknown unit is no reason to keep a drift from being told.)
+_ADDS_UP: Final = frozenset(
+    {
+        *("W.h", "kW.h", "MW.h", "GW.h", "W.s", "kW.s", "J", "kJ", "MJ", "GJ", "TJ", "cal", "kcal", "Mcal", "Gcal"),
+        *("[Btu]", "[Btu_IT]", "[Btu_th]", "V.A.h", "kV.A.h", "MV.A.h", "A.h", "kA.h", "mA.h", "A.s", "C"),
+        *("m3", "dm3", "cm3", "L", "l", "hL", "hl", "kL", "kl", "cL", "cl", "mL", "ml"),
+        *("[ft_i]3", "[in_i]3", "[yd_i]3", "[gal_us]", "[gal_br]", "[bbl_us]"),
+        *("g", "kg", "t", "kt", "mg", "[lb_av]", "[oz_av]", "[ston_av]", "[lton_av]"),
+        *("s", "ms", "min", "h", "d", "wk", "mo", "a"),
+        *("1", "10*3", "10*6", "mol", "kmol"),
+    }
+)
+_ANNOTATION: Final = re.compile(r"\{[^{}]*\}")
+
+
+def may_total(tag: Tag) -> bool:
+    """Whether the tag may be a totaliser for all its map says: its unit adds up, and no range ends it."""
+    return tag.range is None and (_ANNOTATION.sub("", tag.unit) or "1") in _ADDS_UP
+
+
+#: At an end of a range is within this part of its span.
+AT_END: Final = 1e-6
 #: Ages are counted in ticks of a second: a tag scanned faster is not missing before three of them have passed.
 MIN_STALE_NS: Final = 3_000_000_000
 
@@ -106,6 +131,8 @@ class Parameters:
         self.low[at] = [tag.range[0] if tag.range else -np.inf for tag in tags]
         self.high = np.full(size, np.inf)
         self.high[at] = [tag.range[1] if tag.range else np.inf for tag in tags]
+        self.may_total: NDArray[np.bool_] = np.zeros(size, np.bool_)
+        self.may_total[at] = [may_total(tag) for tag in tags]
         self.has_range: NDArray[np.bool_] = np.isfinite(self.low) | np.isfinite(self.high)
         self.rate = np.full(size, np.nan)
         self.rate[at] = [tag.rate_limit or np.nan for tag in tags]
@@ -118,6 +145,9 @@ class Parameters:
         ]
         self.chart: NDArray[np.bool_] = np.zeros(size, np.bool_)
         self.chart[at] = [is_chartable(tag) for tag in tags]
+        # how many tags of the same equipment have a chart: they share its false-alarm budget
+        charted = np.bincount(self.equipment[self.chart], minlength=len(self.equipments))
+        self.charted: Index = charted[self.equipment] if len(charted) else np.zeros(size, np.intp)
         # the ends of a range at which a signal is cut off; those of an output, and 0 and 100 %, are ordinary values
         self.has_ends: NDArray[np.bool_] = self.chart & np.isfinite(self.high - self.low)
         cut_off = [tag.role != "out" and (tag.unit, tag.range) != ("%", _PER_CENT) for tag in tags]
@@ -126,6 +156,12 @@ class Parameters:
         in_per_cent = [place for place, tag in zip(at.tolist(), tags, strict=True) if not tag.range and tag.unit == "%"]
         self.out_low[in_per_cent], self.out_high[in_per_cent] = _PER_CENT
         self.loop_pv, self.loop_sp, self.loop_out = _loops(tags, at)
+        #: Ids of process value and output of a loop, each by the id of the other: the controller moves them together.
+        self.mates: dict[str, str] = {}
+        for pv, out in zip(self.number[self.loop_pv].tolist(), self.loop_out.tolist(), strict=True):
+            if out >= 0:
+                one, other = self.tags[pv].id, self.tags[int(self.number[out])].id
+                self.mates |= {one: other, other: one}
 
 
 def _loops(tags: list[Tag], at: Index) -> tuple[Index, Index, Index]:

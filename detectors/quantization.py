@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import JUMPED, NO_ROWS, Conditions, Fed, Judgement, plain
+from detectors.base import JUMPED, NO_ROWS, Detector, Fed, Judgement, plain
 from detectors.recent import BLOCK, Blocks
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -36,22 +36,16 @@ class _State(Columns):
     usual: NDArray[np.float64] = column(np.float64)  #: the finest step before it
 
 
-class Quantization:
+class Quantization(Detector):
     """Loss of resolution, from blocks of samples."""
 
     name = "quantization"
     kind = Kind.QUANTIZATION
-    gate = "steady"
     invalidates = True
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions and the finest step of each tag."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def steps(self, slot: int) -> tuple[float, float]:
         """The coarse step, and the finest one before it."""

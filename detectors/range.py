@@ -6,16 +6,15 @@ from typing import Final
 
 import numpy as np
 
-from detectors.base import FELL, NO_ROWS, ROSE, Conditions, Fed, Judgement, Rows
+from detectors.base import FELL, NO_ROWS, ROSE, Detector, Fed, Judgement, Rows
 from detectors.parameters import Parameters
 from schemas.anomaly import Kind
-from schemas.columns import Columns
 
 #: A value is back in range when it is inside by this part of the range (limits: of their own size).
 _HYSTERESIS: Final = 0.01
 
 
-class Range:
+class Range(Detector):
     """
     Outside the range that the tag map declares; back with one per cent hysteresis.
 
@@ -25,15 +24,6 @@ class Range:
     name = "range"
     kind = Kind.OUT_OF_RANGE
     gate = "running"
-    invalidates = False
-
-    def __init__(self) -> None:
-        self.conditions = Conditions()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """The conditions alone."""
-        return (self.conditions,)
 
     def feed(self, rows: Rows, parameters: Parameters) -> Fed:
         """Score 1 is the limit, 2 half a span beyond it."""

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import JUMPED, NO_ROWS, Conditions, Fed, Judgement, Rows
+from detectors.base import JUMPED, NO_ROWS, Detector, Fed, Judgement, Rows
 from detectors.parameters import Parameters
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -21,7 +21,7 @@ class _RateState(Columns):
     value: NDArray[np.float64] = column(np.float64, np.nan)
 
 
-class Rate:
+class Rate(Detector):
     """
     Faster than the tag map believes, by device time; over with the next believable change.
 
@@ -31,17 +31,10 @@ class Rate:
 
     name = "rate"
     kind = Kind.RATE
-    gate = "steady"
-    invalidates = False
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._last = _RateState()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions and the last value of each tag."""
-        return (self.conditions, self._last)
+        super().__init__(self._last)
 
     def feed(self, rows: Rows, parameters: Parameters) -> Fed:
         """Score is the rate over its limit; the band is where the value could believably have been."""

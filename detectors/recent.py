@@ -54,5 +54,5 @@ class Recent(Columns):
         with np.errstate(over="ignore", invalid="ignore"):
             median = ordered[:, half - 1] / 2 + ordered[:, half] / 2
             apart = np.sort(np.abs(ordered - median[:, None]), axis=1)
-        sigma = _MAD_TO_SIGMA * apart[:, half]
+            sigma = _MAD_TO_SIGMA * apart[:, half]
         return Blocks(complete, rows.time_ns[at[done]], ordered, median, sigma)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from detectors.base import RowDetector
 from detectors.charts import Charts, Points
 from detectors.cusum import Cusum
 from detectors.ewma import Ewma
@@ -28,8 +27,9 @@ from detectors.spike import Spike
 from detectors.trend import Trend
 from detectors.variance import Variance
 
-__all__ = ["CHARTS", "ROWS", "SHAPES", "Charts", "PointDetector", "Points", "WindowDetector"]
+__all__ = ["CHARTS", "ROWS", "SHAPES", "Charts", "PointDetector", "Points", "RowDetector", "WindowDetector"]
 
+RowDetector = Range | Rate | Flatline | Spike | Saturation
 PointDetector = Shewhart | Ewma | Cusum | Nelson
 WindowDetector = LevelShift | Trend | Variance | Oscillation
 

@@ -1,7 +1,8 @@
 """
 Saturation: the signal is cut off, at an end of its measuring range or at a ceiling of its own.
 
-Two signs. A tag with a range whose samples lie at an end of it, and stay. And, without any configuration, a block of 16
+Two signs. A tag with a range whose samples lie exactly at an end of it, and stay: one that goes beyond was measured
+there. And, without any configuration, a block of 16
 samples of a continuous signal of which five or more are equal to its highest (or lowest) one and all others differ,
 in two blocks running at the same value. An end that is 0, outputs, and percentages are
 not judged by the first sign: that is how a valve that is shut, or equipment at rest, looks.
@@ -14,14 +15,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, NO_ROWS, ROSE, Conditions, Fed, Judgement, Rows
-from detectors.parameters import Parameters
+from detectors.base import FELL, NO_ROWS, ROSE, Detector, Fed, Judgement, Rows
+from detectors.parameters import AT_END, Parameters
 from detectors.recent import BLOCK, Blocks
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
 
-#: At an end is within this part of the span.
-_AT_END: Final = 1e-6
 #: So many samples and so long at an end.
 _SAMPLES: Final = 10
 _AFTER_NS: Final = 30_000_000_000
@@ -53,23 +52,17 @@ class _Ceiling(Columns):
     habit: NDArray[np.bool_] = column(np.bool_)
 
 
-class Saturation:
+class Saturation(Detector):
     """Cut-off signals."""
 
     name = "saturation"
     kind = Kind.SATURATION
-    gate = "steady"
     invalidates = True
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._ends = _Ends()
         self._ceiling = _Ceiling()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions, how long each tag has been at an end, and its ceiling."""
-        return (self.conditions, self._ends, self._ceiling)
+        super().__init__(self._ends, self._ceiling)
 
     def feed(self, rows: Rows, parameters: Parameters) -> Fed:
         """Tags with a range. Score is the time at the end over the allowed one."""
@@ -78,9 +71,11 @@ class Saturation:
             return NO_ROWS
         slot, value, time_ns = rows.slot[at], rows.value[at], rows.time_ns[at]
         low, high = parameters.low[slot], parameters.high[slot]
-        near = _AT_END * (high - low)
-        side = np.where((value >= high - near) & (high != 0), _HIGH, 0).astype(np.int8)
-        side[(value <= low + near) & (low != 0)] = _LOW
+        near = AT_END * (high - low)
+        # a value beyond the end was measured there, and is no cut-off one: `range` tells of it
+        with np.errstate(over="ignore"):
+            side = np.where((np.abs(value - high) <= near) & (high != 0), _HIGH, 0).astype(np.int8)
+            side[(np.abs(value - low) <= near) & (low != 0)] = _LOW
         side[~rows.steady[at]] = 0
         ends = self._ends
         if not side.any() and not ends.side[slot].any() and not self.conditions.active[slot].any():

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, NO_ROWS, ROSE, Conditions, Fed, Judgement
+from detectors.base import FELL, NO_ROWS, ROSE, Detector, Fed, Judgement
 from detectors.charts import Charts, Points
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -28,21 +28,15 @@ class _State(Columns):
     since_ns: NDArray[np.int64] = column(np.int64)
 
 
-class Shewhart:
+class Shewhart(Detector):
     """A point beyond the limit."""
 
     name = "shewhart"
     kind = Kind.MEAN_SHIFT
-    gate = "steady"
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions and the side of the point before."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def feed(self, points: Points, charts: Charts) -> Fed:
         """Score is the distance from the centre over the limit."""

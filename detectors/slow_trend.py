@@ -5,6 +5,10 @@ The stage keeps hourly means (the hours of the roll-ups, sampled at ticks) and u
 of each UTC day a line is laid through the days; its error is inflated for the correlation of what it leaves. From
 slope, error and range follows when the limit is reached, and how uncertain that is.
 
+A tag that all but only ever rises from sample to sample is a totaliser, and nothing is told of it: that it rises is
+what it is for. But a signal with a deadband or a coarse step may drift without a fall, so that this holds only where
+the map does not speak against it, by a range or a unit of which there are no totals.
+
 A tag that told nothing on the day before is not looked at; its condition is over when too few of its days are left.
 """
 
@@ -15,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, ROSE, Conditions, Judgement
+from detectors.base import FELL, ROSE, Detector, Judgement
 from detectors.baseline import student, two_sided
 from detectors.parameters import Parameters
 from schemas.anomaly import Kind
@@ -37,6 +41,8 @@ _BACK: Final = 0.5
 #: A limit further away than this is not named.
 _FARTHEST_DAYS: Final = 365.0
 _HUGE: Final = 1e30
+#: Where fewer than one move in so many is a fall the tag may be a totaliser; now and then one is reset, or rolls over.
+_FALLS: Final = 100
 
 
 class _State(Columns):
@@ -46,12 +52,15 @@ class _State(Columns):
     hours: NDArray[np.int8] = column(np.int8)
     days: NDArray[np.float32] = column(np.float32, np.nan, width=DAYS)  #: means about the reference, the newest last
     reference: NDArray[np.float64] = column(np.float64, np.nan)
+    before: NDArray[np.float64] = column(np.float64, np.nan)  #: the sample before
+    rises: NDArray[np.int64] = column(np.int64)  #: from sample to sample
+    falls: NDArray[np.int64] = column(np.int64)
     slope: NDArray[np.float64] = column(np.float64)  #: per day
     soonest: NDArray[np.float64] = column(np.float64, np.nan)  #: days until the limit
     latest: NDArray[np.float64] = column(np.float64, np.nan)
 
 
-class SlowTrend:
+class SlowTrend(Detector):
     """Drift over weeks."""
 
     name = "slow_trend"
@@ -59,15 +68,10 @@ class SlowTrend:
 
     def __init__(self, alarms_per_s: float) -> None:
         self._chance = min(alarms_per_s * _HOURS * _HOUR_NS / 1e9, _CHANCE)
-        self.conditions = Conditions()
         self._state = _State()
+        super().__init__(self._state)
         self.sampled_ns = 0
         self.hour = 0
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions, the present hour and day, and the days before."""
-        return (self.conditions, self._state)
 
     def outlook(self, slot: int) -> tuple[float, float, float]:
         """Slope a day, and in how many days the limit is reached: soonest and latest; NaN where it is not."""
@@ -96,6 +100,9 @@ class SlowTrend:
         state.reference[fresh] = row_value[fresh]
         state.sum[slot] += row_value[slot] - state.reference[slot]
         state.samples[slot] += 1
+        state.rises[slot] += row_value[slot] > state.before[slot]
+        state.falls[slot] += row_value[slot] < state.before[slot]
+        state.before[slot] = row_value[slot]
         return changed
 
     def _end_hour(self) -> None:
@@ -151,13 +158,15 @@ class SlowTrend:
         level = mean_y - slope * mean_x
         length = np.where(there, -run, 0.0).max(axis=1)
         size = np.abs(slope)
-        outside = (size > limit) & (size * length > _WORTH * spread)
+        falls, rises = state.falls[slot], state.rises[slot]
+        drifts = ~parameters.may_total[slot] | ((falls > 0) & (falls * _FALLS >= rises))
+        outside = drifts & (size > limit) & (size * length > _WORTH * spread)
         self._outlook(slot, state.reference[slot] + level, slope, error, parameters)
         state.slope[slot] = slope
         sigma = state.reference[slot] + level - slope * length
         said = Judgement(
             outside=outside,
-            inside=size < _BACK * limit,
+            inside=(size < _BACK * limit) | (~drifts & (rises > 0)),
             onset_ns=wall_ns - (length * _HOURS * _HOUR_NS).astype(np.int64),
             value=state.reference[slot] + level,
             score=size / limit,

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import JUMPED, NO_ROWS, Conditions, Fed, Judgement, Rows
+from detectors.base import JUMPED, NO_ROWS, Detector, Fed, Judgement, Rows
 from detectors.parameters import Parameters
 from detectors.recent import Blocks
 from schemas.anomaly import Kind
@@ -49,22 +49,16 @@ class _State(Columns):
     since_ns: NDArray[np.int64] = column(np.int64)
 
 
-class Spike:
+class Spike(Detector):
     """Hampel filter with a look at the way back."""
 
     name = "spike"
     kind = Kind.SPIKE
-    gate = "steady"
     invalidates = True
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions, and median, spread and excursion of each tag."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def learn(self, blocks: Blocks) -> None:
         """Take complete blocks: the median is that of the last one, the sigma follows slowly."""

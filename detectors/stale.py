@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import SILENT, Conditions, Judgement, plain
+from detectors.base import SILENT, Detector, Judgement, plain
 from detectors.parameters import Parameters
 from schemas.anomaly import Kind
 from schemas.columns import Columns, Index, column
@@ -28,20 +28,15 @@ class _State(Columns):
     value: NDArray[np.float64] = column(np.float64, np.nan)
 
 
-class Stale:
+class Stale(Detector):
     """Device time that stands still."""
 
     name = "stale"
     kind = Kind.STALE
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions, and when each tag's device time moved."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def arrived(self, slot: Index, value: NDArray[np.float64], moved: NDArray[np.bool_], now_ns: int) -> Index:
         """Take samples, no slot twice; *moved* says whose device time is newer. The slots that this ends."""
@@ -55,6 +50,11 @@ class Stale:
         state.stuck[slot] = 0
         return self.conditions.end(slot)
 
+    def interrupted(self, slot: Index, now_ns: int) -> None:
+        """The source of these slots went down: when it is back it may repeat a value with the time that it had."""
+        self._state.moved_ns[slot] = now_ns
+        self._state.stuck[slot] = 0
+
     def tick(self, now_ns: int, wall_ns: int, parameters: Parameters) -> Index:
         """Look at every tag at a tick; the slots whose condition begins now."""
         state = self._state
@@ -63,9 +63,11 @@ class Stale:
             return slot
         allowed = np.maximum(np.maximum(_SCANS * parameters.scan_ns[slot], parameters.stale_ns[slot]), _SHORTEST_NS)
         age = now_ns - state.moved_ns[slot]
+        # a constant value comes again with each subscription made anew; what is stuck comes at the pace of its scans
+        often = age <= state.stuck[slot] * np.maximum(_SCANS * parameters.scan_ns[slot], parameters.stale_ns[slot])
         none, silent = plain(len(slot), SILENT)
         said = Judgement(
-            outside=age > allowed,
+            outside=(age > allowed) & often,
             inside=np.zeros(len(slot), np.bool_),
             onset_ns=wall_ns - age,
             value=state.value[slot],

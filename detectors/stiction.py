@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import JUMPED, Conditions, Fed, Judgement
+from detectors.base import JUMPED, Detector, Fed, Judgement
 from detectors.loops import LoopRows
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -60,21 +60,15 @@ class _State(Columns):
     out_shape: NDArray[np.float64] = column(np.float64)
 
 
-class Stiction:
+class Stiction(Detector):
     """Swing of a loop with the shape of a sticking valve."""
 
     name = "stiction"
     kind = Kind.STICTION
-    gate = "steady"
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions and the half cycles."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def swing(self, slot: int) -> tuple[float, float]:
         """Period in seconds, and amplitude of the deviation in the tag's unit."""

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import SILENT, Conditions, Judgement, plain
+from detectors.base import SILENT, Detector, Judgement, plain
 from detectors.parameters import Parameters
 from schemas.anomaly import Kind
 from schemas.columns import Columns, Index, column
@@ -37,20 +37,15 @@ class _State(Columns):
     flagged: NDArray[np.int32] = column(np.int32)
 
 
-class Timing:
+class Timing(Detector):
     """Share of rows of each source that carry *flag*."""
 
     def __init__(self, name: str, kind: Kind, flag: Flag) -> None:
         self.name, self.kind, self.flag = name, kind, flag
-        self.conditions = Conditions()
         self._state = _State()
+        super().__init__(self._state)
         self.sources: dict[str, SourceRows] = {}
         self.since_ns = 0
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions and the flagged rows of each tag; the sources are apart."""
-        return (self.conditions, self._state)
 
     def arrived(self, source: str, rows: int, flagged: Index) -> None:
         """Take note of so many rows of a source; *flagged* are the slots of those with the flag, one each."""

@@ -10,10 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from detectors.base import FELL, ROSE, Conditions, Fed, Judgement
+from detectors.base import FELL, ROSE, Detector, Fed, Judgement
 from detectors.window import LENGTH, View
 from schemas.anomaly import Kind
-from schemas.columns import Columns
 
 _BACK: Final = 0.5
 #: The newer half has to go on with this part of the slope.
@@ -23,20 +22,11 @@ _RUN: Final = np.arange(_HALF) - (_HALF - 1) / 2
 _SQUARES: Final = float((_RUN * _RUN).sum())
 
 
-class Trend:
+class Trend(Detector):
     """A drift of the mean."""
 
     name = "trend"
     kind = Kind.TREND
-    gate = "steady"
-
-    def __init__(self) -> None:
-        self.conditions = Conditions()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """The conditions alone."""
-        return (self.conditions,)
 
     def feed(self, view: View) -> Fed:
         """Score is the slope over its limit; the band is where the line may end for a tag that does not drift."""

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FLAT, JUMPED, Conditions, Fed, Judgement
+from detectors.base import FLAT, JUMPED, Detector, Fed, Judgement
 from detectors.baseline import two_sided
 from detectors.window import LENGTH, STEP, View
 from schemas.anomaly import Kind
@@ -36,21 +36,15 @@ class _State(Columns):
     ratio: NDArray[np.float64] = column(np.float64, 1.0)  #: spread now over the learned one
 
 
-class Variance:
+class Variance(Detector):
     """A change of the spread."""
 
     name = "variance"
     kind = Kind.VARIANCE
-    gate = "steady"
 
     def __init__(self) -> None:
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions and the last ratio of spreads."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def ratio(self, slot: int) -> float:
         """Spread over the learned one."""

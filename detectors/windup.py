@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, NO_ROWS, ROSE, Conditions, Fed, Judgement
+from detectors.base import FELL, NO_ROWS, ROSE, Detector, Fed, Judgement
 from detectors.loops import LoopRows
 from detectors.parameters import Parameters
 from schemas.anomaly import Kind
@@ -29,22 +29,16 @@ class _State(Columns):
     samples: NDArray[np.int64] = column(np.int64)
 
 
-class Windup:
+class Windup(Detector):
     """Output at its limit with a deviation. *settle_s* is how long that may be."""
 
     name = "windup"
     kind = Kind.WINDUP
-    gate = "steady"
 
     def __init__(self, settle_s: float) -> None:
         self._settle_ns = round(settle_s * 1e9)
-        self.conditions = Conditions()
         self._state = _State()
-
-    @property
-    def memory(self) -> tuple[Columns, ...]:
-        """Conditions, and for how long each output has been at its limit, by the output's slot."""
-        return (self.conditions, self._state)
+        super().__init__(self._state)
 
     def look(self, loops: LoopRows, parameters: Parameters) -> Fed:
         """Score is the time at the limit over the allowed one."""

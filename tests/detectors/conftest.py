@@ -42,6 +42,7 @@ def make_records(
     *,
     status: Sequence[int] | None = None,
     flags: Sequence[int] | None = None,
+    exact: dict[int, Any] | None = None,
     source: str = "plc",
     origin: Origin = Origin.LIVE,
 ) -> RecordBatch:
@@ -59,6 +60,7 @@ def make_records(
         status=np.zeros(n, np.uint32) if status is None else np.asarray(status, np.uint32),
         flags=np.zeros(n, np.uint32) if flags is None else np.asarray(flags, np.uint32),
         fingerprint=np.zeros(n, np.int64),
+        exact=exact or {},
     )
 
 
@@ -112,9 +114,9 @@ class Script:
 
     def learned(self) -> frozenset[str]:
         """Ids of the tags that have a control chart."""
-        charts = self.detection._panel.charts
+        charts = self.detection._parts.panel.charts
         assert charts is not None
-        return frozenset(self.detection._slots.ids[place] for place in np.flatnonzero(charts.chart.learned))
+        return frozenset(self.detection._parts.slots.ids[place] for place in np.flatnonzero(charts.chart.learned))
 
     def latest(self) -> dict[str, Anomaly]:
         """Last revision of each anomaly, in the order of their beginning."""

@@ -68,6 +68,24 @@ def test_later_finding_on_an_active_member_s_tag_joins_its_anomaly(script, tag):
     assert len(plant.latest()) == 3
 
 
+def test_later_finding_on_the_other_tag_of_a_loop_joins_its_anomaly(script, tag):
+    """What the controller makes of a trouble is the same trouble; a tag beside the loop stands apart."""
+    roles = {0: "pv", 1: "sp", 2: "out"}
+    plant = script(
+        *(tag(i, **LIMITED, **({"role": roles[i]} if i in roles else {})) for i in range(4)), spc=[], loop=[]
+    )
+    plant.send({0: 50.0, 1: 50.0, 2: 150.0, 3: 50.0})
+    plant.tick(10, 60)
+    plant.send({0: 150.0})
+    plant.tick()
+    (anomaly,) = plant.latest().values()
+    assert [m.tag_id for m in anomaly.members] == ["id2", "id0"]
+    plant.tick(10, 60)
+    plant.send({3: 150.0})
+    plant.tick()
+    assert len(plant.latest()) == 2
+
+
 def test_storm_of_findings_is_a_handful_of_revisions(script, tag):
     """A thousand findings within a minute make one anomaly of about ten revisions, with every member in it."""
     plant = script(*(tag(i, **LIMITED) for i in range(1000)), spc=[])

@@ -247,8 +247,8 @@ def test_level_that_does_not_stay_is_not_learned(script, tag, column):
     plant.run({0: shifted(rng, column)})
     assert plant.learned() == {"id0"}
     assert plant.said[-1].state == "open"
-    assert plant.detection._panel.charts is not None
-    assert abs(plant.detection._panel.charts.chart.center[0] - 50) < 1
+    assert plant.detection._parts.panel.charts is not None
+    assert abs(plant.detection._parts.panel.charts.chart.center[0] - 50) < 1
 
 
 def test_relearning_does_not_depend_on_cuts_and_restarts(tag, records):

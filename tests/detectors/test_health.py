@@ -11,6 +11,7 @@ from schemas.anomaly import Kind, Severity
 from schemas.samples import Origin
 from schemas.status import BAD_DEVICE_FAILURE, GOOD_CLAMPED, UNCERTAIN_EU_EXCEEDED, UNCERTAIN_LAST_USABLE, Flag
 from schemas.tagmap import Equipment
+from tests.detectors.conftest import NOW, S, make_records
 
 
 def test_out_of_range_opens_at_once_and_ends_with_hysteresis(script, tag):
@@ -118,6 +119,154 @@ def test_missing_tag_is_found_by_ticks_and_ends_with_a_sample(script, tag):
     assert (member.tag_id, member.direction, member.value, member.active) == ("id0", "silent", None, True)
     plant.run({0: [math.nan], 1: [1.0]}, status=[BAD_DEVICE_FAILURE, 0])
     assert plant.run({0: [1.0] * 330, 1: [1.0] * 330})[-1].state == "closed"
+
+
+@pytest.mark.parametrize(
+    ("value", "status"), [(5.0, BAD_DEVICE_FAILURE), (math.nan, BAD_DEVICE_FAILURE), (math.nan, 0)]
+)
+@pytest.mark.parametrize("stale_after_ms", [None, 3000])
+def test_tag_that_sends_nothing_but_bad_values_is_missing(script, tag, value, status, stale_after_ms):
+    """Told after half a minute, in words that are true; over with the first value that is not bad."""
+    plant = script(tag(0, stale_after_ms=stale_after_ms), tag(1), health=("missing",), spc=[])
+    plant.run({0: [1.0, 2.0, 3.0], 1: [1.0] * 3})
+    assert plant.run({0: [value] * 25, 1: [1.0] * 25}, status=[status, 0]) == []
+    (found,) = plant.run({0: [value] * 10, 1: [1.0] * 10}, status=[status, 0])
+    assert [(m.tag_id, m.kind, m.direction, m.reason) for m in found.members] == [
+        ("id0", Kind.MISSING, "bad", "only bad values for 31 s"),
+    ]
+    assert found.ne107 == "F"
+    assert plant.run({0: [1.0, 2.0] * 165, 1: [1.0] * 330})[-1].state == "closed"
+
+
+def test_last_word_that_was_bad_holds(script, tag):
+    """A server tells of a change of status once: no further row comes of a tag that is reported by exception."""
+    plant = script(tag(0), tag(1), spc=[])
+    plant.run({0: [1.0], 1: [1.0]})
+    plant.send({0: math.nan}, status=[BAD_DEVICE_FAILURE])
+    assert plant.run({1: [1.0] * 290}) == []
+    (found,) = plant.run({1: [1.0] * 20})
+    assert found.members[0].tag_id == "id0"
+
+
+def test_bad_values_that_come_and_go_are_a_habit(script, tag):
+    """A tag that is bad for a quarter of a minute time and again is not told for twice as long; for good, it is."""
+    plant = script(tag(0), tag(1), health=("missing",), spc=[])
+    for bad in (15, 15, 40):
+        plant.run({0: [1.0, 2.0], 1: [1.0] * 2})
+        assert plant.run({0: [math.nan] * bad, 1: [1.0] * bad}) == []
+    plant.run({0: [1.0, 2.0], 1: [1.0] * 2})
+    assert len(plant.run({0: [math.nan] * 330, 1: [1.0] * 330})) > 0
+
+
+def members_of(plant, tag_id="id0"):
+    """Direction, reason, onset (in seconds of the script) and activity of the tag's members in the one anomaly."""
+    (anomaly,) = plant.latest().values()
+    return [(m.direction, m.reason, (m.onset_ns - NOW) / S, m.active) for m in anomaly.members if m.tag_id == tag_id]
+
+
+def test_bad_values_that_stop_coming_become_a_silence(script, tag):
+    """Bad for 40 s, then no row: the tag is silent from its last row on, and says so; bad again, it is bad again."""
+    plant = script(tag(0, stale_after_ms=5000), tag(1), health=("missing",), spc=[])
+    plant.run({0: [1.0, 2.0] * 10, 1: [1.0] * 20})
+    plant.run({0: [math.nan] * 40, 1: [1.0] * 40}, status=[BAD_DEVICE_FAILURE, 0])
+    plant.run({1: [1.0] * 100})
+    assert members_of(plant) == [
+        ("bad", "only bad values for 44 s", 20.0, False),
+        ("silent", "no sample for 7.2 times the allowed time", 59.0, True),
+    ]
+    assert [(f.direction, f.reason) for f in plant.detection.active()] == [
+        ("silent", "no sample for 20.2 times the allowed time"),
+    ]
+    plant.run({0: [math.nan] * 60, 1: [1.0] * 60}, status=[BAD_DEVICE_FAILURE, 0])
+    assert [(way, active) for way, _, _, active in members_of(plant)] == [("bad", True), ("silent", False)]
+    plant.detection.restore(plant.detection.state())
+    assert [f.direction for f in plant.detection.active()] == ["bad"]
+    assert plant.run({0: [1.0, 2.0] * 165, 1: [1.0] * 330})[-1].state == "closed"
+
+
+def test_bad_values_after_a_silence_are_told_in_their_own_words(script, tag):
+    """While samples come nobody is told that none do."""
+    plant = script(tag(0, stale_after_ms=5000), tag(1), health=("missing",), spc=[])
+    plant.run({0: [1.0, 2.0] * 10, 1: [1.0] * 20})
+    plant.run({1: [1.0] * 20})
+    plant.run({0: [math.nan] * 40, 1: [1.0] * 40}, status=[BAD_DEVICE_FAILURE, 0])
+    assert [(way, why, active) for way, why, _, active in members_of(plant)] == [
+        ("silent", "no sample for 4.2 times the allowed time", False),
+        ("bad", "only bad values for 31 s", True),
+    ]
+
+
+def test_bad_tag_of_a_source_that_falls_silent_speaks_for_itself(script, tag):
+    """The source is told by another tag of the equipment, as it is where no tag was bad before."""
+    tags = [tag(i, stale_after_ms=5000) for i in range(3)]
+    plant = script(*tags, health=("missing",), spc=[])
+    plant.run({i: [1.0, 2.0] * 10 for i in range(3)})
+    plant.run({0: [math.nan] * 40, 1: [1.0] * 40, 2: [1.0] * 40}, status=[BAD_DEVICE_FAILURE, 0, 0])
+    plant.tick(1, 30)
+    found = [(f.tag, f.direction) for f in plant.detection.active()]
+    assert found == [(0, "silent"), (1, "silent")]
+
+
+def test_bad_values_before_the_first_usable_one_are_no_habit(script, tag):
+    """Bad for an hour while it is commissioned, some of it in one batch with the first good value; then it dies."""
+    plant = script(tag(0), tag(1), health=("missing",), spc=[])
+    assert plant.run({0: [math.nan] * 3600, 1: [1.0] * 3600}) == []
+    times = [plant.now_ns + i for i in range(3)]
+    plant.detection.records(make_records(plant.tag_map.revision, [0] * 3, times, [math.nan, 1.0, math.nan]))
+    assert plant.run({0: [1.0, 2.0] * 100, 1: [1.0] * 200}) == []
+    (found,) = plant.run({0: [math.nan] * 35, 1: [1.0] * 35})
+    assert [m.reason for m in found.members] == ["only bad values for 31 s"]
+
+
+def test_no_habit_keeps_a_death_from_being_told(script, tag):
+    """Each outage is shorter than eight times the one before; the last is told after a quarter of an hour."""
+    plant = script(tag(0), tag(1), health=("missing",), spc=[])
+    for bad in (28, 200, 890):
+        plant.run({0: [1.0, 2.0] * 30, 1: [1.0] * 60})
+        assert plant.run({0: [math.nan] * bad, 1: [1.0] * bad}) == []
+    plant.run({0: [1.0, 2.0] * 30, 1: [1.0] * 60})
+    assert plant.run({0: [math.nan] * 900, 1: [1.0] * 900}) == []
+    (found,) = plant.run({0: [math.nan] * 10, 1: [1.0] * 10})
+    assert [m.reason for m in found.members] == ["only bad values for 901 s"]
+
+
+@pytest.mark.parametrize("case", ["never usable", "uncertain between", "good between", "late", "text", "link down"])
+def test_bad_values_that_are_not_told(script, tag, case):
+    """A spare input, one that comes and goes, a text, and what a gap says already."""
+    plant = script(tag(0, type="string" if case == "text" else None), tag(1), health=("missing",), spc=[])
+    if case != "never usable":
+        plant.run({0: [1.0, 2.0], 1: [1.0] * 2})
+    for second in range(60):
+        status, flags = BAD_DEVICE_FAILURE, 0
+        if case == "uncertain between" and second % 20 == 0:
+            status = UNCERTAIN_LAST_USABLE
+        if case == "good between" and second % 20 == 0:
+            plant.send({0: 3.0 + second})
+        if case == "late":
+            flags = Flag.LATE
+        if case == "text":
+            status = 0
+        if case == "link down" and second == 20:
+            plant.link(up=False)
+        if case != "link down" or second < 20:
+            value = 1.0 if case == "uncertain between" and second % 20 == 0 else math.nan
+            exact = {"exact": {0: "off"}} if case == "text" else {}
+            plant.send({0: value, 1: 1.0}, status=[status, 0], flags=[flags, 0], **exact)
+        plant.tick()
+    assert plant.said == []
+
+
+def test_bad_values_of_stopped_equipment_are_not_told(script, tag):
+    """Instruments of equipment at rest may be off; in a hold-off nothing is counted either."""
+    equipment = Equipment(path=tag(0).equipment, state=tag(1).path, running=(1,))
+    plant = script(tag(0), tag(1, role="state"), equipment=[equipment], spc=[], hold_off="10s")
+    plant.run({0: [1.0, 2.0] * 10, 1: [1.0] * 20})
+    assert plant.run({0: [math.nan] * 60, 1: [2.0] * 60}, status=[BAD_DEVICE_FAILURE, 0]) == []
+    assert plant.run({0: [math.nan] * 35, 1: [1.0] * 35}, status=[BAD_DEVICE_FAILURE, 0]) == []
+    (found,) = plant.run({0: [math.nan] * 10, 1: [1.0] * 10}, status=[BAD_DEVICE_FAILURE, 0])
+    assert found.members[0].active
+    stopped = plant.run({0: [math.nan] * 330, 1: [2.0] * 330}, status=[BAD_DEVICE_FAILURE, 0])
+    assert stopped[-1].state == "closed"
 
 
 def test_silent_source_is_one_finding_on_each_equipment(script, tag):

@@ -84,7 +84,7 @@ def test_healthy_equipment_stays_within_its_budget(script, tag, records):
     for row in values:
         plant.detection.records(records(plant.tag_map.revision, numbers, [plant.now_ns] * len(numbers), row))
         plant.tick()
-    assert plant.detection._multivariate.known() == units
+    assert plant.detection._parts.multivariate.known() == units
     assert len(plant.latest()) < 3
 
 
@@ -140,7 +140,7 @@ def test_mode_that_comes_back_finds_its_model_again(script, tag):
     rng = np.random.default_rng(3)
     tags = [*(tag(i) for i in range(4)), tag(4, role="sp")]
     plant = script(*tags, clean_window=f"{WINDOW}s", hold_off="5s", **ALONE)
-    detector = plant.detection._multivariate
+    detector = plant.detection._parts.multivariate
 
     def batch(set_point: float, steps: int) -> list:
         values = related(rng, steps) + set_point
@@ -165,8 +165,8 @@ def test_modes_are_bounded(script, tag):
     for set_point in range(1, 9):
         values = related(rng, 10, 3)
         plant.run({**{i: values[:, i] for i in range(3)}, 3: np.full(10, float(set_point))})
-    detector = plant.detection._multivariate
-    assert max(len(modes) for modes in detector._modes.values()) == 2
+    detector = plant.detection._parts.multivariate
+    assert max(len(modes) for modes in detector._modes.known.values()) == 2
     assert len(detector._windows) <= 2
 
 
@@ -181,9 +181,9 @@ def test_only_mode_that_is_kept_is_not_judged_by_the_model_of_another(script, ta
         return plant.run({**{i: values[:, i] for i in range(4)}, 4: np.full(steps, set_point)})
 
     assert batch(0.0, 200) == []
-    assert plant.detection._multivariate.known() == 1
+    assert plant.detection._parts.multivariate.known() == 1
     assert batch(1.0, 60) == []
-    assert plant.detection._multivariate.known() == 0
+    assert plant.detection._parts.multivariate.known() == 0
 
 
 def test_learning_stops_while_something_is_wrong(script, tag):
@@ -195,9 +195,9 @@ def test_learning_stops_while_something_is_wrong(script, tag):
     wrong = values.copy()
     wrong[60:, 0] = 200
     feed(plant, wrong)
-    assert plant.detection._multivariate.known() == 0
+    assert plant.detection._parts.multivariate.known() == 0
     feed(plant, values)
-    assert plant.detection._multivariate.known() == 1
+    assert plant.detection._parts.multivariate.known() == 1
 
 
 def test_lasting_condition_becomes_the_new_normal(script, tag):
@@ -215,7 +215,7 @@ def test_lasting_condition_becomes_the_new_normal(script, tag):
     feed(plant, values)
     (anomaly,) = plant.latest().values()
     assert anomaly.state == "closed"
-    assert plant.detection._multivariate.known() == 1
+    assert plant.detection._parts.multivariate.known() == 1
 
 
 def test_restart_goes_on_bit_for_bit(script, tag):
@@ -255,7 +255,7 @@ def test_state_of_before_turns_is_read(script, tag):
     generation, models = msgspec.msgpack.decode(plant.detection.models())
     models = {name: [model[0], 3, *model[2:]] for name, model in models.items()}
     plant.detection.restore(msgspec.msgpack.encode(saved), msgspec.msgpack.encode([generation, models]))
-    assert plant.detection._multivariate.known() == 1
+    assert plant.detection._parts.multivariate.known() == 1
     assert plant.run({i: values[150:, i] for i in range(4)}) == []
 
 
@@ -285,7 +285,7 @@ def test_equipment_with_many_tags_is_cut_into_equal_groups(script, tag):
     plant = script(*(tag(i) for i in range(10)), clean_window=f"{WINDOW}s", multivariate={"tags": 4}, **ALONE)
     values = np.hstack([related(rng, 200, 5), related(rng, 200, 5)])
     assert feed(plant, values) == []
-    detector = plant.detection._multivariate
+    detector = plant.detection._parts.multivariate
     assert sorted(len(group.slots) for bank in detector._banks for group in bank.groups) == [3, 3, 4]
     assert detector.known() == 3
 
@@ -296,7 +296,7 @@ def test_groups_wait_where_many_want_to_learn(script, tag, records):
     units = MOST_LEARNING + 4
     tags = [tag(i, equipment=f"U{i // 2}", path=f"U{i // 2}/T{i}") for i in range(units * 2)]
     plant = script(*tags, clean_window="64s", **ALONE)
-    detector = plant.detection._multivariate
+    detector = plant.detection._parts.multivariate
     most = 0
     for _ in range(220):
         numbers = list(range(units * 2))
@@ -333,7 +333,7 @@ def test_odd_signals_give_no_exception_and_keep_the_state_bounded(tag, records, 
             detection.records(records(tag_map.revision, range(4), [NOW + second * S] * 4, values))
             detection.tick(NOW + second * S)
     assert len(detection.state()) < 200_000
-    assert np.isfinite(detection._multivariate._banks[0].chart).all()
+    assert np.isfinite(detection._parts.multivariate._banks[0].chart).all()
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_odd_tag_beside_healthy_ones_gives_no_finding(script, tag, odd):
         plant.send({i: float(v) for i, v in enumerate(row) if np.isfinite(v)})
         plant.tick()
     assert plant.said == []
-    assert plant.detection._multivariate.known() == 1
+    assert plant.detection._parts.multivariate.known() == 1
 
 
 def test_hole_of_hours_begins_the_chart_anew(script, tag):
@@ -375,7 +375,7 @@ def test_tag_that_appears_late_is_learned_beside_the_model(script, tag):
     values = related(np.random.default_rng(8), 700)
     plant = script(*(tag(i) for i in range(4)), clean_window=f"{WINDOW}s", **ALONE)
     plant.run({i: values[:200, i] for i in range(3)})
-    detector = plant.detection._multivariate
+    detector = plant.detection._parts.multivariate
     assert detector._banks[0].used.sum() == 3
     assert feed(plant, values[200:]) == []
     assert detector._banks[0].used.sum() == 4
@@ -400,7 +400,7 @@ def test_stopped_equipment_is_not_judged(script, tag):
     assert run(values[:200], 6) == []
     assert run(values[200:300] * 0, 2) == []
     assert run(values[300:], 6) == []
-    assert plant.detection._multivariate.known() == 1
+    assert plant.detection._parts.multivariate.known() == 1
 
 
 @pytest.mark.parametrize("text", ["1 per tag per week", "0 per equipment per day", "often", ""])
@@ -445,7 +445,7 @@ def test_quiet_groups_do_not_keep_a_live_one_from_learning(script, tag, records)
     rng = np.random.default_rng(3)
     quiet = 2 * MOST_LEARNING + 8
     plant = script(*fleet(tag, quiet + 1), clean_window="64s", **ALONE)
-    detector = plant.detection._multivariate
+    detector = plant.detection._parts.multivariate
     numbers = list(range(2 * quiet + 2))
     for second in range(64 * 6):
         values = [1.0] * (2 * quiet) + rng.normal(size=2).tolist()
@@ -456,7 +456,7 @@ def test_quiet_groups_do_not_keep_a_live_one_from_learning(script, tag, records)
             state = plant.detection.state()
             plant.detection.restore(state)
             assert plant.detection.state() == state
-            detector = plant.detection._multivariate
+            detector = plant.detection._parts.multivariate
     assert detector.known() == 1
     assert len(detector._windows) <= MOST_LEARNING
 
@@ -466,7 +466,7 @@ def test_windows_that_take_nothing_make_room(script, tag, records):
     rng = np.random.default_rng(3)
     silent = 2 * MOST_LEARNING
     plant = script(*fleet(tag, MOST_LEARNING + 1), clean_window="64s", **ALONE)
-    detector = plant.detection._multivariate
+    detector = plant.detection._parts.multivariate
     for second in range(260):
         numbers = list(range(silent)) if second < 30 else [silent, silent + 1]
         values = rng.normal(size=len(numbers))
