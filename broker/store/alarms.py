@@ -1,4 +1,9 @@
-"""Events of servers as the stream brings them: each once, however often a server tells it."""
+"""
+Events of servers as the stream brings them: each once, however often a server tells it.
+
+What is learned of an event after it was stored is a row of its own with the next revision: whoever has pulled the first
+pulls that one, too.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +20,12 @@ from schemas.alarms import Condition, Event
 from schemas.status import Flag
 
 #: What became of an event.
-Outcome = Literal["stored", "redelivered"]
+Outcome = Literal["stored", "corrected", "redelivered"]
 _SAFE: Final = range(-(2**53), 2**53 + 1)
 _INT64: Final = range(-(2**63), 2**63)
 #: Events among which one without a time is looked for; a server repeats what was not acknowledged, some messages.
 LATELY: Final = 10_000
-_KEY: Final = ("source", "time_ns", "fingerprint")
+_KEY: Final = ("source", "time_ns", "fingerprint", "revision")
 
 
 class Unfit(ValueError):
@@ -31,12 +36,13 @@ def put_event(connection: sa.Connection, memory: Memory, event: Event) -> Outcom
     """
     Store an event that is not there yet, under the next ``seq``.
 
-    One that is there without an equipment, because a notifier that has none told it first, gets this notifier's.
+    One that is there without an equipment, because a notifier that has none told it first, comes again with this
+    notifier's: under the next ``seq`` and revision, and once.
 
     Raises:
         Unfit: a text of it is too long, or a number too large.
     """
-    row = {"seq": memory.last("event_seq") + 1, **_row(event)}
+    row = {"seq": memory.last("event_seq") + 1, "revision": 0, **_row(event)}
     # a time of arrival is another one each time that the event comes
     timeless = bool(event.event_id) and bool(event.flags & Flag.ARRIVAL_TIME)
     if timeless:
@@ -45,15 +51,27 @@ def put_event(connection: sa.Connection, memory: Memory, event: Event) -> Outcom
         row["time_ns"] = told[name].time_ns if name in told else row["time_ns"]
     # what the unique key holds back; any other conflict is an error
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(tables.events)
-    owner = {name: insert.excluded[name] for name in ("equipment", "notifier")}
-    unowned = sa.and_(tables.events.c.equipment == "", insert.excluded.equipment != "")
-    put = insert.on_conflict_do_update(index_elements=_KEY, set_=owner, where=unowned).returning(tables.events.c.seq)
-    if connection.execute(put, row).scalar() != row["seq"]:
-        return "redelivered"
+    put = insert.on_conflict_do_nothing(index_elements=_KEY).returning(tables.events.c.seq)
+    if connection.execute(put, row).scalar() is None:
+        return _correct(connection, memory, row) if row["equipment"] else "redelivered"
     memory.set("event_seq", row["seq"])
     if timeless:
         told[name] = Timeless(row["seq"], row["time_ns"])
     return "stored"
+
+
+def _correct(connection: sa.Connection, memory: Memory, row: dict[str, Any]) -> Outcome:
+    """Give an event that is stored without an equipment the one of *row*; whichever notifier named one first counts."""
+    table = tables.events
+    same = sa.and_(*(table.c[name] == row[name] for name in _KEY if name != "revision"))
+    stored = connection.execute(sa.select(table).where(same).order_by(table.c.revision.desc()).limit(1)).one()
+    if stored.equipment:
+        return "redelivered"
+    changed = {"seq": row["seq"], "revision": stored.revision + 1}
+    changed |= {name: row[name] for name in ("equipment", "notifier")}
+    connection.execute(table.insert(), stored._asdict() | changed)
+    memory.set("event_seq", row["seq"])
+    return "corrected"
 
 
 def _timeless(connection: sa.Connection, memory: Memory) -> dict[tuple[str, int], Timeless]:
@@ -62,7 +80,7 @@ def _timeless(connection: sa.Connection, memory: Memory) -> dict[tuple[str, int]
     if memory.timeless is None:
         event = tables.events.c
         query = sa.select(event.source, event.fingerprint, event.seq, event.time_ns, event.flags)
-        query = query.where(event.seq > after, event.event_id != "").order_by(event.seq)
+        query = query.where(event.seq > after, event.event_id != "", event.revision == 0).order_by(event.seq)
         memory.timeless = {
             (row.source, row.fingerprint): Timeless(row.seq, row.time_ns)
             for row in connection.execute(query)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from broker.store import tables
 from broker.store.memory import Memory
-from broker.store.text import clean
+from broker.store.text import clean, stored_json
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
 from schemas.documents import Document
@@ -27,9 +27,7 @@ def put_anomaly(connection: sa.Connection, memory: Memory, anomaly: Anomaly) -> 
     if connection.execute(sa.select(revisions.c.revision).where(same)).first() is not None:
         return
     connection.execute(
-        revisions.insert().values(
-            anomaly_id=anomaly.anomaly_id, revision=anomaly.revision, body=clean(anomaly.model_dump_json())
-        )
+        revisions.insert().values(anomaly_id=anomaly.anomaly_id, revision=anomaly.revision, body=stored_json(anomaly))
     )
     head = {
         "revision": anomaly.revision,
@@ -92,7 +90,9 @@ def put_annotation(connection: sa.Connection, memory: Memory, annotation: Annota
             probability=first.probability,
             text=clean(annotation.text),
             model_sha256=annotation.provenance.model_sha256,
+            # as it is: its id is the hash of the words in it
             body=clean(annotation.model_dump_json()),
+            model_key=annotation.provenance.model_key,
         )
     )
     _wait(connection, annotation.anomaly_id)
@@ -107,10 +107,12 @@ def _wait(connection: sa.Connection, anomaly_id: str) -> None:
     connection.execute(heads.update().where(where).values(waiting=1))
 
 
-def put_attempt(connection: sa.Connection, evidence_id: str, at_ns: int, reason: str, final: bool) -> None:
+def put_attempt(
+    connection: sa.Connection, evidence_id: str, at_ns: int, reason: str, final: bool, model_key: str
+) -> None:
     """Note that the model was asked about an evidence; the last attempt says why there is no answer."""
     table = tables.annotation_attempts
-    values: dict[str, object] = {"last_ns": at_ns, "reason": clean(reason), "final": int(final)}
+    values: dict[str, object] = {"last_ns": at_ns, "reason": clean(reason), "final": int(final), "model_key": model_key}
     if _exists(connection, table.c.evidence_id, evidence_id):
         values["attempts"] = table.c.attempts + 1
         connection.execute(table.update().where(table.c.evidence_id == evidence_id).values(**values))
@@ -144,7 +146,7 @@ def put_review(connection: sa.Connection, memory: Memory, review: Review) -> Non
             verdict=review.verdict,
             person=person,
             at_ns=review.at_ns,
-            body=clean(review.model_dump_json()),
+            body=stored_json(review),
         )
     )
     heads = tables.anomalies
@@ -167,7 +169,7 @@ def put_document(connection: sa.Connection, memory: Memory, document: Document) 
             subject=clean(document.subject),
             time=document.time,
             time_ns=parse_time(document.time),
-            body=clean(document.model_dump_json(exclude={"sequence"})),
+            body=stored_json(document, exclude={"sequence"}),
         )
     )
     return seq

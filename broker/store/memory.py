@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from broker.store import bulk, tables
 from broker.store.levels import Level, levels
 from broker.store.rollups import Inserted, joined
+from broker.store.rows import ManualRow, PassageRow
 from broker.store.valid import not_replaced
 from schemas.tagmap import TagMap
 
@@ -45,6 +46,7 @@ class Memory:
             up to which row SQL holds all that the roll-ups count.
         timeless: by source and fingerprint, in order of ``seq``: late events that have a name and no time; None before
             they are asked for.
+        manuals: imported files; None before they are asked for. ``passages``: what was found in them, by question.
     """
 
     counters: dict[str, int]
@@ -56,6 +58,8 @@ class Memory:
     pending: list[Inserted] = field(default_factory=list)
     dirty: set[str] = field(default_factory=set)
     timeless: dict[tuple[str, int], Timeless] | None = None
+    manuals: list[ManualRow] | None = None
+    passages: dict[tuple[object, ...], list[PassageRow]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, connection: sa.Connection) -> Memory:

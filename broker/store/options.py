@@ -22,7 +22,9 @@ class KeepOptions(_Options):
     """How long rows stay; retention removes whole days."""
 
     records: Annotated[Keep, Field(ge=_DAY_S, description="Records, by time of arrival.")] = 90 * _DAY_S
-    rollups_1m: Annotated[Keep, Field(ge=_DAY_S, description="1 min roll-ups; 1 h roll-ups stay.")] = 400 * _DAY_S
+    rollups_1m: Annotated[
+        Keep, Field(ge=_DAY_S, description="1 min roll-ups and the clocks of the sources; 1 h roll-ups stay.")
+    ] = 400 * _DAY_S
     documents: Annotated[
         Keep, Field(ge=_DAY_S, description="Documents, and closed anomalies with all that explains them.")
     ] = 720 * _DAY_S
@@ -48,7 +50,10 @@ class StoreOptions(_Options):
         str | None, Field(description="Password of the database: a reference `env:NAME`, `file:NAME` or `cred:NAME`.")
     ] = None
     keep: Annotated[KeepOptions, Field(description="Retention.")] = KeepOptions()
-    query_limit: Annotated[Duration, Field(gt=0, description="Longest time one query of a reader may take.")] = 2.0
+    query_limit: Annotated[
+        Duration,
+        Field(gt=0, description="Longest time one query of a page or the API may take; a command may take 30 s."),
+    ] = 2.0
     page_limit: Annotated[int, Field(ge=1, le=100_000, description="Most rows one page holds.")] = 10_000
 
     @field_validator("url")

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from broker.store import tables
 from broker.store.memory import Memory, numbers
-from broker.store.text import clean
+from broker.store.text import clean, stored_json
 from schemas.tagmap import Equipment, Tag, TagMap
 
 
@@ -76,6 +76,6 @@ def _equipment_row(item: Equipment) -> dict[str, object]:
     return {
         "path": clean(item.path),
         "equipment_class": item.equipment_class,
-        "body": item.model_dump_json(),
+        "body": stored_json(item),
         "in_map": 1,
     }

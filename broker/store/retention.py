@@ -103,6 +103,7 @@ def trim(
         ("documents", keep.documents, documents),
         ("episodes", keep.documents, lambda before_ns: _episodes(connection, before_ns)),
         ("gaps", keep.documents, lambda before_ns: _gaps(connection, before_ns)),
+        ("clocks", keep.rollups_1m, lambda before_ns: _clocks(connection, before_ns)),
         ("minutes", keep.rollups_1m, lambda before_ns: _minutes(connection, memory, before_ns)),
     )
     finished: set[Done] = set()
@@ -199,6 +200,16 @@ def _gaps(connection: sa.Connection, before_ns: int) -> bool:
         connection.execute(marks.delete().where(marks.c.gap_id.in_(ids)))
         connection.execute(gaps.delete().where(gaps.c.gap_id.in_(ids)))
     return len(ids) == EPISODES
+
+
+def _clocks(connection: sa.Connection, before_ns: int) -> bool:
+    minute = tables.source_clocks.c.minute_ns
+    oldest: int | None = connection.execute(sa.select(sa.func.min(minute))).scalar()
+    if oldest is None or oldest >= before_ns:
+        return False
+    until_ns = min(before_ns, oldest + DAY_NS)
+    connection.execute(tables.source_clocks.delete().where(minute < until_ns))
+    return until_ns < before_ns
 
 
 def _minutes(connection: sa.Connection, memory: Memory, before_ns: int) -> bool:

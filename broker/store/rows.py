@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.annotation import Annotation, Review
+from schemas.annotation import Annotation, Review, ReviewVerdict
 from schemas.anomaly import Anomaly
 from schemas.evidence import Evidence
 from schemas.status import quality
@@ -46,6 +46,15 @@ class RecordRow(NamedTuple):
     def quality(self) -> str:
         """``good``, ``uncertain`` or ``bad``."""
         return quality(self.status).name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentRow:
+    """The newest record of a tag, and the oldest gap that is open for it: the record is then no present value."""
+
+    record: RecordRow
+    gap_cause: str | None
+    gap_from_ns: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +154,8 @@ class EventRow(NamedTuple):
     """
     One event of a server as :class:`schemas.alarms.Event` describes it; ``event_id`` is hexadecimal.
 
+    ``revision`` above 0: a correction of the row with the same source, time and ``fingerprint``.
+
     ``condition_id`` None: it is no alarm, and everything behind it is None, too. ``fields`` are JSON-like.
     """
 
@@ -177,6 +188,8 @@ class EventRow(NamedTuple):
     comment: str | None
     user_name: str | None
     fields: dict[str, Any]
+    fingerprint: int
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +256,10 @@ class AnomalyRow:
     """
     One episode for a list. ``cursor`` goes on behind it.
 
-    ``annotation_id``, ``origin``, ``cause`` and ``probability`` are of the newest annotation; ``verdict`` and
-    ``person`` of the newest review of any annotation of the episode.
+    ``annotation_id``, ``origin``, ``cause`` and ``probability`` are of the newest annotation that is not advisory;
+    ``verdict`` and ``person`` of the newest review of any annotation of the episode, which is that of
+    ``reviewed_annotation_id``; ``advisory_id`` is the newest advisory annotation. ``withdrawn``: documents of it were
+    released, and a person has rejected it since.
     """
 
     cursor: int
@@ -256,12 +271,16 @@ class AnomalyRow:
     probability: float | None
     verdict: str | None
     person: str | None
+    advisory_id: str | None = None
+    reviewed_annotation_id: str | None = None
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotationEntry:
     """
-    An annotation with its reviews; ``superseded``: a newer one of the same anomaly exists.
+    An annotation with its reviews; ``superseded``: a newer one of the same anomaly exists, where this one is advisory
+    also a newer evidence.
 
     ``reason``: why the model's last attempt at this evidence brought no answer; empty when it was not asked, or
     answered.
@@ -278,8 +297,8 @@ class AnomalyDetail:
     """
     Everything that is known of one episode.
 
-    ``revisions`` oldest first, ``evidence`` oldest first, ``annotations`` newest first. ``evidence_changed``: the
-    newest evidence is not the one that the newest annotation saw.
+    ``revisions`` oldest first, ``evidence`` oldest first, ``annotations`` newest first, advisory ones after all others.
+    ``evidence_changed``: the newest evidence is not the one that the newest annotation saw.
     """
 
     anomaly: Anomaly
@@ -288,6 +307,17 @@ class AnomalyDetail:
     annotations: list[AnnotationEntry]
     reviews: list[Review]
     evidence_changed: bool
+
+    def advisory_to(self, annotation: Annotation) -> AnnotationEntry | None:
+        """What a model without a passing score card said of the same evidence; it counts for nothing."""
+        return next(
+            (
+                entry
+                for entry in self.annotations
+                if entry.annotation.origin == "advisory" and entry.annotation.evidence_id == annotation.evidence_id
+            ),
+            None,
+        )
 
 
 class SuppressionRow(NamedTuple):
@@ -338,6 +368,65 @@ class AuditFault(NamedTuple):
 
     audit_id: int
     reason: str
+
+
+class ManualRow(NamedTuple):
+    """One imported file; see :class:`schemas.manuals.Manual`."""
+
+    manual_id: int
+    name: str
+    kind: str
+    state: str
+    sha256: str
+    size: int
+    pages: int | None
+    passages: int
+    equipment: tuple[str, ...]
+    classes: tuple[str, ...]
+    actor: str
+    imported_ns: int
+
+
+class PassageRow(NamedTuple):
+    """A passage that was found, with the name of its file; ``words`` are those that a search compares."""
+
+    passage_id: int
+    manual_id: int
+    name: str
+    kind: str
+    page: int | None
+    line: int | None
+    heading: str
+    text: str
+    equipment: str
+    words: frozenset[str]
+
+
+class PendingRow(NamedTuple):
+    """Evidence that waits for the model; ``ordinal`` grows with its age in the store."""
+
+    evidence_id: str
+    severity: int
+    ordinal: int
+    detector_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class PastEpisode:
+    """
+    A closed episode and what the newest review said of it; without one everything but ``anomaly`` is None or empty.
+
+    ``cause_id`` and ``cause`` are what the verdict is about: approved, the cause that holds; rejected, the one that
+    does not, which is that of the decision that it withdraws; edited, the one that the person named, or the proposed
+    one where only words were changed.
+    """
+
+    anomaly: Anomaly
+    verdict: ReviewVerdict | None = None
+    cause_id: str | None = None
+    cause: str | None = None
+    reason: str | None = None
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,10 @@ gaps = _table(
     sa.UniqueConstraint("source", "cause", "from_ns", "tags_digest", name="gaps_identity"),
     sa.Index("gaps_by_end", "to_ns"),
 )
+#: How far the clock of a source was ahead of ours, minute by minute of reception.
+source_clocks = _table(
+    "source_clocks", _key("minute_ns"), _text_key("source"), _int("ahead_ns"), _int("beyond_limit"), with_rowid=False
+)
 gap_tags = _table("gap_tags", _key("gap_id"), _key("tag_id"), with_rowid=False)
 quarantine = _table(
     "quarantine",
@@ -176,7 +180,8 @@ quarantine = _table(
 )
 
 #: Events of servers, in the order in which they came; ``fingerprint`` is over what two events of one time differ in.
-#: ``server_ts`` is the ReceiveTime of the server; the two-state variables are 0, 1 or NULL.
+#: ``server_ts`` is the ReceiveTime of the server; the two-state variables are 0, 1 or NULL. ``revision`` counts the
+#: corrections of an event after it was stored: each is a row behind all others, so that a pull meets it.
 events = _table(
     "events",
     _key("seq"),
@@ -209,7 +214,8 @@ events = _table(
     _text("comment", null=True),
     _text("user_name", null=True),
     _text("fields"),
-    sa.UniqueConstraint("source", "time_ns", "fingerprint", name="events_redelivered"),
+    _int("revision", server_default=sa.text("0")),
+    sa.UniqueConstraint("source", "time_ns", "fingerprint", "revision", name="events_redelivered"),
     sa.Index("events_by_equipment", "equipment", "time_ns"),
     sa.Index("events_by_time", "time_ns"),
 )
@@ -269,8 +275,10 @@ annotations = _table(
     _text("text"),
     _text("model_sha256"),
     _text("body"),
+    _text("model_key", server_default=sa.text("''")),
+    sa.Index("annotations_by_model", "model_key", "created_ns"),
 )
-#: Why no model's answer stands; ``final`` 0: what was in the way may pass, so that the model is asked again.
+#: Why no answer of ``model_key`` stands; ``final`` 0: what was in the way may pass, so that the model is asked again.
 annotation_attempts = _table(
     "annotation_attempts",
     _text_key("evidence_id"),
@@ -278,6 +286,8 @@ annotation_attempts = _table(
     _int("last_ns"),
     _text("reason"),
     _int("final"),
+    _text("model_key", server_default=sa.text("''")),
+    sa.Index("annotation_attempts_by_model", "model_key", "last_ns"),
 )
 reviews = _table(
     "reviews",
@@ -299,6 +309,39 @@ outbox = _table(
     _text("time"),
     _int("time_ns"),
     _text("body"),
+)
+
+#: The site's own manuals and maintenance logs; ``state``: importing, ready, removed (its passages go by and by).
+#: ``equipment`` and ``classes`` are JSON lists of what it is about; both empty: the whole site.
+manuals = _table(
+    "manuals",
+    _key("manual_id"),
+    _text("name"),
+    _text("kind"),
+    _text("state"),
+    _text("sha256"),
+    _int("size"),
+    _int("pages", null=True),
+    _int("passages"),
+    _text("equipment"),
+    _text("classes"),
+    _text("actor"),
+    _int("imported_ns"),
+    sa.Index("manuals_by_name", "name"),
+)
+#: ``words`` is what the full-text index of the database is made of, ``equipment`` the short name of what an entry of a
+#: log is about, in the form of ``manuals.short``; empty where it names none.
+passages = _table(
+    "passages",
+    _key("passage_id"),
+    _int("manual_id"),
+    _int("page", null=True),
+    _int("line", null=True),
+    _text("heading"),
+    _text("text"),
+    _text("equipment"),
+    _text("words"),
+    sa.Index("passages_by_manual", "manual_id"),
 )
 
 #: What people suppressed; ``until_ns`` NULL: until a person ends it, ``ended_by`` empty: time did. ``findings``: those
@@ -337,6 +380,44 @@ replays = _table(
     _int("entries"),
     _int("rows"),
     _text("detail"),
+)
+#: Models that came in from signed media; ``sha256`` and ``body`` are of the manifest, ``rollback`` a reason or empty.
+model_imports = _table(
+    "model_imports",
+    _key("ordinal"),
+    _text("name"),
+    _int("version"),
+    _text("sha256"),
+    _text("main_sha256"),
+    _text("body"),
+    _text("signer"),
+    _text("fingerprint"),
+    _text("actor"),
+    _int("at_ns"),
+    _text("rollback"),
+    sa.Index("model_imports_by_name", "name", "ordinal"),
+)
+#: Why a model was chosen for a use.
+model_decisions = _table(
+    "model_decisions",
+    _key("ordinal"),
+    _text("use_case"),
+    _text("model"),
+    _text("body"),
+    _text("actor"),
+    _int("at_ns"),
+)
+#: What happened to a model in service; ``ended_ns`` NULL: it is still so.
+model_incidents = _table(
+    "model_incidents",
+    _key("ordinal"),
+    _text("model_key"),
+    _text("model"),
+    _text("kind"),
+    _text("detail"),
+    _int("at_ns"),
+    _int("ended_ns", null=True),
+    sa.Index("model_incidents_by_key", "model_key", "ordinal"),
 )
 users = _table("users", _text_key("name"), _text("roles"), _text("password_hash"), _int("disabled"))
 audit = _table(

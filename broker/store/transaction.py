@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 import sqlalchemy as sa
 
-from broker.store import alarms, episodes, people, rebuild, registry, replays, stream, suppressions, tables
+from broker.store import (
+    alarms,
+    episodes,
+    manuals,
+    models,
+    people,
+    rebuild,
+    registry,
+    replays,
+    stream,
+    suppressions,
+    tables,
+)
 from broker.store.intake import Intake
 from broker.store.memory import Memory, upsert
 from broker.store.reader import episodes as read_episodes
 from broker.store.reader import operation, values
 from broker.store.reader.spans import Spans
 from broker.store.rollups import joined
-from broker.store.rows import GapRow, RecordRow, Window
+from broker.store.rows import GapRow, ManualRow, PassageRow, PastEpisode, RecordRow, Window
 from broker.store.text import clean
 from schemas.alarms import Event
 from schemas.annotation import Annotation, Review
@@ -25,6 +37,9 @@ from schemas.anomaly import Anomaly
 from schemas.documents import Document
 from schemas.entries import Link, Position
 from schemas.evidence import Evidence
+from schemas.ladder import Decision
+from schemas.manifest import Manifest
+from schemas.manuals import Manual, Passage
 from schemas.records import Piece, RecordBatch
 from schemas.samples import Gap, Reject
 from schemas.suppression import SuppressionEvent
@@ -55,9 +70,10 @@ class Transaction:
         self._intake = Intake(connection, memory, self._quarantine)
         self._rejects: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
-        #: what became of events: stored, redelivered, quarantined
+        #: what became of events: stored, corrected, redelivered, quarantined
         self.event_tally: Counter[str] = Counter()
         self._spans: Spans | None = None
+        self.new_evidence = 0  #: snapshots stored that nobody has explained yet
 
     @property
     def tally(self) -> Counter[str]:
@@ -221,6 +237,11 @@ class Transaction:
         """Remember whether a source is up, and since when."""
         stream.put_link(self._connection, link, wall_ns)
 
+    def clock(self, source: str, minute_ns: int, ahead_ns: int, beyond_limit: bool) -> None:
+        """Note how far the clock of a source is ahead of ours in the minute that begins at *minute_ns*."""
+        key: dict[str, object] = {"minute_ns": minute_ns, "source": clean(source)}
+        upsert(self._connection, tables.source_clocks, key, {"ahead_ns": ahead_ns, "beyond_limit": int(beyond_limit)})
+
     def save_stage(self, name: str, state: bytes) -> None:
         """Keep a stage's state."""
         upsert(self._connection, tables.stages, {"name": name}, {"state": state})
@@ -258,15 +279,18 @@ class Transaction:
 
     def evidence(self, evidence: Evidence) -> None:
         """Store an evidence snapshot."""
+        self.new_evidence += 1
         episodes.put_evidence(self._connection, self._memory, evidence)
 
     def annotation(self, annotation: Annotation) -> None:
         """Store an annotation."""
         episodes.put_annotation(self._connection, self._memory, annotation)
 
-    def annotation_attempt(self, evidence_id: str, at_ns: int, reason: str, *, final: bool = True) -> None:
+    def annotation_attempt(
+        self, evidence_id: str, at_ns: int, reason: str, *, final: bool = True, model_key: str = ""
+    ) -> None:
         """Note that the model was asked about an evidence; *final* False: it may be asked again, three times in all."""
-        episodes.put_attempt(self._connection, evidence_id, at_ns, reason, final)
+        episodes.put_attempt(self._connection, evidence_id, at_ns, reason, final, model_key)
 
     def review(self, review: Review) -> None:
         """Store a person's decision. Raises ValueError when the annotation is not in the store."""
@@ -275,6 +299,30 @@ class Transaction:
     def document(self, document: Document) -> int:
         """Put a document into the outbox and return its place; the same id keeps the same place."""
         return episodes.put_document(self._connection, self._memory, document)
+
+    # models
+
+    def model_imports(self, name: str) -> list[models.ImportRow]:
+        """What was imported under a name, newest first."""
+        return models.list_imports(self._connection, name)
+
+    def model_import(self, manifest: Manifest, signer: tuple[str, str], actor: str, rollback: str) -> int:
+        """Note an import and return its ordinal; *signer* is name and fingerprint of the key."""
+        row = {"actor": actor, "at_ns": self._now_ns(), "rollback": rollback}
+        return models.put_import(self._connection, self._memory, manifest, signer, row)
+
+    def model_decision(self, decision: Decision, actor: str) -> None:
+        """Note why a model was chosen."""
+        models.put_decision(self._connection, self._memory, decision, actor, self._now_ns())
+
+    def model_incident(self, key: str, model: str, kind: models.IncidentKind, detail: str, *, lasting: bool) -> None:
+        """Note what happened to a model; *lasting*: it is so until :meth:`model_incident_over`."""
+        found = (key, model, kind, detail)
+        models.put_incident(self._connection, self._memory, found, self._now_ns(), lasting=lasting)
+
+    def model_incident_over(self, key: str, kind: models.IncidentKind) -> None:
+        """Note that it is so no longer."""
+        models.end_incidents(self._connection, key, kind, self._now_ns())
 
     # people
 
@@ -293,7 +341,35 @@ class Transaction:
         moment = self._now_ns() if at_ns is None else at_ns
         people.put_audit(self._connection, self._memory, moment, actor, action, object_id, detail)
 
+    # manuals
+
+    def begin_manual(self, manual: Manual, actor: str, *, replace: bool = False) -> int:
+        """Make room for a file and return its number; 0 where the very same is there. Raises Refused."""
+        return manuals.begin(self._connection, self._memory, manual, actor, self._now_ns(), replace)
+
+    def add_passages(self, manual_id: int, found: Sequence[Passage]) -> None:
+        """Store passages of a file that is being imported. Raises Refused."""
+        manuals.add(self._connection, self._memory, manual_id, found)
+
+    def finish_manual(self, manual_id: int) -> tuple[ManualRow, ManualRow | None]:
+        """Let a file be found, in the place of the one of the same name: (new, old). Raises Refused."""
+        return manuals.finish(self._connection, self._memory, manual_id)
+
+    def remove_manual(self, manual_id: int) -> ManualRow:
+        """Let a file be found no more. Raises Refused."""
+        return manuals.remove(self._connection, self._memory, manual_id)
+
+    def trim_manuals(self) -> bool:
+        """Remove some passages of removed files; call it in transactions of its own until it says False."""
+        return manuals.trim(self._connection)
+
     # reads that see what this transaction wrote
+
+    def passages(
+        self, equipment: str, equipment_class: str | None, kind: str, words: Collection[str], limit: int
+    ) -> list[PassageRow]:
+        """Passages about an equipment that hold at least one of the words, best first; *kind*: manual or log."""
+        return manuals.remembered(self._connection, self._memory, equipment, equipment_class, kind, words, limit)
 
     def read_ahead(self, paths: Sequence[str], from_ns: int, middle_ns: int, to_ns: int, *, upto: int) -> None:
         """
@@ -324,8 +400,8 @@ class Transaction:
         """Gaps in the span that concern one of *paths*, the whole of *source* or every source, oldest first."""
         return operation.gaps_between(self._connection, paths, from_ns, to_ns, source)
 
-    def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[tuple[Anomaly, str | None, str | None]]:
-        """Closed episodes that began before *before_ns*, latest first: (anomaly, cause, verdict of a person)."""
+    def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[PastEpisode]:
+        """Closed episodes that began before *before_ns*, latest first, with the verdicts of people."""
         return read_episodes.past_episodes(self._connection, equipment, before_ns, limit)
 
     def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:
@@ -343,6 +419,10 @@ class Transaction:
     def annotation_by_id(self, annotation_id: str) -> Annotation | None:
         """One annotation."""
         return read_episodes.annotation_by_id(self._connection, annotation_id)
+
+    def document_by_id(self, document_id: str) -> Document | None:
+        """One document of the outbox."""
+        return read_episodes.document_by_id(self._connection, document_id)
 
     def reviews_of(self, anomaly_id: str) -> list[Review]:
         """All reviews of an anomaly, oldest first."""

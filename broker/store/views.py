@@ -41,13 +41,13 @@ def _time(dialect: str, column: str) -> str:
     )
 
 
-def _records(dialect: str, where: str) -> str:
+def _records(dialect: str, where: str, more: str = "") -> str:
     return f"""
         SELECT r.seq, t.id AS tag, t.path, t.equipment, t.unit, r.value, r.value_int, r.value_text,
             {_QUALITY.format(c="r.status")} AS quality, r.status, n.name AS status_name, r.flags,
             r.source_ts AS source_ns, {_time(dialect, "r.source_ts")} AS source_time,
             r.server_ts AS server_ns, {_time(dialect, "r.server_ts")} AS server_time,
-            r.received_ts AS received_ns, {_time(dialect, "r.received_ts")} AS received_time, r.revision
+            r.received_ts AS received_ns, {_time(dialect, "r.received_ts")} AS received_time, r.revision{more}
         FROM records r JOIN tags t ON t.tag_id = r.tag_id
         LEFT JOIN status_names n ON n.code = r.status / 65536 * 65536
         {where}"""
@@ -55,6 +55,32 @@ def _records(dialect: str, where: str) -> str:
 
 _NEWER: Final = """EXISTS (SELECT 1 FROM records h WHERE h.source_ts = r.source_ts AND h.tag_id = r.tag_id
             AND h.revision > r.revision)"""
+
+
+#: The oldest gap that is open for the tag of the row; of a source, of every source or of tags. A row that came since,
+#: and is not bad, says that the tag is sampled: the end of a gap may lie in a hole of the journal.
+_OPEN_GAP: Final = f"""LEFT JOIN gaps g ON g.gap_id = (SELECT min(o.gap_id) FROM gaps o
+            WHERE o.to_ns IS NULL AND o.tags_digest <> '{EVENTS}'
+            AND (r.received_ts <= o.from_ns OR r.status >= 2147483648) AND CASE o.whole_source
+                WHEN 1 THEN o.source IN (t.source, '')
+                ELSE EXISTS (SELECT 1 FROM gap_tags x WHERE x.gap_id = o.gap_id AND x.tag_id = t.tag_id) END)"""
+
+
+def _events(dialect: str, where: str) -> str:
+    return f"""
+        SELECT e.seq, e.source, e.equipment, e.time_ns AS source_ns, {_time(dialect, "e.time_ns")} AS source_time,
+            e.server_ts AS server_ns, {_time(dialect, "e.server_ts")} AS server_time,
+            e.received_ts AS received_ns, {_time(dialect, "e.received_ts")} AS received_time,
+            e.severity, e.message, e.event_id, e.event_type, e.type_name, e.source_node, e.source_name, e.notifier,
+            e.condition_id, e.condition_name, e.branch_id, e.active, e.acked, e.confirmed, e.enabled, e.retain,
+            e.state, e.last_severity, e.quality AS status, n.name AS status_name, e.comment, e.user_name, e.flags,
+            e.fields, e.fingerprint, e.revision
+        FROM events e LEFT JOIN status_names n ON n.code = e.quality / 65536 * 65536
+        {where}"""
+
+
+_NEWER_EVENT: Final = """EXISTS (SELECT 1 FROM events h WHERE h.source = e.source AND h.time_ns = e.time_ns
+            AND h.fingerprint = e.fingerprint AND h.revision > e.revision)"""
 
 
 def _rollup(dialect: str, table: str) -> str:
@@ -68,6 +94,16 @@ def _rollup(dialect: str, table: str) -> str:
             AND h.revision > b.revision)"""
 
 
+def _of_body(dialect: str, name: str, otherwise: str) -> str:
+    """A member of ``data`` of a document."""
+    if dialect == "sqlite":
+        return f"coalesce(json_extract(o.body, '$.data.{name}'), {otherwise})"
+    cast = "::bigint" if name == "revision" else ""
+    # an escaped NUL, which earlier versions stored, is no text for PostgreSQL: one such row would fail every query
+    body = r"replace(o.body, '\u0000', '\ufffd')"
+    return f"coalesce(({body}::json -> 'data' ->> '{name}'){cast}, {otherwise})"
+
+
 def definitions(dialect: str) -> dict[str, str]:
     """SELECT of each view for ``sqlite`` or ``postgresql``."""
 
@@ -78,7 +114,11 @@ def definitions(dialect: str) -> dict[str, str]:
         "v_records": _records(dialect, f"WHERE NOT {_NEWER}"),
         "v_record_history": _records(dialect, ""),
         # one seek a tag, no search
-        "v_current": _records(dialect, "WHERE r.seq IN (SELECT c.seq FROM newest c)"),
+        "v_current": _records(
+            dialect,
+            f"{_OPEN_GAP} WHERE r.seq IN (SELECT c.seq FROM newest c)",
+            f", g.cause AS gap_cause, g.from_ns AS gap_from_ns, {at('g.from_ns')} AS gap_from_time",
+        ),
         "v_rollup_1m": _rollup(dialect, "rollup_1m"),
         "v_rollup_1h": _rollup(dialect, "rollup_1h"),
         "v_gaps": f"""
@@ -86,15 +126,11 @@ def definitions(dialect: str) -> dict[str, str]:
                 g.to_ns, {at("g.to_ns")} AS to_time, g.backfilled, g.detail,
                 CASE g.tags_digest WHEN '{EVENTS}' THEN 'events' ELSE 'samples' END AS scope
             FROM gaps g LEFT JOIN gap_tags x ON x.gap_id = g.gap_id LEFT JOIN tags t ON t.tag_id = x.tag_id""",
-        "v_events": f"""
-            SELECT e.seq, e.source, e.equipment, e.time_ns AS source_ns, {at("e.time_ns")} AS source_time,
-                e.server_ts AS server_ns, {at("e.server_ts")} AS server_time,
-                e.received_ts AS received_ns, {at("e.received_ts")} AS received_time,
-                e.severity, e.message, e.event_id, e.event_type, e.type_name, e.source_node, e.source_name, e.notifier,
-                e.condition_id, e.condition_name, e.branch_id, e.active, e.acked, e.confirmed, e.enabled, e.retain,
-                e.state, e.last_severity, e.quality AS status, n.name AS status_name, e.comment, e.user_name, e.flags,
-                e.fields
-            FROM events e LEFT JOIN status_names n ON n.code = e.quality / 65536 * 65536""",
+        "v_source_clocks": f"""
+            SELECT k.source, k.minute_ns, {at("k.minute_ns")} AS minute_time, k.ahead_ns, k.beyond_limit
+            FROM source_clocks k""",
+        "v_events": _events(dialect, f"WHERE NOT {_NEWER_EVENT}"),
+        "v_event_history": _events(dialect, ""),
         "v_replays": f"""
             SELECT p.revision, p.state, p.actor, p.reason, p.sources, p.from_ns, {at("p.from_ns")} AS from_time,
                 p.to_ns, {at("p.to_ns")} AS to_time, p.started_ns, {at("p.started_ns")} AS started_time,
@@ -121,8 +157,11 @@ def definitions(dialect: str) -> dict[str, str]:
             FROM annotations n JOIN anomalies a ON a.anomaly_id = n.anomaly_id
             LEFT JOIN reviews w ON w.ordinal = (SELECT max(v.ordinal) FROM reviews v
                 WHERE v.annotation_id = n.annotation_id)""",
-        "v_documents": """
-            SELECT o.seq, o.document_id, o.type, o.subject, o.time_ns, o.time, o.body FROM outbox o""",
+        # what was released before there were revisions says nothing of them
+        "v_documents": f"""
+            SELECT o.seq, o.document_id, o.type, o.subject, o.time_ns, o.time, o.body,
+                {_of_body(dialect, "revision", "0")} AS revision, {_of_body(dialect, "status", "'released'")} AS status
+            FROM outbox o""",
     }
 
 

@@ -7,14 +7,14 @@ No cursor stays open between two calls, so a slow client cannot hold back a chec
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
-from broker.store import replays, suppressions
+from broker.store import manuals, models, replays, suppressions
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
 from broker.store.reader import alarms, begins, episodes, operation, people, series, trend, values
@@ -27,10 +27,14 @@ from broker.store.rows import (
     AuditFault,
     AuditRow,
     Counts,
+    CurrentRow,
     EventPage,
     EventRow,
     EventTail,
     GapRow,
+    ManualRow,
+    PassageRow,
+    PendingRow,
     QuarantineRow,
     RecordPage,
     RecordRow,
@@ -107,8 +111,8 @@ class Reader:
         """(lowest ``seq`` still kept or None, highest ever given)."""
         return self._ask(values.span)
 
-    def current(self, path: str | None = None, *, limit: int = 10_000) -> list[RecordRow]:
-        """The newest row by device time of each tag in the map, in order of path."""
+    def current(self, path: str | None = None, *, limit: int = 10_000) -> list[CurrentRow]:
+        """The newest row by device time of each tag in the map, in order of path, and what is missing since."""
         return self._ask(values.current, path, self._rows(limit))
 
     def tags(self, path: str | None = None) -> list[TagRow]:
@@ -193,7 +197,7 @@ class Reader:
         suppressed: bool | None = None,
     ) -> list[AnomalyRow]:
         """
-        Episodes, newest first; *review* is a verdict or ``pending``; *before* the cursor of the last row.
+        Episodes, newest first; *review* is a verdict, ``pending`` or ``policy``; *before* the cursor of the last row.
 
         *suppressed*: only those that ask nobody for attention, or only the others.
         """
@@ -251,13 +255,21 @@ class Reader:
         """All reviews of an anomaly, oldest first."""
         return self._ask(episodes.reviews_of, anomaly_id)
 
-    def annotations_pending(self, limit: int) -> list[tuple[Evidence, float]]:
-        """(evidence, detector score) that the model shall be asked about, for the first time or again; newest first."""
+    def annotations_pending(self, limit: int) -> list[PendingRow]:
+        """What the model shall be asked about, for the first time or again; the most severe first, then the oldest."""
         return self._ask(episodes.annotations_pending, self._rows(limit))
+
+    def annotations_passed_over(self, limit: int) -> list[str]:
+        """Evidence that the model never will be asked about, since too many newer anomalies came; ids."""
+        return self._ask(episodes.annotations_passed_over, self._rows(limit))
 
     def documents(self, *, after: int = 0, limit: int = 100, type: str | None = None) -> list[tuple[int, Document]]:  # noqa: A002
         """(place in the outbox, document) behind *after*, in order."""
         return self._ask(episodes.list_documents, after, self._rows(limit), type)
+
+    def document_span(self) -> tuple[int | None, int]:
+        """(lowest place in the outbox still kept or None, highest ever given)."""
+        return self._ask(episodes.document_span)
 
     def document(self, document_id: str) -> Document | None:
         """One document."""
@@ -275,6 +287,10 @@ class Reader:
         """Gaps in the span that concern one of *paths*, the whole of *source* or every source, oldest first."""
         return self._ask(operation.gaps_between, paths, from_ns, to_ns, source)
 
+    def corrected_between(self, paths: Sequence[str], from_ns: int, to_ns: int) -> bool:
+        """Whether a replay has corrected records of *paths* in the span whose roll-ups are not made anew yet."""
+        return self._ask(operation.corrected_between, paths, from_ns, to_ns)
+
     def quarantine(self, *, limit: int = 100, before: int | None = None) -> list[QuarantineRow]:
         """Refused rows and payloads, newest first."""
         return self._ask(operation.list_quarantine, self._rows(limit), before)
@@ -291,9 +307,62 @@ class Reader:
         """Bodies of the maps of earlier replays that wrote records of this span of reception."""
         return self._ask(replays.maps_between, from_ns, to_ns)
 
+    def manuals(self) -> list[ManualRow]:
+        """Imported manuals and maintenance logs, in order of their names."""
+        return self._ask(manuals.list_manuals)
+
+    def passages(self, words: Collection[str], *, limit: int, equipment: str = "") -> list[PassageRow]:
+        """Passages that hold at least one of the words, best first; *equipment*: those about it."""
+
+        def ask(connection: sa.Connection) -> list[PassageRow]:
+            found = manuals.list_manuals(connection)
+            if equipment:
+                known = episodes.equipment_by_path(connection, equipment)
+                class_ = None if known is None else known.equipment_class
+                found = [row for row in found if manuals.concerns(row, equipment, class_)]
+            return manuals.search(connection, found, words, equipment, self._rows(limit))
+
+        return self._ask(ask)
+
     def counts(self) -> Counts:
         """Figures of the whole store, for metrics and readiness."""
         return self._ask(operation.counts)
+
+    # models
+
+    def model_imports(self, name: str | None = None) -> list[models.ImportRow]:
+        """What was imported, newest first; *name*: one model."""
+        return self._ask(models.list_imports, name)
+
+    def model_decisions(self, *, limit: int = 1000) -> list[models.DecisionRow]:
+        """Why models were chosen, newest first."""
+        return self._ask(models.list_decisions, self._rows(limit))
+
+    def model_incidents(self, *, limit: int = 100, open_only: bool = False) -> list[models.IncidentRow]:
+        """What happened to models in service, newest first."""
+        return self._ask(models.list_incidents, self._rows(limit), open_only=open_only)
+
+    def model_crashes(self) -> dict[str, int]:
+        """By model key: how often its worker ended unasked."""
+        return self._ask(models.crashes)
+
+    def model_uses(self) -> list[models.UseRow]:
+        """Every model that has answered, and how often."""
+        return self._ask(models.uses)
+
+    def model_answers(
+        self, key: str, from_ns: int, *, limit: int, order: Literal["first", "newest"]
+    ) -> list[models.AnswerRow]:
+        """Answers of a model since a time, the first or the newest ones, in the order of that word."""
+        return self._ask(models.answers, key, from_ns, self._rows(limit), order)
+
+    def model_counts(self, key: str, from_ns: int, unknown: str) -> tuple[int, int, int]:
+        """(answers, those of cause *unknown*, those that people rejected) of a model since a time."""
+        return self._ask(models.counts, key, from_ns, unknown)
+
+    def model_attempts(self, key: str, from_ns: int, refused: str) -> tuple[int, int]:
+        """(answers whose reason begins with *refused*, attempts that brought none) of a model since a time."""
+        return self._ask(models.attempts, key, from_ns, refused)
 
     # people
 

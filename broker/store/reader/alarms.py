@@ -17,6 +17,14 @@ _E: Final = tables.events
 #: Rows that one filtered page looks at.
 SCAN: Final = 50_000
 _COLUMNS: Final = [_E.c[name] for name in EventRow._fields]
+_H: Final = _E.alias("h")
+#: No correction of it is stored.
+_VALID: Final = ~sa.exists().where(
+    _H.c.source == _E.c.source,
+    _H.c.time_ns == _E.c.time_ns,
+    _H.c.fingerprint == _E.c.fingerprint,
+    _H.c.revision > _E.c.revision,
+)
 _SWITCHES: Final = ("retain", "enabled", "acked", "confirmed", "active")
 
 
@@ -76,7 +84,11 @@ def span(connection: sa.Connection) -> tuple[int | None, int]:
 
 
 def page(connection: sa.Connection, after: int, limit: int, wanted: EventFilter) -> EventPage:
-    """One page of events with ``seq > after``; a filtered page looks at ``SCAN`` rows at most."""
+    """
+    One page of events with ``seq > after``, all revisions; a filtered page looks at ``SCAN`` rows at most.
+
+    What is corrected later is on it as it was stored: the correction has a ``seq`` of its own.
+    """
     first, head = span(connection)
     if first is None:
         return EventPage([], max(after, head), False)
@@ -93,7 +105,11 @@ def page(connection: sa.Connection, after: int, limit: int, wanted: EventFilter)
 def newest(
     connection: sa.Connection, limit: int, wanted: EventFilter, in_time: Callable[[], bool] = lambda: True
 ) -> EventTail:
-    """The last events by arrival; a filtered search goes back ``SCAN`` rows at a time, as long as *in_time* says so."""
+    """
+    The last events by arrival, each as its highest revision says.
+
+    A filtered search goes back ``SCAN`` rows at a time, as long as *in_time* says so.
+    """
     first, head = span(connection)
     if first is None:
         return EventTail([], None)
@@ -103,7 +119,7 @@ def newest(
     while True:
         low = max(upto - SCAN, first - 1) if where else first - 1
         query = sa.select(*_COLUMNS).where(_E.c.seq > low, _E.c.seq <= upto, *where).order_by(_E.c.seq.desc())
-        found = _rows(connection.execute(query.limit(limit)))
+        found = _rows(connection.execute(query.where(_VALID).limit(limit)))
         upto = found[-1].seq - 1 if len(found) == limit else low
         rows += wanted.fits(found)
         if len(rows) >= limit or upto < first:
@@ -116,7 +132,7 @@ def between(connection: sa.Connection, equipment: str, from_ns: int, to_ns: int,
     """Events of one piece of equipment with ``from_ns <= time < to_ns``: the last *limit*, oldest first."""
     query = (
         sa.select(*_COLUMNS)
-        .where(_E.c.equipment == equipment, _E.c.time_ns >= from_ns, _E.c.time_ns < to_ns)
+        .where(_E.c.equipment == equipment, _E.c.time_ns >= from_ns, _E.c.time_ns < to_ns, _VALID)
         .order_by(_E.c.time_ns.desc(), _E.c.seq.desc())
         .limit(limit)
     )

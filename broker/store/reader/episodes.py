@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 
 from broker.store import tables
-from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
-from schemas.annotation import Annotation, Review
+from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow, PastEpisode, PendingRow
+from schemas.annotation import POLICY, Annotation, Review
 from schemas.anomaly import Anomaly
 from schemas.calendar import Window
 from schemas.documents import Document
@@ -28,6 +28,8 @@ _O = tables.outbox
 PENDING_SPAN: Final = 500
 #: How often the model is asked about one evidence.
 ATTEMPTS: Final = 3
+#: Origin of what a model without a passing score card said; never the current annotation.
+ADVISORY: Final = "advisory"
 
 
 def anomaly_by_id(connection: sa.Connection, anomaly_id: str) -> Anomaly | None:
@@ -97,18 +99,12 @@ def shifts(connection: sa.Connection) -> tuple[Window, ...]:
     return tuple(Window.model_validate(one) for one in windows if one.get("kind") == "shift")
 
 
-def past_episodes(
-    connection: sa.Connection, equipment: str, before_ns: int, limit: int
-) -> list[tuple[Anomaly, str | None, str | None]]:
+def past_episodes(connection: sa.Connection, equipment: str, before_ns: int, limit: int) -> list[PastEpisode]:
     """
-    Closed episodes that began before *before_ns*, latest first: (anomaly, cause, verdict of the newest review).
-
-    ``approved``: the cause that was proposed, and holds. ``rejected``: the cause that was proposed, and does not.
-    ``edited``: the cause that the person named instead, or the proposed one where only words were changed. Without a
-    review both are None.
+    Closed episodes that began before *before_ns*, latest first, with what the newest review said.
 
     Reviews come from people, not from the journal: evidence made by a replay into a fresh store differs from the
-    first in its history facts, and in nothing else.
+    first in its history facts (and passages of manuals), and in nothing else.
     """
     query = (
         sa.select(_A.c.anomaly_id, _B.c.body)
@@ -118,25 +114,28 @@ def past_episodes(
         .order_by(_A.c.onset_ns.desc(), _A.c.ordinal.desc())
         .limit(limit)
     )
-    found: list[tuple[Anomaly, str | None, str | None]] = []
-    for anomaly_id, body in connection.execute(query).all():
-        cause, verdict = _verdict(connection, anomaly_id)
-        found.append((Anomaly.model_validate_json(body), cause, verdict))
-    return found
+    rows = connection.execute(query).all()
+    return [_judged(connection, anomaly_id, Anomaly.model_validate_json(body)) for anomaly_id, body in rows]
 
 
-def _verdict(connection: sa.Connection, anomaly_id: str) -> tuple[str | None, str | None]:
-    reviews = reviews_of(connection, anomaly_id)
+def _judged(connection: sa.Connection, anomaly_id: str, anomaly: Anomaly) -> PastEpisode:
+    # what a policy released nobody has looked at: it is no verdict
+    reviews = [review for review in reviews_of(connection, anomaly_id) if not review.by_policy]
     if not reviews:
-        return None, None
+        return PastEpisode(anomaly)
     review = reviews[-1]
     annotation = annotation_by_id(connection, review.annotation_id)
     first = annotation.causes[0] if annotation is not None else None
-    if review.verdict != "edited" or review.cause_id is None or (first is not None and review.cause_id == first.id):
-        return (first.text if first is not None else None), review.verdict
-    evidence = evidence_by_id(connection, annotation.evidence_id) if annotation is not None else None
-    options = evidence.causes if evidence is not None else ()
-    return next((cause.text for cause in options if cause.id == review.cause_id), review.cause_id), review.verdict
+    cause_id, cause = (None, None) if first is None else (first.id, first.text)
+    # what a rejection withdraws may name a person's own cause, and speaks then against that one
+    released = (one for one in reversed(reviews) if one.verdict != "rejected")
+    decision = next((one for one in released if one.annotation_id == review.annotation_id), review)
+    if decision.verdict == "edited" and decision.cause_id not in (None, cause_id):
+        evidence = evidence_by_id(connection, annotation.evidence_id) if annotation is not None else None
+        options = evidence.causes if evidence is not None else ()
+        cause_id = decision.cause_id
+        cause = next((option.text for option in options if option.id == cause_id), cause_id)
+    return PastEpisode(anomaly, review.verdict, cause_id, cause, review.reason, review.comment)
 
 
 def list_anomalies(
@@ -150,15 +149,22 @@ def list_anomalies(
     """
     Episodes, newest first, behind the cursor *before*.
 
-    *state* is ``open`` or ``closed``; *review* a verdict of the newest review, or ``pending`` for none yet.
+    *state* is ``open`` or ``closed``; *review* a verdict of the newest review, ``pending`` for none yet, or ``policy``
+    for what a policy released and nobody has looked at.
     *suppressed*: only those that ask nobody for attention, or only the others.
     """
-    newest_note = (
-        sa.select(sa.func.max(_N.c.ordinal)).where(_N.c.anomaly_id == _A.c.anomaly_id).correlate(_A).scalar_subquery()
-    )
+    counts = sa.and_(_N.c.anomaly_id == _A.c.anomaly_id, _N.c.origin != ADVISORY)
+    newest_note = sa.select(sa.func.max(_N.c.ordinal)).where(counts).correlate(_A).scalar_subquery()
+    beside = _N.alias("beside")
+    advisory = sa.and_(beside.c.anomaly_id == _A.c.anomaly_id, beside.c.origin == ADVISORY)
+    newest_advisory = (
+        sa.select(beside.c.annotation_id).where(advisory).order_by(beside.c.ordinal.desc()).limit(1).correlate(_A)
+    ).scalar_subquery()
     newest_word = (
         sa.select(sa.func.max(_W.c.ordinal)).where(_W.c.anomaly_id == _A.c.anomaly_id).correlate(_A).scalar_subquery()
     )
+    before_it = _W.alias("before_it")
+    was_released = sa.exists().where(before_it.c.anomaly_id == _A.c.anomaly_id, before_it.c.verdict != "rejected")
     query = (
         sa.select(
             _A.c.ordinal,
@@ -170,6 +176,9 @@ def list_anomalies(
             _N.c.probability,
             _W.c.verdict,
             _W.c.person,
+            newest_advisory,
+            _W.c.annotation_id,
+            sa.and_(_W.c.verdict == "rejected", was_released.correlate(_A)),
         )
         .select_from(_A)
         .join(_B, sa.and_(_B.c.anomaly_id == _A.c.anomaly_id, _B.c.revision == _A.c.revision))
@@ -187,11 +196,13 @@ def list_anomalies(
     if review == "pending":
         # what is suppressed is not explained, so that nobody can review it
         query = query.where(_W.c.ordinal.is_(None), _A.c.suppressed.is_(None))
+    elif review == "policy":
+        query = query.where(_W.c.person.startswith(POLICY, autoescape=True))
     elif review is not None:
         query = query.where(_W.c.verdict == review)
     return [
-        AnomalyRow(ordinal, Anomaly.model_validate_json(body), *rest)
-        for ordinal, body, *rest in connection.execute(query)
+        AnomalyRow(ordinal, Anomaly.model_validate_json(body), *[*rest, bool(withdrawn)])
+        for ordinal, body, *rest, withdrawn in connection.execute(query)
     ]
 
 
@@ -249,20 +260,23 @@ def anomaly_detail(connection: sa.Connection, anomaly_id: str) -> AnomalyDetail 
     if not revisions:
         return None
     evidence = [Evidence.model_validate_json(b) for b in bodies(_E.c.body, _E.c.anomaly_id, _E.c.ordinal)]
-    notes = [Annotation.model_validate_json(b) for b in bodies(_N.c.body, _N.c.anomaly_id, _N.c.ordinal.desc())]
+    told = [Annotation.model_validate_json(b) for b in bodies(_N.c.body, _N.c.anomaly_id, _N.c.ordinal.desc())]
+    notes = [note for note in told if note.origin != ADVISORY]
+    beside = [note for note in told if note.origin == ADVISORY]
     reviews = reviews_of(connection, anomaly_id)
     reasons = _reasons(connection, anomaly_id)
-    for note in notes:
-        if note.origin == "model":
+    for note in told:
+        if note.origin != "rules":
             reasons.pop(note.evidence_id, None)
     entries = [
         AnnotationEntry(
             note,
-            place > 0,
+            place > 0 or bool(notes and note.evidence_id != notes[0].evidence_id),
             [one for one in reviews if one.annotation_id == note.annotation_id],
             reasons.get(note.evidence_id, ""),
         )
-        for place, note in enumerate(notes)
+        for some in (notes, beside)
+        for place, note in enumerate(some)
     ]
     changed = bool(notes and evidence and notes[0].evidence_id != evidence[-1].evidence_id)
     return AnomalyDetail(revisions[-1], revisions, evidence, entries, reviews, changed)
@@ -279,9 +293,9 @@ def _reasons(connection: sa.Connection, anomaly_id: str) -> dict[str, str]:
     return dict(connection.execute(query).all())
 
 
-def annotations_pending(connection: sa.Connection, limit: int) -> list[tuple[Evidence, float]]:
+def annotations_pending(connection: sa.Connection, limit: int) -> list[PendingRow]:
     """
-    (evidence, detector score) that the model shall be asked about, newest first.
+    Evidence that the model shall be asked about: that of the most severe anomalies first, of equals the oldest.
 
     It was not asked yet, or fewer than ``ATTEMPTS`` times and in vain for a reason that may pass.
 
@@ -293,15 +307,44 @@ def annotations_pending(connection: sa.Connection, limit: int) -> list[tuple[Evi
     ordinal = sa.select(sa.func.max(_E.c.ordinal)).where(_E.c.anomaly_id == latest.c.anomaly_id)
     newest = ordinal.correlate(latest).scalar_subquery()
     query = (
-        sa.select(_E.c.body, latest.c.detector_score)
+        sa.select(_E.c.evidence_id, latest.c.severity, _E.c.ordinal, latest.c.detector_score)
         .select_from(latest)
         .join(_E, _E.c.ordinal == newest)
-        .where(~sa.exists().where(_N.c.evidence_id == _E.c.evidence_id, _N.c.origin == "model"))
+        .where(~sa.exists().where(_N.c.evidence_id == _E.c.evidence_id, _N.c.origin != "rules"))
         .where(~sa.exists().where(tried.c.evidence_id == _E.c.evidence_id, over))
-        .order_by(_E.c.ordinal.desc())
+        .order_by(latest.c.severity, _E.c.ordinal)
         .limit(limit)
     )
-    return [(Evidence.model_validate_json(body), score) for body, score in connection.execute(query)]
+    return [PendingRow._make(row) for row in connection.execute(query)]
+
+
+def annotations_passed_over(connection: sa.Connection, limit: int) -> list[str]:
+    """
+    Newest evidence of anomalies before the latest ``PENDING_SPAN`` that the model was never asked about, as ids.
+
+    It will not be: so many newer anomalies came. Looked at are as many anomalies before them.
+    """
+    tried = tables.annotation_attempts
+    before = sa.select(_A).order_by(_A.c.ordinal.desc()).offset(PENDING_SPAN).limit(PENDING_SPAN).subquery()
+    ordinal = sa.select(sa.func.max(_E.c.ordinal)).where(_E.c.anomaly_id == before.c.anomaly_id)
+    query = (
+        sa.select(_E.c.evidence_id)
+        .select_from(before)
+        .join(_E, _E.c.ordinal == ordinal.correlate(before).scalar_subquery())
+        .where(~sa.exists().where(_N.c.evidence_id == _E.c.evidence_id, _N.c.origin == "model"))
+        .where(~sa.exists().where(tried.c.evidence_id == _E.c.evidence_id))
+        .order_by(_E.c.ordinal)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def document_span(connection: sa.Connection) -> tuple[int | None, int]:
+    """(lowest place of the outbox still kept or None, highest ever given)."""
+    first = connection.execute(sa.select(sa.func.min(_O.c.seq))).scalar()
+    counters = tables.counters.c
+    last = connection.execute(sa.select(counters.value).where(counters.name == "outbox_seq")).scalar()
+    return first, last or 0
 
 
 def list_documents(connection: sa.Connection, after: int, limit: int, kind: str | None) -> list[tuple[int, Document]]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from broker.store import tables
 from broker.store.reader.values import any_of, span
+from broker.store.rollups import HOUR_NS, MINUTE_NS
 from broker.store.rows import Counts, GapRow, QuarantineRow, SourceRow
 
 _G = tables.gaps
@@ -61,6 +62,16 @@ def gaps_between(
         .order_by(_G.c.from_ns, _G.c.gap_id, _T.c.path)
     )
     return _gap_rows(connection.execute(query))
+
+
+def corrected_between(connection: sa.Connection, paths: Sequence[str], from_ns: int, to_ns: int) -> bool:
+    """Whether minutes or hours of one of *paths* that touch ``from_ns <= time < to_ns`` wait to be made anew."""
+    stale = tables.stale_buckets.c
+    ids = connection.execute(sa.select(_T.c.tag_id).where(_T.c.path.in_(list(paths)))).scalars().all()
+    width_ns = sa.case((stale.level == 0, MINUTE_NS), else_=HOUR_NS)
+    where = sa.and_(stale.bucket_ns < to_ns, stale.bucket_ns + width_ns > from_ns)
+    concerned = any_of(connection, stale.tag_id, ids)
+    return connection.execute(sa.select(sa.literal(1)).where(where, concerned).limit(1)).first() is not None
 
 
 def list_quarantine(connection: sa.Connection, limit: int, before: int | None) -> list[QuarantineRow]:

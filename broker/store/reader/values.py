@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -11,8 +12,9 @@ import numpy as np
 import sqlalchemy as sa
 
 from broker.store import tables
-from broker.store.rows import RecordPage, RecordRow, TagRow, Window
+from broker.store.rows import CurrentRow, RecordPage, RecordRow, TagRow, Window
 from broker.store.valid import not_replaced
+from schemas.status import BAD
 
 _R = tables.records
 _T = tables.tags
@@ -118,15 +120,30 @@ def any_of(connection: sa.Connection, column: sa.ColumnElement[int], ids: Sequen
     return column == sa.any_(sa.cast(sa.literal(list(ids), sa.ARRAY(sa.BigInteger())), sa.ARRAY(sa.BigInteger())))
 
 
-def current(connection: sa.Connection, pattern: str | None, limit: int) -> list[RecordRow]:
-    """The newest row by device time of each tag in the map, in order of path."""
-    newest = tables.newest
-    query = sa.select(*record_columns()).select_from(_T).join(newest, newest.c.tag_id == _T.c.tag_id)
-    query = query.join(_R, _R.c.seq == newest.c.seq)
+def current(connection: sa.Connection, pattern: str | None, limit: int) -> list[CurrentRow]:
+    """The newest row by device time of each tag in the map, in order of path, and what is missing since."""
+    newest, gap = tables.newest, tables.gaps
+    query = sa.select(*record_columns(), gap.c.cause, gap.c.from_ns)
+    query = query.select_from(_T).join(newest, newest.c.tag_id == _T.c.tag_id).join(_R, _R.c.seq == newest.c.seq)
+    query = query.outerjoin(gap, gap.c.gap_id == _open_gap())
     query = query.where(_T.c.in_map == 1).order_by(_T.c.path, _T.c.tag_id)
     wanted = matcher(pattern)
-    rows = (RecordRow._make(row) for row in connection.execute(query))
-    return [row for row in rows if wanted.fullmatch(row.path)][:limit]
+    rows = (CurrentRow(RecordRow._make(row[:-2]), *row[-2:]) for row in connection.execute(query))
+    return list(islice((row for row in rows if wanted.fullmatch(row.record.path)), limit))
+
+
+def _open_gap() -> sa.ScalarSelect[int]:
+    """As in ``v_current``: the oldest open gap of the tag, its source or every source, that no row came behind."""
+    gap, of = tables.gaps.alias(), tables.gap_tags
+    named = sa.exists().where(of.c.gap_id == gap.c.gap_id, of.c.tag_id == _T.c.tag_id).correlate(gap, _T)
+    last = sa.or_(_R.c.received_ts <= gap.c.from_ns, _R.c.status >= BAD)
+    concerned = sa.case((gap.c.whole_source == 1, gap.c.source.in_([_T.c.source, ""])), else_=named)
+    return (
+        sa.select(sa.func.min(gap.c.gap_id))
+        .where(gap.c.to_ns.is_(None), gap.c.tags_digest != tables.EVENTS, last, concerned)
+        .correlate(_T, _R)
+        .scalar_subquery()
+    )
 
 
 def window(connection: sa.Connection, path: str, from_ns: int, to_ns: int, upto: int, limit: int) -> Window:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from broker.store import Store, StoreOptions
+from tests.waiting import PATIENT_STORE
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +85,7 @@ def open_store(tmp_path: Path) -> Iterator[Opener]:
     def make(url: str | None = None, name: str = "data", **options: object) -> Store:
         clock = count(1_700_000_000_000_000_000)
         store = Store.open(
-            StoreOptions.model_validate({"url": url, **options}),
+            StoreOptions.model_validate({"url": url, **PATIENT_STORE, **options}),
             tmp_path / name,
             write=True,
             now_ns=lambda: next(clock),

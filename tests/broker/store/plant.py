@@ -165,7 +165,7 @@ def annotation(of: Evidence, origin: str = "rules") -> Annotation:
         text="The bearing is worn [E1].",
         detector_score=3.0,
         created_ns=T0,
-        provenance=Provenance(engine="rules/1"),
+        provenance=Provenance(engine="rules/2"),
     )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
 
-from broker.store import Store
+import pytest
+import sqlalchemy as sa
+
+from broker.store import Store, tables
 from schemas.annotation import Review, ReviewVerdict
 from schemas.anomaly import Anomaly
 from schemas.calendar import Window
 from schemas.evidence import CauseOption
 from schemas.tagmap import TagMap
+from tests.broker.store.conftest import Opener
 from tests.broker.store.plant import (
     PUMP,
     T0,
@@ -78,7 +82,8 @@ def test_the_life_of_an_episode(store: Store) -> None:
     assert found is not None
     assert found.data == {"request_id": "d1"}
     with store.transaction() as tx:
-        assert tx.past_episodes(PUMP, T0 + 1, 5) == [(second, "worn bearing", "approved")]
+        (past,) = tx.past_episodes(PUMP, T0 + 1, 5)
+        assert (past.anomaly, past.cause, past.verdict) == (second, "worn bearing", "approved")
         assert tx.past_episodes(PUMP, T0, 5) == []
         tx.evidence(evidence(second))
     changed = reader.anomaly("a1")
@@ -157,14 +162,14 @@ def test_only_new_evidence_waits_for_the_model(store: Store) -> None:
         tx.annotation(annotation(new))
         tx.annotation(annotation(evidence(two), "model"))
     reader = store.reader()
-    assert [(item.anomaly_id, item.record_seq, score) for item, score in reader.annotations_pending(9)] == [
-        ("a3", 0, 3.0),
-        ("a1", 2, 3.0),
+    assert [(row.evidence_id, row.detector_score) for row in reader.annotations_pending(9)] == [
+        (new.evidence_id, 3.0),
+        (evidence(three).evidence_id, 3.0),
     ]
     with store.transaction() as tx:
         tx.annotation_attempt(new.evidence_id, T0, "deadline")
         tx.annotation_attempt(new.evidence_id, T0 + 1, "deadline")
-    assert [item.anomaly_id for item, _ in reader.annotations_pending(9)] == ["a3"]
+    assert [row.evidence_id for row in reader.annotations_pending(9)] == [evidence(three).evidence_id]
     assert rows_of(store, "SELECT attempts, last_ns FROM annotation_attempts") == [(2, T0 + 1)]
 
 
@@ -180,7 +185,8 @@ def test_a_passing_hindrance_is_tried_again(store: Store) -> None:
     def attempt(of: Anomaly, final: bool) -> list[str]:
         with store.transaction() as tx:
             tx.annotation_attempt(evidence(of).evidence_id, T0, "deadline", final=final)
-        return sorted(item.anomaly_id for item, _ in reader.annotations_pending(9))
+        waiting = {row.evidence_id for row in reader.annotations_pending(9)}
+        return [each.anomaly_id for each in (one, two) if evidence(each).evidence_id in waiting]
 
     assert attempt(one, False) == ["a1", "a2"]
     assert attempt(one, False) == ["a1", "a2"]
@@ -240,10 +246,84 @@ def test_a_past_episode_tells_cause_and_verdict_apart(
         tx.evidence(seen)
         tx.annotation(note)
         tx.review(Review(annotation_id=note.annotation_id, verdict=verdict, person="Ada", at_ns=T0, cause_id=cause_id))
-        assert tx.past_episodes(PUMP, T0 + 1, 5) == [(one, cause, verdict)]
+        (past,) = tx.past_episodes(PUMP, T0 + 1, 5)
+        assert (past.anomaly, past.cause, past.verdict) == (one, cause, verdict)
+        names = {"worn bearing": "bearing", "leaking seal": "seal", "unknown": "unknown"}
+        assert past.cause_id == names[cause]
+
+
+@pytest.mark.parametrize(
+    ("edit", "cause_id"),
+    [
+        ({"cause_id": "seal", "text": "It leaks [E1]."}, "seal"),
+        ({"cause_id": "unknown", "text": "Look there [E1]."}, "unknown"),
+        ({"text": "Worn [E1]."}, "bearing"),
+        (None, "bearing"),
+    ],
+)
+def test_a_rejection_is_about_the_cause_that_it_withdraws(
+    store: Store, edit: dict[str, str] | None, cause_id: str
+) -> None:
+    """The person's own where one was released; the proposed one (control) where nobody named another."""
+    one = anomaly(state="closed")
+    seal = CauseOption(id="seal", text="leaking seal", mechanism="wear", signs=(), actions=())
+    seen = evidence(one).model_copy(update={"causes": (*evidence(one).causes, seal)})
+    note, other = annotation(seen), annotation(seen, "model")
+    released = Review(annotation_id=note.annotation_id, verdict="approved", person="Ada", at_ns=T0 + 1)
+    if edit is not None:
+        released = released.model_copy(update={"verdict": "edited", **edit})
+    rejection = {"verdict": "rejected", "person": "Bo", "reason": "wrong_cause", "cause_id": None, "text": None}
+    with store.transaction() as tx:
+        tx.anomaly(one)
+        tx.evidence(seen)
+        tx.annotation(note)
+        tx.annotation(other)
+        tx.review(released)
+        tx.review(released.model_copy(update={**rejection, "at_ns": T0 + 2}))
+        (past,) = tx.past_episodes(PUMP, T0 + 1, 5)
+        assert (past.verdict, past.reason, past.cause_id) == ("rejected", "wrong_cause", cause_id)
+        # what was released of another annotation is not what this one withdraws
+        last = {**rejection, "annotation_id": other.annotation_id, "at_ns": T0 + 3}
+        tx.review(released.model_copy(update=last))
+        (past,) = tx.past_episodes(PUMP, T0 + 1, 5)
+        assert past.cause_id == "bearing"
 
 
 def test_a_review_of_nothing_is_an_error(store: Store) -> None:
     """A verdict binds to what was seen."""
     with pytest.raises(ValueError, match="not in the store"), store.transaction() as tx:
         tx.review(Review(annotation_id="0" * 32, verdict="approved", person="Ada", at_ns=T0))
+
+
+def test_a_nul_in_a_comment_is_stored_as_text(store: Store) -> None:
+    """What was said around it stays, also a backslash before the same letters; SQL readers can read all of it."""
+    comment, kept = "a\0b\\u0000\\\0", "a\ufffdb\\u0000\\\ufffd"
+    one = anomaly()
+    note = annotation(evidence(one))
+    with store.transaction() as tx:
+        tx.anomaly(one)
+        tx.evidence(evidence(one))
+        tx.annotation(note)
+        tx.review(Review(annotation_id=note.annotation_id, verdict="approved", person="Ada", at_ns=T0, comment=comment))
+        tx.document(document().model_copy(update={"data": {"revision": 2, "comment": comment}}))
+        assert [review.comment for review in tx.reviews_of("a1")] == [kept]
+    found = store.reader().document("d1")
+    assert found is not None
+    assert found.data["comment"] == kept
+    assert rows_of(store, "SELECT revision, status FROM v_documents") == [(2, "released")]
+
+
+def test_a_nul_of_an_earlier_version_fails_no_view(open_store: Opener, new_database: Callable[[], str]) -> None:
+    """PostgreSQL: a row that bears the escape, which cannot be read as JSON (control), is told like the others."""
+    store = open_store(new_database())
+    with store.transaction() as tx:
+        for name, data in (("d1", {"revision": 1, "comment": "a"}), ("d2", {"status": "withdrawn"})):
+            tx.document(document(name).model_copy(update={"data": data}))
+    with store._writing() as connection:
+        connection.execute(
+            tables.outbox.update().values(body=sa.func.replace(tables.outbox.c.body, '"a"', r'"a\u0000"'))
+        )
+    with pytest.raises(Exception, match="unsupported Unicode escape"):
+        rows_of(store, "SELECT body::json -> 'data' ->> 'revision' FROM outbox")
+    query = "SELECT document_id, revision, status FROM v_documents ORDER BY seq"
+    assert rows_of(store, query) == [("d1", 1, "released"), ("d2", 0, "withdrawn")]

@@ -157,7 +157,7 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(store: Store) -> None
             seen: list[int] = []
             thread = threading.Thread(target=lambda: seen.append(len(store.reader().records(after=0, limit=9))))
             thread.start()
-            thread.join(10)
+            thread.join(60)
             assert seen == [1]
         assert reading.exec_driver_sql(count).scalar() == 1
     assert store.reader().counts().records == 2

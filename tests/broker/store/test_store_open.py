@@ -226,7 +226,12 @@ def test_views_show_names_and_times(store: Store) -> None:
     ]
     assert rows_of(store, "SELECT title, state FROM v_anomalies") == [("mean shift on Tag0", "open")]
     assert rows_of(store, "SELECT cause, verdict FROM v_annotations") == [("worn bearing", None)]
-    assert rows_of(store, "SELECT seq, document_id FROM v_documents") == [(1, "d1")]
+    with store.transaction() as tx:
+        data = {"revision": 1, "status": "withdrawn"}
+        tx.document(document().model_copy(update={"id": "d2", "data": data}))
+    assert rows_of(store, "SELECT seq, document_id, revision, status FROM v_documents ORDER BY seq") == [
+        (1, "d1", 0, "released"), (2, "d2", 1, "withdrawn"),
+    ]  # fmt: skip
     assert rows_of(store, "SELECT mean, n FROM v_rollup_1h ORDER BY path") == [(1.0, 1), (2.0, 1), (None, 1)]
     assert rows_of(store, "SELECT raw FROM v_quarantine") == [(b"\x00",)]
 

@@ -264,8 +264,8 @@ def test_current_is_the_newest_by_device_time(store: Store) -> None:
     """A late row does not become the current one; tags without rows are not listed."""
     put(store, batch(MAP, [0, 1], [T0 + 5000 * S, T0], [1, 2]))
     put(store, batch(MAP, [0], [T0], [3]))
-    assert [(row.path[-1], row.value) for row in store.reader().current()] == [("0", 1.0), ("1", 2.0)]
-    assert [row.value for row in store.reader().current("*/Tag1")] == [2.0]
+    assert [(row.record.path[-1], row.record.value) for row in store.reader().current()] == [("0", 1.0), ("1", 2.0)]
+    assert [row.record.value for row in store.reader().current("*/Tag1")] == [2.0]
     assert rows_of(store, "SELECT path, value FROM v_current ORDER BY path") == [
         (f"{PUMP}/Tag0", 1.0),
         (f"{PUMP}/Tag1", 2.0),

@@ -107,7 +107,7 @@ def test_live_rows_go_on_joining_a_corrected_bucket(store: Store) -> None:
     put(store, batch(MAP, [0] * 3, at[3:], [40.0, 50.0, 60.0]))
     check(store)
     assert rows_of(store, "SELECT n, min, max FROM v_rollup_1h") == [(6, 10.0, 60.0)]
-    assert [row.value for row in store.reader().current()] == [60.0]
+    assert [row.record.value for row in store.reader().current()] == [60.0]
 
 
 def test_control_buckets_of_their_own_would_hide_live_rows(store: Store) -> None:
@@ -178,7 +178,7 @@ def test_live_rows_behind_a_replay_are_hidden_everywhere(store: Store) -> None:
     put(store, batch(MAP, [0] * 3, at[:3], [10.0, 20.0, 30.0]), revision=1)
     store_rows(store, batch(MAP, [0] * 4, at[:4], [11.0, 21.0, 31.0, 41.0]))
     check(store)
-    assert [row.value for row in store.reader().current()] == [41.0]
+    assert [row.record.value for row in store.reader().current()] == [41.0]
     with store.transaction(later=True) as tx:
         tx.records(batch(MAP, [0] * 3, [*at[1:3], at[4]], [12.0, 22.0, 42.0]))
     store._memory = None  # the process ends before the roll-ups are written
@@ -194,11 +194,11 @@ def test_the_corrected_row_is_current_at_once(store: Store) -> None:
         tx.use_map(MAP.revision, MAP)
         tx.records(batch(MAP, [0] * 3, at, [1.0, 2.0, 3.0]))
     store_rows(store, batch(MAP, [0] * 3, at, [10.0, 20.0, 30.0]), revision=1)
-    assert [row.value for row in store.reader().current()] == [30.0]
+    assert [row.record.value for row in store.reader().current()] == [30.0]
     assert rows_of(store, "SELECT value FROM v_current") == [(30.0,)]
     with store.transaction() as tx:
         tx.roll_up(everything=True)
-    assert [row.value for row in store.reader().current()] == [30.0]
+    assert [row.record.value for row in store.reader().current()] == [30.0]
     assert rebuild(store) == 0
     check(store)
 

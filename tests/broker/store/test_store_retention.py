@@ -101,6 +101,19 @@ def test_an_episode_in_an_old_recording_stays(store: Store) -> None:
     assert [row.anomaly.anomaly_id for row in store.reader().anomalies()] == ["replayed"]
 
 
+def test_old_clocks_of_sources_go_day_by_day(store: Store) -> None:
+    """As long as the minutes' roll-ups, then a day a slice; a minute told twice is one row."""
+    limit = FIRST + 400 * DAY
+    with store.transaction() as tx:
+        for minute in (FIRST - DAY, FIRST, FIRST, FIRST + DAY):
+            tx.clock("plc", minute, 5 * S, True)
+    view = "SELECT source, minute_ns, ahead_ns, beyond_limit FROM v_source_clocks ORDER BY minute_ns"
+    assert rows_of(store, view) == [("plc", FIRST + n * DAY, 5 * S, 1) for n in (-1, 0, 1)]
+    for _ in range(3):
+        store.maintain(limit + DAY, budget_s=0.0)
+    assert rows_of(store, view) == [("plc", FIRST + DAY, 5 * S, 1)]
+
+
 def test_a_day_that_is_not_over_stays(store: Store) -> None:
     """The cut lies at the begin of a day, so that a day is there whole or not at all."""
     day = retention.DAY_NS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -12,6 +14,7 @@ from broker.store.episodes import parse_time
 from schemas.entries import Link, Position
 from schemas.errors import StoreError
 from schemas.samples import Gap, GapCause, Reject
+from schemas.status import BAD
 from tests.broker.store.conftest import Opener
 from tests.broker.store.plant import (
     PUMP,
@@ -24,6 +27,7 @@ from tests.broker.store.plant import (
     dump,
     evidence,
     plant,
+    rows_of,
 )
 
 MAP = plant()
@@ -54,6 +58,46 @@ def test_a_gap_opens_closes_and_never_opens_again(store: Store) -> None:
     assert [row.path for row in reader.gaps_between([f"{PUMP}/Tag1"], T0 + 2 * S, T0 + 3 * S)] == [f"{PUMP}/Tag1"]
     assert [row.path for row in reader.gaps_between([f"{PUMP}/Tag3"], T0, T0 + 9 * S)] == [None]
     assert reader.gaps_between([f"{PUMP}/Tag1"], T0 + 5 * S, T0 + 9 * S) == []
+
+
+@pytest.mark.parametrize(
+    ("gap", "missing"),
+    [
+        (Gap("plc", (), T0 + S, None, GapCause.LINK_DOWN), {0, 1, 2, 3}),
+        (Gap("", (), T0 + S, None, GapCause.JOURNAL_DAMAGED), {0, 1, 2, 3}),
+        (Gap("plc", (2, 1), T0 + S, None, GapCause.SERVER_REFUSED, map_revision=MAP.revision), {1, 2}),
+        (Gap("plc", (), T0 + S, T0 + 2 * S, GapCause.LINK_DOWN), set()),
+        (Gap("plc", (), T0 + S, None, GapCause.SESSION_LOST, events=True), set()),
+        (Gap("other", (), T0 + S, None, GapCause.LINK_DOWN), set()),
+    ],
+    ids=["source", "every source", "tags", "closed", "events", "another source"],
+)
+def test_current_tells_what_is_missing_since(store: Store, gap: Gap, missing: set[int]) -> None:
+    """The last value of a tag that nobody samples any more is not shown as the present one."""
+    with store.transaction() as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.records(batch(MAP, [0, 1, 2, 3], [T0] * 4, [1.0] * 4))
+        tx.gap(Gap("plc", (1,), T0 - 9 * S, T0 - 8 * S, GapCause.LINK_DOWN, map_revision=MAP.revision), HERE)
+        tx.gap(gap, HERE)
+        tx.gap(replace(gap, from_ns=T0 + 5 * S, cause=GapCause.DISABLED), HERE)
+    expected = [(gap.cause, T0 + S) if tag in missing else (None, None) for tag in range(4)]
+
+    assert [(row.gap_cause, row.gap_from_ns) for row in store.reader().current()] == expected
+    assert rows_of(store, "SELECT gap_cause, gap_from_ns FROM v_current ORDER BY path") == expected
+
+
+def test_a_row_that_came_since_is_a_present_value(store: Store) -> None:
+    """The entry that ends a gap may be lost with its segment: good rows behind its begin say that it is over."""
+    came = {"received_ns": T0 + 2 * S}
+    with store.transaction() as tx:
+        tx.use_map(MAP.revision, MAP)
+        tx.gap(Gap("plc", (), T0 + S, None, GapCause.LINK_DOWN), HERE)
+        tx.records(batch(MAP, [0], [T0], [1.0]))
+        tx.records(batch(MAP, [1], [T0 + 2 * S], [1.0], **came))
+        tx.records(batch(MAP, [2], [T0 + 2 * S], [math.nan], status=[BAD], **came))
+
+    assert [row.gap_cause for row in store.reader().current()] == ["link_down", None, "link_down"]
+    assert rows_of(store, "SELECT gap_cause FROM v_current ORDER BY path") == [("link_down",), (None,), ("link_down",)]
 
 
 def test_a_gap_of_every_source_is_everybodys(store: Store) -> None:
