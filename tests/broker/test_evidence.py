@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from broker.evidence import build_evidence, reach, signature, strongest
-from broker.store.rows import GapRow, RecordRow, Window
+from broker.store.rows import GapRow, PassageRow, PastEpisode, RecordRow, Window
+from llm.rules import annotate_by_rules
+from schemas.annotation import phrase
 from schemas.anomaly import Anomaly, Kind
 from schemas.evidence import Evidence, Fact
-from schemas.status import BAD, GOOD
+from schemas.status import BAD, BAD_DEVICE_FAILURE, GOOD
 from schemas.tagmap import Equipment, Tag, TagMap
 
 SECOND = 1_000_000_000
@@ -25,8 +28,9 @@ class MemoryRecords:
     """Rows in memory: (path, source_ns, value, status, seq)."""
 
     rows: list[tuple[str, int, float, int, int]] = field(default_factory=list)
-    past: list[tuple[Anomaly, str | None, str | None]] = field(default_factory=list)
+    past: list[PastEpisode] = field(default_factory=list)
     gaps: list[GapRow] = field(default_factory=list)
+    manuals: list[PassageRow] = field(default_factory=list)
 
     def add(self, name: str, from_s: int, to_s: int, level: float, *, noise: float = 0.1, status: int = GOOD) -> None:
         rng = np.random.default_rng(len(self.rows))
@@ -55,8 +59,13 @@ class MemoryRecords:
     ) -> list[GapRow]:
         return [gap for gap in self.gaps if gap.from_ns < to_ns and (gap.to_ns is None or gap.to_ns >= from_ns)]
 
-    def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[tuple[Anomaly, str | None, str | None]]:
+    def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[PastEpisode]:
         return self.past[:limit]
+
+    def passages(
+        self, equipment: str, equipment_class: str | None, kind: str, words: Collection[str], limit: int
+    ) -> list[PassageRow]:
+        return [row for row in self.manuals if row.kind == kind and row.words & set(words)][:limit]
 
 
 def _tag(number: int, name: str, **changes: object) -> Tag:
@@ -120,6 +129,61 @@ def test_other_tags_are_moved_or_normal(records: MemoryRecords, anomaly: Anomaly
     assert (facts["Flow"].kind, facts["Flow"].direction) == ("neighbour", None)
 
 
+def test_tag_that_may_have_moved_is_not_called_normal(records: MemoryRecords, anomaly: Anomaly) -> None:
+    """Four sigmas away is neither a deviation nor normal: nothing is said of it."""
+    records.rows = [row for row in records.rows if not (row[0].endswith("Flow") and row[1] >= T0)]
+    records.add("Flow", 0, 6, 38.4, noise=0.0)
+
+    assert "Flow" not in _by_name(build_evidence(records, TAGS, anomaly, len(records.rows)).facts)
+
+
+def test_ramp_before_the_onset_is_no_part_of_what_was_normal(anomaly: Anomaly) -> None:
+    """The fault begins before it is found: what rises in the newer half of the baseline has moved."""
+    memory = MemoryRecords()
+    for name, level in (("BearingTemp", 47.4), ("MotorPower", 4.2)):
+        memory.add(name, -120, -30, level)
+        for step in range(30):
+            memory.add(name, step - 30, step - 29, level + 0.06 * step)
+        memory.add(name, 0, 6, level + 1.8)
+
+    power = _by_name(build_evidence(memory, TAGS, anomaly, len(memory.rows)).facts)["MotorPower"]
+    assert (power.kind, power.direction) == ("deviation", "rose")
+    assert power.baseline == pytest.approx(4.2, abs=0.1)
+    assert power.sigmas is not None
+    assert power.sigmas > 12
+
+
+def test_one_step_of_a_coarse_signal_is_no_deviation(anomaly: Anomaly) -> None:
+    """A flow that stood and goes on one step further stays normal; three steps are a movement."""
+    told = []
+    for steps in (1, 8):
+        records = MemoryRecords()
+        records.add("BearingTemp", -150, 0, 47.5)
+        records.add("BearingTemp", 0, 60, 70.0)
+        for begin, end, level in ((-150, -20, 38.0), (-20, -15, 38.1), (-15, -10, 38.0), (-10, 60, 38.0 + steps / 10)):
+            records.add("MotorPower", begin, end, level, noise=0.0)
+        later = anomaly.model_copy(update={"updated_ns": T0 + 59 * SECOND, "members": anomaly.members[:1]})
+        facts = _by_name(build_evidence(records, TAGS, later, len(records.rows)).facts)
+        told.append((facts["MotorPower"].kind, facts["BearingTemp"].contribution))
+    assert told[0] == ("neighbour", 1.0)
+    assert told[1][0] == "deviation"
+
+
+def test_surest_neighbours_are_told(anomaly: Anomaly) -> None:
+    """Of more tags than are told, those that are furthest from their normal are left out."""
+    memory = MemoryRecords()
+    memory.add("BearingTemp", -120, 0, 47.4)
+    memory.add("BearingTemp", 0, 6, 74.0)
+    for number in range(8):
+        memory.add(f"Other{number}", -120, 0, 10.0)
+        memory.add(f"Other{number}", 0, 6, 10.0 if number > 2 else 10.2, noise=0.0)
+    more = (*TAGS.tags, *(_tag(len(TAGS.tags) + number, f"Other{number}") for number in range(8)))
+    evidence = build_evidence(memory, TAGS.model_copy(update={"tags": more}), anomaly, len(memory.rows))
+
+    names = [fact.name for fact in evidence.facts if fact.kind == "neighbour"]
+    assert names == [f"Other{number}" for number in range(3, 8)]
+
+
 def test_context_names_state_and_changed_set_point(records: MemoryRecords, anomaly: Anomaly) -> None:
     """The equipment's state and a set point that was changed shortly before are facts."""
     facts = _by_name(build_evidence(records, TAGS, anomaly, len(records.rows)).facts)
@@ -153,13 +217,14 @@ def test_bad_values_are_no_baseline(anomaly: Anomaly) -> None:
 def test_past_episode_with_its_verdict_is_a_fact(records: MemoryRecords, anomaly: Anomaly) -> None:
     """A similar closed episode is named with what a person said of it."""
     earlier = anomaly.model_copy(update={"anomaly_id": "b2" * 8, "onset_ns": T0 - 10**15, "state": "closed"})
-    records.past = [(earlier, "Bearing wear", "approved")]
+    records.past = [PastEpisode(earlier, "approved", "bearing_wear", "Bearing wear", None, "changed it  myself")]
 
     facts = build_evidence(records, TAGS, anomaly, len(records.rows)).facts
 
-    assert [f.text for f in facts if f.kind == "history"] == [
-        "a similar episode was Bearing wear, approved by a person"
-    ]
+    (told,) = [f for f in facts if f.kind == "history"]
+    assert told.text == "a similar episode was Bearing wear, approved by a person"
+    assert (told.cause, told.verdict, told.comment) == ("bearing_wear", "approved", "changed it myself")
+    assert phrase(told).endswith("by a person: “changed it myself”")
 
 
 def test_ids_are_consecutive_and_bounded(records: MemoryRecords, anomaly: Anomaly) -> None:
@@ -186,12 +251,12 @@ def test_growth_of_a_peak_is_no_new_evidence(anomaly: Anomaly) -> None:
 def test_rejected_cause_is_not_stated_as_if_it_were_true(records: MemoryRecords, anomaly: Anomaly) -> None:
     """A cause that a person rejected is told as rejected."""
     earlier = anomaly.model_copy(update={"anomaly_id": "b2" * 8, "onset_ns": T0 - 10**15, "state": "closed"})
-    records.past = [(earlier, "Bearing wear", "rejected")]
+    records.past = [PastEpisode(earlier, "rejected", "bearing_wear", "Bearing wear", "wrong_cause")]
 
     facts = build_evidence(records, TAGS, anomaly, len(records.rows)).facts
 
     assert [f.text for f in facts if f.kind == "history"] == [
-        "a similar episode: Bearing wear was proposed, and rejected"
+        "a similar episode: Bearing wear was proposed, and rejected as wrong cause"
     ]
 
 
@@ -202,6 +267,57 @@ def test_silent_neighbour_is_not_called_normal(anomaly: Anomaly) -> None:
     memory.add("Flow", -120, 0, 38.0)
 
     assert "Flow" not in _by_name(build_evidence(memory, TAGS, anomaly, len(memory.rows)).facts)
+
+
+def _missing(anomaly: Anomaly, direction: str, until_s: int, **changes: object) -> Anomaly:
+    """An episode about a missing bearing temperature from T0 on."""
+    member = {"kind": Kind.MISSING, "detector": "missing", "direction": direction, "value": None, "peak": None}
+    members = (anomaly.members[0].model_copy(update={**member, "onset_ns": T0, **changes}),)
+    episode = {"kind": Kind.MISSING, "members": members, "updated_ns": T0 + until_s * SECOND, "onset_ns": T0}
+    return anomaly.model_copy(update=episode)
+
+
+#: Rows of the bearing temperature: from, to, level, status.
+_BAD_ROWS: dict[str, list[tuple[int, int, float, int]]] = {
+    "bad": [(0, 40, math.nan, BAD_DEVICE_FAILURE)],
+    "not a number": [(0, 40, math.nan, GOOD)],
+    # the detector counts from its last tick; the device's clock may be ahead of it
+    "good behind the onset": [(0, 1, 47.4, GOOD), (1, 40, math.nan, BAD_DEVICE_FAILURE)],
+    "told once, before the onset": [(-1, 0, math.nan, BAD_DEVICE_FAILURE)],
+    "back": [(0, 40, math.nan, BAD_DEVICE_FAILURE), (40, 60, 47.4, GOOD)],
+    "back as a bad number": [(0, 40, 9999.0, BAD_DEVICE_FAILURE), (40, 60, 47.4, GOOD)],
+}
+
+
+@pytest.mark.parametrize("rows", _BAD_ROWS)
+def test_tag_of_bad_values_alone_is_not_called_silent(anomaly: Anomaly, rows: str) -> None:
+    """Its samples come; what they say of themselves is a fact, and no cause rests on a silence."""
+    memory = MemoryRecords()
+    memory.add("BearingTemp", -120, -2, 47.4)
+    for from_s, to_s, level, status in _BAD_ROWS[rows]:
+        memory.add("BearingTemp", from_s, to_s, level, status=status)
+    back = {"active": False, "last_ns": T0 + 40 * SECOND} if rows.startswith("back") else {}
+    bad = _missing(anomaly, "bad", 60 if back else 40, **back)
+    evidence = build_evidence(memory, TAGS, bad, len(memory.rows))
+
+    said = "not a number" if rows == "not a number" else "BadDeviceFailure"
+    facts = [fact for fact in evidence.facts if fact.name == "BearingTemp"]
+    assert [(fact.kind, fact.direction, fact.text, fact.value) for fact in facts] == [
+        ("deviation", None, "", None),
+        ("state", None, said, None),
+    ]
+    assert [phrase(fact) for fact in facts] == ["BearingTemp sends only bad values", f"BearingTemp was {said}"]
+    assert [cause.id for cause in annotate_by_rules(evidence, detector_score=1.0, created_ns=0).causes] == ["unknown"]
+
+
+def test_silent_tag_is_called_silent_whatever_its_last_value_was(anomaly: Anomaly) -> None:
+    """It sent bad values, and then nothing: the silence is told, not the values before it."""
+    memory = MemoryRecords()
+    memory.add("BearingTemp", -120, 0, 47.4)
+    memory.add("BearingTemp", 0, 2, math.nan, status=BAD_DEVICE_FAILURE)
+    evidence = build_evidence(memory, TAGS, _missing(anomaly, "silent", 40), len(memory.rows))
+
+    assert [phrase(fact) for fact in evidence.facts if fact.name == "BearingTemp"] == ["BearingTemp sends no samples"]
 
 
 def test_tag_of_another_open_episode_is_not_called_normal(records: MemoryRecords, anomaly: Anomaly) -> None:
@@ -242,18 +358,54 @@ def test_gap_during_the_episode_is_a_fact(records: MemoryRecords, anomaly: Anoma
     assert [(f.kind, f.text) for f in facts if f.kind == "gap"] == [("gap", "link down")]
 
 
-def test_tag_that_turned_is_told_as_it_is_now(records: MemoryRecords, anomaly: Anomaly) -> None:
-    """Of a tag that rose and then fell below its band, evidence says that it fell."""
-    rose = anomaly.members[0].model_copy(update={"active": False, "score": 3.0})
-    fell = rose.model_copy(
-        update={"active": True, "direction": "fell", "score": 1.5, "onset_ns": T0 + 3 * SECOND, "peak": 12.0}
-    )
+@pytest.mark.parametrize(("score", "lasted_s", "direction"), [(3.5, 90, "rose"), (12.0, 90, "fell"), (3.5, 20, "fell")])
+def test_way_back_does_not_replace_what_a_tag_did(
+    records: MemoryRecords, anomaly: Anomaly, score: float, lasted_s: int, direction: str
+) -> None:
+    """A tag that rose, and overshoots on its way back, is told as risen; not where it fell further, or swings."""
+    lasted = {"onset_ns": T0 + 10 * SECOND, "last_ns": T0 + (10 + lasted_s) * SECOND}
+    rose = anomaly.members[0].model_copy(update={"active": False, "score": 3.0, **lasted})
+    later = {"active": True, "direction": "fell", "onset_ns": T0 + 30 * SECOND, "peak": 12.0}
+    fell = rose.model_copy(update={**later, "score": score})
 
     fact = _by_name(
         build_evidence(records, TAGS, anomaly.model_copy(update={"members": (rose, fell)}), len(records.rows)).facts
     )["BearingTemp"]
 
-    assert (fact.direction, fact.value, fact.from_ns) == ("fell", 12.0, T0 + 3 * SECOND)
+    expected = {"rose": (74.2, T0 + 10 * SECOND), "fell": (12.0, T0 + 30 * SECOND)}[direction]
+    assert (fact.direction, fact.value, fact.from_ns) == (direction, *expected)
+
+
+def test_onset_is_not_that_of_the_way_back(anomaly: Anomaly) -> None:
+    """A trend that rose back from a dip does not date the rise above normal; one before any dip does."""
+    rose = anomaly.members[0].model_copy(update={"score": 9.0, "onset_ns": T0 + 60 * SECOND})
+    fell = rose.model_copy(update={"direction": "fell", "score": 1.0, "active": False, "onset_ns": T0})
+    trend = rose.model_copy(update={"kind": Kind.TREND, "detector": "trend", "onset_ns": T0 + 20 * SECOND})
+
+    assert [m.onset_ns for m in strongest((rose, fell, trend))] == [T0 + 60 * SECOND]
+    assert [m.onset_ns for m in strongest((rose, trend))] == [T0 + 20 * SECOND]
+
+
+def test_tag_that_was_away_is_not_called_normal(anomaly: Anomaly) -> None:
+    """A neighbour that is back at its normal has moved when it was away for long, and is not told when for a while."""
+    told = []
+    for away_s in (60, 20, 0):
+        records = MemoryRecords()
+        records.add("BearingTemp", -150, 0, 47.5)
+        records.add("BearingTemp", 0, 200, 70.0)
+        records.add("MotorPower", -150, 20, 4.2)
+        records.add("MotorPower", 20, 20 + away_s, 9.0)
+        records.add("MotorPower", 20 + away_s, 200, 4.2)
+        later = anomaly.model_copy(update={"updated_ns": T0 + 199 * SECOND, "members": anomaly.members[:1]})
+        facts = _by_name(build_evidence(records, TAGS, later, len(records.rows)).facts)
+        fact = facts.get("MotorPower")
+        told.append(None if fact is None else (fact.kind, fact.direction, fact.from_ns, fact.to_ns))
+
+    assert told == [
+        ("deviation", "rose", T0 + 20 * SECOND, T0 + 79 * SECOND),
+        None,
+        ("neighbour", None, None, None),
+    ]
 
 
 def test_way_back_and_spread_do_not_hide_where_a_tag_went(records: MemoryRecords, anomaly: Anomaly) -> None:
@@ -306,13 +458,14 @@ def test_similar_episodes_are_told_with_their_verdicts(records: MemoryRecords, a
 
     other = tuple(m.model_copy(update={"path": f"{P101}/Flow"}) for m in anomaly.members[:1])
     records.past = [
-        (past(1), None, None),
-        (past(2), "Bearing wear", "approved"),
-        (past(3, members=other), "Leak", "approved"),
-        (past(4), "Bearing wear", "approved"),
-        (past(5), "Cavitation", "rejected"),
+        PastEpisode(past(1)),
+        PastEpisode(past(2), "approved", "bearing_wear", "Bearing wear"),
+        PastEpisode(past(3, members=other), "approved", "leak", "Leak"),
+        PastEpisode(past(4), "approved", "bearing_wear", "Bearing wear"),
+        PastEpisode(past(5), "rejected", "cavitation", "Cavitation"),
     ]
     told = [f for f in build_evidence(records, TAGS, anomaly, len(records.rows)).facts if f.kind == "history"]
+    assert [(fact.cause, fact.verdict) for fact in told] == [("bearing_wear", "approved"), (None, "rejected")]
     assert [(fact.text, fact.samples, fact.from_ns) for fact in told] == [
         ("a similar episode was Bearing wear, approved by a person", 2, T0 - 2 * SECOND),
         ("a similar episode: Cavitation was proposed, and rejected", 1, T0 - 5 * SECOND),
