@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,12 +18,30 @@ class EngineError(WorkerError):
     """The model cannot be loaded, or cannot answer this request; the process goes on."""
 
 
+class NoRoom(EngineError):
+    """The cache is full; the request fits when others have ended."""
+
+
 class EngineBroken(WorkerError):
     """The model's context is lost; the process must be started anew."""
 
 
 class DeadlineExceeded(WorkerTimeout):
     """The answer was not ready in time; the model is usable afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """
+    Tokens that one sequence appends at a position; ``wanted`` asks for the logits after the last of them.
+
+    Sequences have caches of their own, which may share what they have in common.
+    """
+
+    sequence: int
+    tokens: tuple[int, ...]
+    position: int
+    wanted: bool = True
 
 
 class Grammar(Protocol):
@@ -43,15 +62,17 @@ class Grammar(Protocol):
 
 class LanguageModel(Protocol):
     """
-    One loaded model with one sequence of tokens in its cache.
+    One loaded model with a cache of one or several sequences of tokens.
 
     Attributes:
         n_vocab: number of tokens in the vocabulary.
         n_context: longest sequence.
+        n_batch: most tokens of one forward pass.
     """
 
     n_vocab: int
     n_context: int
+    n_batch: int
 
     def encode(self, text: str) -> list[int]:
         """
@@ -70,7 +91,7 @@ class LanguageModel(Protocol):
         """Bytes a token stands for; empty for control tokens."""
         ...
 
-    def decode(self, tokens: Sequence[int], position: int) -> Logits:
+    def decode(self, tokens: Sequence[int], position: int, sequence: int = 0) -> Logits:
         """
         Append tokens at a position; logits after the last one, float32[n_vocab], valid until the next call.
 
@@ -81,8 +102,23 @@ class LanguageModel(Protocol):
         """
         ...
 
-    def rewind(self, position: int) -> bool:
+    def forward(self, chunks: Sequence[Chunk]) -> list[Logits | None]:
+        """
+        One pass over chunks of different sequences, at most ``n_batch`` tokens; the logits of each that wants them.
+
+        Raises:
+            NoRoom: the cache is full; nothing was appended.
+            DeadlineExceeded: the deadline passed meanwhile; what was appended is unknown.
+            EngineBroken: fatal in the library.
+        """
+        ...
+
+    def rewind(self, position: int, sequence: int = 0) -> bool:
         """Forget everything from a position on. False: nothing is kept at all, also not what stood before it."""
+        ...
+
+    def copy(self, source: int, target: int) -> None:
+        """Let a sequence begin with all that another one has, whatever it had before; both share the memory."""
         ...
 
     def grammar(self, gbnf: str) -> Grammar:

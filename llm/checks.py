@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from llm.wording import label
+from llm.wording import OWN, label
 from schemas.annotation import UNKNOWN, Cause, citations, uncited_digits
 from schemas.evidence import Evidence
 
@@ -20,6 +20,7 @@ _DIRECTION: Final = re.compile(
     r"|climb(s|ed|ing)?|jump(s|ed|ing)?|spik(es?|ed|ing)|higher|lower|flatlin\w*|silent)\b",
     re.IGNORECASE,
 )
+_ACTION: Final = re.compile(r"[A-Za-z][ !$%'()*+,./:;=?@A-Z_a-z-]{3,79}")
 _FREE: Final = re.compile(r"[ !$%'()*+,./:;=?@A-Z\[\]_a-z0-9-]*")
 
 
@@ -44,17 +45,20 @@ def check(evidence: Evidence, causes: Sequence[Cause], text: str) -> dict[str, b
 
 def check_model(evidence: Evidence, causes: Sequence[Cause], actions: Sequence[str], text: str) -> dict[str, bool]:
     """
-    The checks above and those for a model's own words; ``actions`` are ids.
+    The checks above and those for a model's own words; ``actions`` are ids, and one in its words.
 
     A direction word inside the name of a catalogued cause (``load drop``) is no claim.
     """
     listed = {action.id for action in evidence.actions}
-    own = text.lower()
+    named = [action for action in actions if not action.startswith(OWN)]
+    own = [action.removeprefix(OWN) for action in actions if action.startswith(OWN)]
+    said = text.lower()
     for option in evidence.causes:
-        own = own.replace(label(option.id), "")
+        said = said.replace(label(option.id), "")
     return check(evidence, causes, text) | {
-        "actions_listed": all(action in listed for action in actions),
+        "actions_listed": all(action in listed for action in named),
+        "own_action_plain": len(own) <= 1 and all(_ACTION.fullmatch(action) for action in own),
         "text_cites": not evidence.facts or bool(citations(text)),
         "text_characters": _FREE.fullmatch(text) is not None,
-        "no_direction_claim": not claims_direction(own),
+        "no_direction_claim": not claims_direction(said),
     }

@@ -1,5 +1,5 @@
 """
-The reasoner in the core process: asks the worker, bounds it, restarts it, and answers by rules whenever it cannot.
+The reasoner in the core process: asks the model, judges what it says, and answers by rules whenever it cannot.
 
 No ``llama_cpp`` here. The model is never on the data path: whoever waits for :meth:`Reasoner.annotate` waits alone.
 """
@@ -7,38 +7,28 @@ No ``llama_cpp`` here. The model is never on the data path: whoever waits for :m
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from llm.compose import compose
+from llm.backends import Backend, backend_of
+from llm.compose import CLAIMS, compose
+from llm.egress import Resolve, resolve
 from llm.form import FormField, check_fields, read_form
-from llm.messages import Ask, Failure, Fill, Ready, Refusal, Reply, Setup
-from llm.model_file import ModelFile, find
+from llm.messages import Ask, Fill
+from llm.model_file import ModelFile, Served, find, with_adapter
 from llm.options import ReasonerOptions
-from llm.process import WorkerProcess
-from llm.prompt import PROMPT_VERSION
 from llm.rules import annotate_by_rules
-from schemas.annotation import Annotation, Provenance
-from schemas.errors import WorkerError, WorkerTimeout
+from llm.supervisor import BACKOFF_FIRST_S, BACKOFF_MAX_S, Clock, Supervisor
+from llm.turns import Status, Turns
+from schemas.annotation import Annotation
+from schemas.errors import AnswerRefused, StoreError, WorkerError, WorkerTimeout
 from schemas.evidence import Evidence
 
-#: UTC nanoseconds since 1970.
-Clock = Callable[[], int]
-
-#: Requests that may wait; one more is answered by rules.
-MAX_WAITING: Final = 100
-_LOAD_LIMIT_S: Final = 300.0
-_CRASHES_AT_LOAD: Final = 2
-_CRASHES: Final = 3
-_CRASH_WINDOW_NS: Final = 600 * 10**9
-_BACKOFF_FIRST_S: Final = 0.2
-_BACKOFF_MAX_S: Final = 10.0
-_CONTEXT: Final = 4096
-#: The worker is told to stop this much earlier, so that a slow answer does not cost the process.
-_EARLIER_S: Final = 0.5
+#: With less time than this no second answer is asked for.
+_AGAIN_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +37,12 @@ class ReasonerState:
     What the annotator is doing, for pages and counters.
 
     ``reason`` says why the model is off or quarantined, or how its worker last ended; ``sandbox`` which protections
-    the kernel granted. ``answered`` and ``fallbacks`` count annotations by the model, and by rules in its place.
+    the kernel granted, ``model_key`` what serves or did last (see :func:`schemas.annotation.model_key`). A server that
+    cannot be reached is off, and looked for again. ``answered`` and ``fallbacks`` count annotations by the model, and
+    by rules in its place. ``last_crash`` says how the worker that was counted last in ``crashes`` ended.
     """
 
-    status: Literal["ready", "starting", "off", "quarantined"]
+    status: Status
     reason: str
     model_name: str
     model_sha256: str
@@ -58,82 +50,123 @@ class ReasonerState:
     answered: int
     fallbacks: int
     sandbox: dict[str, str]
+    model_key: str = ""
+    last_crash: str = ""
 
 
 class Reasoner:
     """
     Annotates evidence with the configured model, or by rules.
 
-    A model is quarantined after two failures in a row to load, or three crashes within ten minutes; a worker that
-    had to be killed at its deadline counts as a crash.
+    :class:`llm.supervisor.Supervisor` keeps the worker alive, :class:`llm.turns.Turns` gives it the requests. Several
+    answers may be in the making; how many, the worker says.
+
+    Args:
+        options: which model, and how.
+        base_dir: relative files lie there.
+        now_ns: clock that crashes are counted by.
+        api_key: key of the model server, where there is one.
+        lookup: resolver of the server's name.
+        claims: version of the checks of claims, see :data:`llm.compose.CLAIMS`.
+        locate: finds the model file, or says that a server has it; raises WorkerError if neither may be used,
+            StoreError if that cannot be said now.
     """
 
-    def __init__(self, options: ReasonerOptions, *, base_dir: Path, now_ns: Clock) -> None:
+    def __init__(
+        self,
+        options: ReasonerOptions,
+        *,
+        base_dir: Path,
+        now_ns: Clock,
+        locate: Callable[[], ModelFile | Served] | None = None,
+        api_key: str = "",
+        lookup: Resolve = resolve,
+        claims: int = CLAIMS,
+    ) -> None:
         self._options = options
+        self._claims = claims
         self._base_dir = base_dir
-        self._now_ns = now_ns
-        self._status: Literal["ready", "starting", "off", "quarantined"] = "off"
-        self._reason = "not started"
-        self._file: ModelFile | None = None
-        self._worker: WorkerProcess | None = None
-        self._ready: Ready | None = None
-        self._changed = asyncio.Condition()
-        self._turn = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
-        self._waiting = 0
-        self._next_id = 0
-        self._crashes = 0
-        self._recent: deque[int] = deque(maxlen=_CRASHES)
+        self._locate = locate or self._find
+        self._api_key = api_key
+        self._lookup = lookup
+        self._backend: Backend | None = None
         self._answered = 0
         self._fallbacks = 0
+        self._turns = Turns()
+        self._supervisor = Supervisor(self._turns, now_ns, lambda: self._answered)
 
     @property
     def state(self) -> ReasonerState:
         """A snapshot."""
+        ready = self._turns.ready
         return ReasonerState(
-            status=self._status,
-            reason=self._reason,
-            model_name=self._file.name if self._file else "",
-            model_sha256=self._ready.sha256 if self._ready else "",
-            crashes=self._crashes,
+            status=self._turns.status,
+            reason=self._turns.reason,
+            model_name=self._backend.name if self._backend else "",
+            model_sha256=ready.sha256 if ready else "",
+            crashes=self._supervisor.crashes,
             answered=self._answered,
             fallbacks=self._fallbacks,
-            sandbox=dict(self._ready.sandbox) if self._ready else {},
+            sandbox=dict(ready.sandbox) if ready else {},
+            model_key=self._supervisor.model_key,
+            last_crash=self._supervisor.last_crash,
         )
 
     @property
     def worker_pid(self) -> int | None:
         """Process id of the worker that serves now."""
-        return self._worker.pid if self._worker and self._status == "ready" else None
+        return self._turns.worker_pid
 
     @property
     def waiting(self) -> int:
         """Requests that were taken and are not answered yet."""
-        return self._waiting
+        return self._turns.waiting
+
+    @property
+    def slots(self) -> int:
+        """Answers that the worker makes side by side; more requests than these wait."""
+        return self._turns.slots
 
     async def start(self) -> None:
-        """Start loading the model and return at once; ``state`` tells what became of it. Never raises."""
-        if self._task is not None:
+        """
+        Start loading the model and return; ``state`` tells what became of it. Never raises.
+
+        It returns at once, except while *locate* cannot read SQL: then it is asked again until it can.
+        """
+        if self._supervisor.started:
             return
         if self._options.backend == "none":
-            self._reason = "no model is configured"
+            self._turns.reason = "no model is configured"
             return
         try:
-            self._file = find(self._options.model, self._options.sha256, self._base_dir)
+            found = await self._located()
+            self._backend = backend_of(self._options, found, self._base_dir, self._api_key, self._lookup)
         except WorkerError as error:
-            self._reason = str(error)
+            self._turns.reason = str(error)
             return
-        self._status, self._reason = "starting", ""
-        self._task = asyncio.create_task(self._supervise(self._file))
+        await self._supervisor.start(self._backend)
+
+    async def _located(self) -> ModelFile | Served:
+        """What *locate* finds; it may ask the registry in SQL, which may be locked or away for a while."""
+        backoff_s = BACKOFF_FIRST_S
+        while True:
+            try:
+                return await asyncio.to_thread(self._locate)
+            except StoreError as error:
+                self._turns.reason = f"the registry of models cannot be read: {error}; tried again"
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
+
+    def _find(self) -> ModelFile | Served:
+        options = self._options
+        if options.backend != "local":
+            return Served()
+        file = find(options.model, options.sha256, self._base_dir)
+        return with_adapter(file, options.adapter, options.adapter_sha256, options.adapter_scale, self._base_dir)
 
     async def close(self) -> None:
         """End the worker and wait for it. Never raises; ``annotate`` goes on by rules."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        if self._status != "quarantined":
-            await self._become("off", "closed")
+        await self._supervisor.close()
 
     async def annotate(self, evidence: Evidence, *, detector_score: float, created_ns: int) -> Annotation:
         """
@@ -141,50 +174,60 @@ class Reasoner:
 
         Where the model gives no valid answer, the rules do, with the reason in ``provenance.fallback_reason``.
         """
-        reason = ""
+        reason, late = "", False
         if self._options.backend != "none":
             try:
                 annotation = await self._ask(evidence, detector_score, created_ns)
             except WorkerError as error:
-                reason = str(error)
+                reason, late = str(error), isinstance(error, WorkerTimeout)
             except Exception as error:  # noqa: BLE001 - the annotator never raises
                 reason = f"unexpected {type(error).__name__}: {error}"
             else:
                 self._answered += 1
                 return annotation
             self._fallbacks += 1
-        return annotate_by_rules(
+        note = annotate_by_rules(
             evidence, detector_score=detector_score, created_ns=created_ns, fallback_reason=reason[:300]
         )
+        return note.model_copy(update={"provenance": note.provenance.model_copy(update={"late": late})})
 
     async def _ask(self, evidence: Evidence, detector_score: float, created_ns: int) -> Annotation:
-        file = self._serving_file()
-        if refused := file.refuses(evidence):
+        """Ask; an answer that a check refuses is asked for once more, where another one may come."""
+        backend = self._serving_backend()
+        if refused := backend.refuses(evidence):
             raise WorkerError(refused)
-        ready, queue_ms, reply = await self._request(
-            lambda number, left_ms: Ask(number, evidence.body, left_ms), self._options.deadline
-        )
-        known = Provenance(
-            engine=f"fairlead-decoder/1 {ready.engine}",
-            prompt_version=PROMPT_VERSION,
-            model_name=ready.model_name or file.name,
-            model_sha256=ready.sha256,
-            model_rung=file.rung,
-            family=ready.family,
-            style=file.style,
-            seed=self._options.seed,
-            temperature=self._options.temperature,
-            threads=self._options.threads,
-            context=_CONTEXT,
-            sandbox=dict(ready.sandbox),
-            queue_ms=queue_ms,
-        )
-        return compose(evidence, reply, known, detector_score=detector_score, created_ns=created_ns)
+        loop = asyncio.get_running_loop()
+        asked, deadline_s = loop.time(), self._options.deadline
+        shown = backend.shown(evidence).body
+        ready, queue_ms, reply = await self._turns.request(Ask(0, shown, 0.0), deadline_s)
+        known = backend.known(ready, reply, queue_ms)
+        made = partial(compose, evidence, detector_score=detector_score, created_ns=created_ns, claims=self._claims)
+        try:
+            return made(reply, known)
+        except AnswerRefused as error:
+            if not backend.varies:
+                raise  # the same answer would come again
+            left_s = asked + deadline_s - loop.time()
+            if left_s < _AGAIN_S:
+                raise
+            first, why = error, str(error)[:300]
+        again = Ask(0, shown, 0.0, greedy=True, refused=why)
+        try:
+            ready, more_ms, reply = await self._turns.request(again, left_s)
+        except WorkerError as error:
+            raise first from error  # the model answered, and that answer is judged
+        known = backend.known(ready, reply, queue_ms + more_ms)
+        known = known.model_copy(update={"retried_after": why, "temperature": 0.0})
+        return made(reply, known)
+
+    def shown(self, evidence: Evidence) -> Evidence:
+        """The evidence as the configured model sees it; see :meth:`llm.model_file.ModelFile.shown`."""
+        return evidence if self._backend is None else self._backend.shown(evidence)
 
     @property
     def reads_questions(self) -> bool:
         """Whether a full model serves, one that reads instructions."""
-        return self._status == "ready" and self._file is not None and self._file.style == "instruct"
+        return self._turns.status == "ready" and self._backend is not None and self._backend.style == "instruct"
 
     async def fill(self, question: str, fields: Sequence[FormField], deadline_s: float) -> dict[str, str]:
         """
@@ -197,126 +240,10 @@ class Reasoner:
             raise WorkerError("no model that reads questions is ready")
         check_fields(fields)
         told = [(field.name, list(field.options)) for field in fields]
-        _, _, reply = await self._request(lambda number, left_ms: Fill(number, question, told, left_ms), deadline_s)
+        _, _, reply = await self._turns.request(Fill(0, question, told, 0.0), deadline_s)
         return read_form(reply.answer, fields)
 
-    def _serving_file(self) -> ModelFile:
-        if self._file is None or self._status in ("off", "quarantined"):
-            raise WorkerError(f"the model is {self._status}: {self._reason}")
-        return self._file
-
-    async def _request(self, make: Callable[[int, float], Ask | Fill], deadline_s: float) -> tuple[Ready, float, Reply]:
-        """Wait for a turn, ask, and wait for the answer; *make* gets the request's number and the time left in ms."""
-        if self._waiting >= MAX_WAITING:
-            raise WorkerError(f"{MAX_WAITING} requests are waiting for the model")
-        loop = asyncio.get_running_loop()
-        asked = loop.time()
-        self._waiting += 1
-        try:
-            async with asyncio.timeout_at(asked + deadline_s), self._turn:
-                ready, worker = await self._serving()
-                queue_ms = 1e3 * (loop.time() - asked)
-                return ready, queue_ms, await self._exchange(worker, make, asked + deadline_s)
-        except TimeoutError as error:
-            raise WorkerTimeout(f"no answer within the deadline of {deadline_s:g} s") from error
-        finally:
-            self._waiting -= 1
-
-    async def _serving(self) -> tuple[Ready, WorkerProcess]:
-        async with self._changed:
-            await self._changed.wait_for(self._settled)
-        if self._ready is None or self._worker is None or self._status != "ready":
-            raise WorkerError(f"the model is {self._status}: {self._reason}")
-        return self._ready, self._worker
-
-    def _settled(self) -> bool:
-        return self._status != "starting" and (self._worker is None or not self._worker.ended)
-
-    async def _exchange(self, worker: WorkerProcess, make: Callable[[int, float], Ask | Fill], until_s: float) -> Reply:
-        """Ask, and read until the answer to this question; older ones belong to callers that gave up."""
-        loop = asyncio.get_running_loop()
-        self._next_id += 1
-        number = self._next_id
-        left_s = until_s - loop.time()
-        told_s = left_s - min(_EARLIER_S, left_s / 10)
-        try:
-            await worker.send(make(number, 1e3 * told_s))
-            while True:
-                message = await worker.receive()
-                if isinstance(message, Reply) and message.id == number:
-                    return message
-                if isinstance(message, Failure) and message.id == number:
-                    raise WorkerError(message.reason)
-        except asyncio.CancelledError:
-            if loop.time() >= until_s:
-                worker.kill()
-            raise
-
-    async def _become(self, status: Literal["ready", "starting", "off", "quarantined"], reason: str) -> None:
-        async with self._changed:
-            self._status, self._reason = status, reason
-            self._changed.notify_all()
-
-    async def _supervise(self, file: ModelFile) -> None:
-        """Keep one worker alive until the model is given up."""
-        failed_loads, backoff_s = 0, _BACKOFF_FIRST_S
-        while True:
-            answered = self._answered
-            refusal, ended = await self._live(file)
-            if refusal is not None and refusal.kind not in ("load", "vocabulary"):
-                await self._become("off", refusal.reason)
-                return
-            failed_loads = failed_loads + 1 if self._ready is None else 0
-            self._crashes += 1
-            self._recent.append(self._now_ns())
-            if failed_loads >= _CRASHES_AT_LOAD:
-                await self._become("quarantined", f"{failed_loads} failures in a row to load it; {ended}")
-                return
-            if len(self._recent) == _CRASHES and self._recent[-1] - self._recent[0] <= _CRASH_WINDOW_NS:
-                await self._become("quarantined", f"{_CRASHES} crashes within ten minutes; {ended}")
-                return
-            await self._become("starting", ended)
-            backoff_s = _BACKOFF_FIRST_S if self._answered > answered else min(2 * backoff_s, _BACKOFF_MAX_S)
-            await asyncio.sleep(backoff_s)
-
-    async def _live(self, file: ModelFile) -> tuple[Refusal | None, str]:
-        """One life of the worker: what it refused, if it did, and how it ended."""
-        self._ready = None
-        try:
-            worker = await WorkerProcess.spawn()
-        except WorkerError as error:
-            return None, str(error)
-        self._worker = worker
-        try:
-            async with asyncio.timeout(_LOAD_LIMIT_S):
-                await worker.send(self._setup(file))
-                message = await worker.receive()
-            if isinstance(message, Refusal):
-                return message, message.reason
-            if not isinstance(message, Ready):
-                return None, "the worker did not say that it is ready"
-            self._ready = message
-            await self._become("ready", "")
-            return None, await worker.wait()
-        except TimeoutError:
-            return None, f"the model was not loaded within {_LOAD_LIMIT_S:g} s"
-        except WorkerError as error:
-            return None, str(error)
-        finally:
-            self._worker = None
-            if self._status == "ready":
-                self._status = "starting"  # at once: who asks now waits for the next worker
-            await worker.close()
-
-    def _setup(self, file: ModelFile) -> Setup:
-        options = self._options
-        return Setup(
-            path=str(file.path),
-            sha256=file.sha256,
-            family=options.family if file.style == "instruct" else "v3-tekken",
-            style=file.style,
-            threads=options.threads,
-            seed=options.seed,
-            temperature=options.temperature,
-            context=_CONTEXT,
-        )
+    def _serving_backend(self) -> Backend:
+        if self._backend is None or self._turns.status in ("off", "quarantined"):
+            raise WorkerError(f"the model is {self._turns.status}: {self._turns.reason}")
+        return self._backend

@@ -17,7 +17,7 @@ from typing import Any, Final
 import llama_cpp as _llama
 import numpy as np
 
-from llm.base import DeadlineExceeded, EngineBroken, EngineError, Logits
+from llm.base import Chunk, DeadlineExceeded, EngineBroken, EngineError, Logits, NoRoom
 
 VERSION: Final = f"llama-cpp-python {_llama.__version__}"
 #: Tokens of one forward pass; also bounds the time between two looks at the deadline on a GPU.
@@ -25,6 +25,10 @@ BATCH: Final = 512
 #: Candidates asked of the grammar before the whole vocabulary is.
 _SHORT_LIST: Final = 64
 _ERROR_LEVEL: Final = 4
+#: More layers than any model has.
+_ALL_LAYERS: Final = 999
+#: Room in the cache that each sequence beyond the first brings along: a long prompt and its answer.
+_MORE: Final = 1536
 _CANDIDATE: Final = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # layout of llama_token_data
 _ERRORS: Final[deque[str]] = deque(maxlen=5)
 #: Compiled with Intel's matrix tiles (trap L7): under some hypervisors processor and kernel both offer them, and their
@@ -40,35 +44,56 @@ def _keep_errors(level: int, text: bytes, _user: object) -> None:
 _LOG: Final = _llama.llama_log_callback(_keep_errors)
 
 
+def gpu_built() -> bool:
+    """Whether the library was built for a GPU and finds one."""
+    return bool(_llama.llama_supports_gpu_offload())
+
+
 def _why() -> str:
-    return f": {_ERRORS[-1][:200]}" if _ERRORS else ""
+    # the first says what is wrong, those after it that loading failed
+    return f": {_ERRORS[0][:200]}" if _ERRORS else ""
 
 
 class Model:
     """
-    A model file and one context with one sequence. Implements :class:`llm.base.LanguageModel`.
+    A model file and one context with one or more sequences. Implements :class:`llm.base.LanguageModel`.
 
     Not thread-safe (trap L6). A damaged file may abort the process here (trap L1): load only in the worker.
 
     Args:
         path: GGUF file.
         threads: threads of a forward pass.
-        context: most tokens in the cache; the model's own limit, if smaller, holds.
+        context: longest sequence in tokens; the model's own limit, if smaller, holds.
+        gpu_layers: layers on a GPU, -1 for all; nothing where the library was built for the CPU.
+        sequences: sequences in the cache. More than one share its room, which grows with their number.
+        adapter: LoRA adapter (GGUF) and how strongly it works.
 
     Raises:
-        EngineError: llama.cpp refuses the file or the context.
+        EngineError: llama.cpp refuses the file, the adapter or the context.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, context: int = 4096) -> None:
+    n_batch = BATCH
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        context: int = 4096,
+        gpu_layers: int = 0,
+        sequences: int = 1,
+        adapter: tuple[Path, float] | None = None,
+    ) -> None:
         self._model: Any = None
         self._ctx: Any = None
         self._batch: Any = None
         self._deadline: float | None = None
+        self._sequences = sequences
         _llama.llama_log_set(_LOG, ctypes.c_void_p(0))
         _llama.llama_backend_init()
         _ERRORS.clear()
         wanted = _llama.llama_model_default_params()
-        wanted.n_gpu_layers = 0
+        wanted.n_gpu_layers = (gpu_layers if gpu_layers >= 0 else _ALL_LAYERS) if gpu_built() else 0
         wanted.use_extra_bufts = not _AMX
         self._model = _llama.llama_model_load_from_file(str(path).encode(), wanted)
         if not self._model:
@@ -78,23 +103,41 @@ class Model:
             self.close()
             raise EngineError("the model file has no vocabulary")
         settings = _llama.llama_context_default_params()
-        settings.n_ctx = min(context, max(256, _llama.llama_model_n_ctx_train(self._model)))
+        longest = min(context, max(256, _llama.llama_model_n_ctx_train(self._model)))
+        settings.n_ctx = longest + (sequences - 1) * min(longest, _MORE)
         settings.n_batch = settings.n_ubatch = BATCH
-        settings.n_seq_max = 1
+        settings.n_seq_max = sequences
+        settings.kv_unified = True  # a copied sequence then shares the cells of its source
         settings.n_threads = settings.n_threads_batch = threads
         settings.no_perf = True
         self._ctx = _llama.llama_init_from_model(self._model, settings)
         if not self._ctx:
             self.close()
             raise EngineError(f"llama.cpp makes no context{_why()}")
+        if adapter is not None:
+            self._adapt(*adapter)
         self.n_vocab = int(_llama.llama_vocab_n_tokens(self._vocab))
-        self.n_context = min(int(settings.n_ctx), int(_llama.llama_n_ctx(self._ctx)))
+        self.n_context = min(int(longest), int(_llama.llama_n_ctx(self._ctx)))
         self._memory = _llama.llama_get_memory(self._ctx)
         self._batch = _llama.llama_batch_init(BATCH, 0, 1)
         # the callback object must outlive the context, which keeps a bare pointer to it
         self._abort = _llama.ggml_abort_callback(lambda _: self._late())
         _llama.llama_set_abort_callback(self._ctx, self._abort, None)
         self._pieces: dict[int, bytes] = {}
+
+    def _adapt(self, path: Path, scale: float) -> None:
+        """Let a LoRA adapter work on the context; it is freed with the model. Raises EngineError."""
+        adapter = _llama.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            self.close()
+            raise EngineError(f"llama.cpp refuses the adapter for this model{_why()}")
+        if _llama.llama_adapter_get_alora_n_invocation_tokens(adapter):
+            self.close()
+            raise EngineError("the adapter works from an invocation sequence on (aLoRA); prompts here have none")
+        adapters = (_llama.llama_adapter_lora_p_ctypes * 1)(adapter)
+        if _llama.llama_set_adapters_lora(self._ctx, adapters, 1, (ctypes.c_float * 1)(scale)):
+            self.close()
+            raise EngineError(f"llama.cpp cannot use the adapter{_why()}")
 
     def close(self) -> None:
         """Free the memory. Never raises; nothing else may be called afterwards."""
@@ -163,46 +206,71 @@ class Model:
     def _late(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def decode(self, tokens: Sequence[int], position: int) -> Logits:
+    def decode(self, tokens: Sequence[int], position: int, sequence: int = 0) -> Logits:
         """See :class:`llm.base.LanguageModel`."""
         if not tokens:
             raise EngineError("nothing to decode")
-        rows = 0
         for start in range(0, len(tokens), BATCH):
-            part = tokens[start : start + BATCH]
-            rows = self._fill(part, position + start, last=start + len(part) == len(tokens))
-            if self._late():
-                raise DeadlineExceeded("the deadline passed while the model was thinking")
-            code = int(_llama.llama_decode(self._ctx, self._batch))
-            if code == 2:
-                raise DeadlineExceeded("the deadline passed while the model was thinking")
-            if code in (1, -1):
-                raise EngineError("no room left in the model's cache" if code == 1 else "llama.cpp refuses the batch")
-            if code:
-                raise EngineBroken(f"llama_decode failed with {code}{_why()}")
-        pointer = _llama.llama_get_logits_ith(self._ctx, rows - 1)
+            part = tuple(tokens[start : start + BATCH])
+            last = start + len(part) == len(tokens)
+            (found,) = self.forward([Chunk(sequence, part, position + start, last)])
+        if found is None:
+            raise EngineBroken("llama.cpp gives no logits")
+        return found
+
+    def forward(self, chunks: Sequence[Chunk]) -> list[Logits | None]:
+        """See :class:`llm.base.LanguageModel`."""
+        rows = self._fill(chunks)
+        if self._late():
+            raise DeadlineExceeded("the deadline passed while the model was thinking")
+        code = int(_llama.llama_decode(self._ctx, self._batch))
+        if code == 2:
+            raise DeadlineExceeded("the deadline passed while the model was thinking")
+        if code == 1:
+            raise NoRoom("no room left in the model's cache")
+        if code == -1:
+            raise EngineError("llama.cpp refuses the batch")
+        if code:
+            raise EngineBroken(f"llama_decode failed with {code}{_why()}")
+        return [None if row is None else self._logits(row) for row in rows]
+
+    def _fill(self, chunks: Sequence[Chunk]) -> list[int | None]:
+        """Write the batch; the row of each chunk's last token where its logits are wanted."""
+        batch, i = self._batch, 0
+        rows: list[int | None] = []
+        for chunk in chunks:
+            for offset, token in enumerate(chunk.tokens):
+                batch.token[i] = token
+                batch.pos[i] = chunk.position + offset
+                batch.n_seq_id[i] = 1
+                batch.seq_id[i][0] = chunk.sequence
+                batch.logits[i] = chunk.wanted and offset == len(chunk.tokens) - 1
+                i += 1
+            rows.append(i - 1 if chunk.wanted else None)
+        batch.n_tokens = i
+        return rows
+
+    def _logits(self, row: int) -> Logits:
+        pointer = _llama.llama_get_logits_ith(self._ctx, row)
         if not pointer:
             raise EngineBroken("llama.cpp gives no logits")
         logits: Logits = np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
         return logits
 
-    def _fill(self, tokens: Sequence[int], position: int, *, last: bool) -> int:
-        batch = self._batch
-        batch.n_tokens = len(tokens)
-        for i, token in enumerate(tokens):
-            batch.token[i] = token
-            batch.pos[i] = position + i
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = 0
-            batch.logits[i] = last and i == len(tokens) - 1
-        return len(tokens)
-
-    def rewind(self, position: int) -> bool:
+    def rewind(self, position: int, sequence: int = 0) -> bool:
         """See :class:`llm.base.LanguageModel`; caches with a sliding window cannot be cut and are emptied."""
-        if position and _llama.llama_memory_seq_rm(self._memory, 0, position, -1):
+        if position and _llama.llama_memory_seq_rm(self._memory, sequence, position, -1):
             return True
-        _llama.llama_memory_clear(self._memory, True)
+        if self._sequences == 1:
+            _llama.llama_memory_clear(self._memory, True)
+        else:
+            _llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return position == 0
+
+    def copy(self, source: int, target: int) -> None:
+        """See :class:`llm.base.LanguageModel`."""
+        _llama.llama_memory_seq_rm(self._memory, target, -1, -1)
+        _llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def grammar(self, gbnf: str) -> GrammarState:
         """See :class:`llm.base.LanguageModel`."""

@@ -65,7 +65,7 @@ def form_prompt(question: str, fields: Sequence[FormField], family: Family) -> P
     """The prompt of one question; see :func:`llm.prompt.build` for the space before the answer."""
     document = {"question": clean(question, MAX_QUESTION), **{field.name: list(field.options) for field in fields}}
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return Prompt.of(form_prefix(family), text, " " if family == "v3" else "")
+    return Prompt.of(form_prefix(family), text, family, "instruct")
 
 
 def form_plan(fields: Sequence[FormField], lead: str = "") -> Plan:

@@ -17,8 +17,18 @@ _CITATIONS: Final = 3
 _BARE: Final = 120
 #: Longest text in bytes, terminator excluded.
 MAX_BYTES: Final = _BEFORE + _CITATIONS * (len("[E99]") + _AFTER)
-#: Printable ASCII without digits, quotes, backslash, brackets, braces and the characters of markup.
-_LETTER: Final = "letter ::= [ !$%'()*+,./:;=?@A-Z_a-z-]"
+#: Printable ASCII without digits, quotes, backslash, brackets, braces, the characters of markup, and the underscore
+#: that makes a word a tag's name.
+_LETTER: Final = "letter ::= [ !$%'()*+,./:;=?@A-Za-z-]"
+
+
+#: Longest action in a model's own words, in bytes.
+MAX_ACTION: Final = 80
+
+
+def own_action() -> str:
+    """GBNF of a few words that begin with a letter; no digit, no citation."""
+    return f'root ::= [A-Za-z] letter{{3,{MAX_ACTION - 1}}} "\\""\n{_LETTER}'
 
 
 def free_text(fact_ids: Sequence[str]) -> str:
@@ -33,3 +43,11 @@ def free_text(fact_ids: Sequence[str]) -> str:
             _LETTER,
         ]
     )
+
+
+def free_pattern(fact_ids: Sequence[str]) -> str:
+    """The same text as a regular expression for a JSON schema, without anchors and without the end."""
+    letter = "[ !$%'()*+,./:;=?@A-Z_a-z-]"
+    if not fact_ids:
+        return f"{letter}{{1,{_BARE}}}"
+    return f"{letter}{{0,{_BEFORE}}}(\\[({'|'.join(fact_ids)})\\]{letter}{{0,{_AFTER}}}){{1,{_CITATIONS}}}"

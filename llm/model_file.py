@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -12,6 +12,7 @@ import msgspec
 from llm.prompt import Style
 from schemas.errors import WorkerError
 from schemas.evidence import Evidence
+from schemas.manifest import REGISTRY
 
 BUILTIN: Final = "builtin:"
 _FOLDER: Final = Path(__file__).parent / "models"
@@ -23,6 +24,8 @@ class Manifest(msgspec.Struct, frozen=True):
     What a shipped model is and how well it does; JSON beside the file.
 
     ``knows`` maps each equipment class to the cause ids it was trained on; other evidence is left to the rules.
+    ``calibration`` is the temperature at which its probabilities say how often it is right.
+    ``facts`` are the kinds of facts it was trained on; others are not shown to it.
     """
 
     sha256: str
@@ -31,6 +34,22 @@ class Manifest(msgspec.Struct, frozen=True):
     style: Style
     knows: dict[str, list[str]]
     licence: str = ""
+    calibration: float = 1.0
+    facts: tuple[str, ...] | None = None
+
+
+#: Kinds of facts that a model of the ``rows`` style knows whose manifest does not say it.
+BASIC_FACTS: Final = ("deviation", "neighbour", "state", "gap", "setpoint", "history")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFile:
+    """A LoRA adapter that changes a model; ``sha256`` is empty where the site did not name one."""
+
+    path: Path
+    name: str
+    sha256: str
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +57,9 @@ class ModelFile:
     """
     A model that may be loaded.
 
-    ``sha256`` is empty where the site did not name one; ``knows`` is None where the model reads the catalogue itself.
+    ``sha256`` is empty where the site did not name one; ``knows`` is None where the model reads the catalogue itself,
+    ``facts`` where nothing says which kinds of facts it knows: then those of its style. ``family`` is what its manifest
+    says, auto where none does.
     """
 
     path: Path
@@ -47,6 +68,15 @@ class ModelFile:
     style: Style
     sha256: str
     knows: dict[str, list[str]] | None = None
+    calibration: float = 1.0
+    facts: tuple[str, ...] | None = None
+    adapter: AdapterFile | None = None
+    family: str = "auto"
+
+    def shown(self, evidence: Evidence) -> Evidence:
+        """The evidence as this model sees it: without facts of a kind that it does not know; ids stay."""
+        kinds = self.facts or (BASIC_FACTS if self.style == "rows" else None)
+        return evidence if kinds is None else evidence.only(kinds)
 
     def refuses(self, evidence: Evidence) -> str:
         """Why this model is not asked about some evidence; empty where it is."""
@@ -59,6 +89,13 @@ class ModelFile:
         return f"the model was not trained on cause {strange[0]}" if strange else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model on a server, whose files are not known here; ``rung`` is what the decision on it says."""
+
+    rung: str = "site_server"
+
+
 def find(model: str, sha256: str | None, base_dir: Path) -> ModelFile:
     """
     The model a configuration names; nothing but a manifest is opened.
@@ -67,6 +104,8 @@ def find(model: str, sha256: str | None, base_dir: Path) -> ModelFile:
         WorkerError: no such file, or a manifest that cannot be read.
     """
     wanted = (sha256 or "").lower()
+    if model.startswith(REGISTRY):  # only core and the command line know where that is
+        raise WorkerError(f"{model} is in the registry of a site, and none was opened")
     if not model.startswith(BUILTIN):
         path = (base_dir / model).resolve()
         if not path.is_file():
@@ -80,9 +119,40 @@ def find(model: str, sha256: str | None, base_dir: Path) -> ModelFile:
         manifest = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Manifest)
     except (OSError, ValueError) as error:  # also text that is not UTF-8
         raise WorkerError(f"the manifest of {name} cannot be read: {error}") from error
+    if not 0.1 <= manifest.calibration <= 10:
+        raise WorkerError(
+            f"the manifest of {name} has a calibration of {manifest.calibration}, which is no temperature"
+        )
     if wanted and wanted != manifest.sha256:
         raise WorkerError(f"sha256 of {name} is configured otherwise than its manifest says")
-    return ModelFile(path, name, "builtin", manifest.style, manifest.sha256, manifest.knows)
+    known = manifest.knows, manifest.calibration, manifest.facts
+    return ModelFile(path, name, "builtin", manifest.style, manifest.sha256, *known)
+
+
+def with_adapter(file: ModelFile, adapter: str | None, sha256: str | None, scale: float, base_dir: Path) -> ModelFile:
+    """
+    *file* with the adapter file that a configuration names, or as it is where it names none.
+
+    Raises:
+        WorkerError: there is no such file.
+    """
+    if adapter is None:
+        return file
+    path = (base_dir / adapter).resolve()
+    if adapter.startswith(REGISTRY) or not path.is_file():
+        raise WorkerError(f"no adapter file {adapter}")
+    return replace(file, adapter=AdapterFile(path, path.name, (sha256 or "").lower(), scale))
+
+
+def builtins() -> dict[str, Manifest]:
+    """Manifests of the models in this package, by name; one that cannot be read is left out."""
+    found = {}
+    for path in sorted(_FOLDER.glob("*.gguf")):
+        try:
+            found[path.stem] = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Manifest)
+        except (OSError, ValueError):  # also text that is not UTF-8
+            continue
+    return found
 
 
 def shipped(sha256: str) -> dict[str, Any] | None:

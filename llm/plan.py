@@ -17,8 +17,9 @@ from llm.prompt import MAX_ACTIONS, MAX_CAUSES, shown_facts
 from llm.rules import MAX_ACTIONS as MAX_CHOSEN_ACTIONS
 from llm.rules import MAX_CAUSES as MAX_CHOSEN_CAUSES
 from llm.rules import NAMED_FROM
+from llm.wording import OWN
 from schemas.annotation import UNKNOWN
-from schemas.evidence import Evidence
+from schemas.evidence import Evidence, Fact
 
 MAX_CITES = 6
 
@@ -106,20 +107,26 @@ def _cites(ids: Sequence[str]) -> Generator[Step, Chosen | None, None]:
     yield Fixed("]}")
 
 
-def _actions(ids: Sequence[str], at_least: int) -> Generator[Step, Chosen | None, None]:
-    """Up to three actions, then the end of the list."""
+def _actions(ids: Sequence[str], at_least: int, own: bool) -> Generator[Step, Chosen | None, None]:
+    """Up to three actions, of which *own* lets one be in the model's words, then the end of the list."""
     left = list(ids)
     taken = 0
-    while left and taken < MAX_CHOSEN_ACTIONS:
+    while (left or own) and taken < MAX_CHOSEN_ACTIONS:
         comma = "," if taken else ""
         options = [(action, f'{comma}"{action}"') for action in left]
+        if own:
+            options.append((OWN, f'{comma}"{OWN}'))
         if taken >= at_least:
             options.append(("end", '],"text":"'))
         chosen = chosen_of((yield Choose("action", tuple(options))))
         if options[chosen.index][0] == "end":
             return
-        del left[chosen.index]
         taken += 1
+        if options[chosen.index][0] == OWN:
+            yield Free("action", grammar.own_action(), grammar.MAX_ACTION, grammar.END)
+            own = False
+        else:
+            del left[chosen.index]
     yield Fixed('],"text":"')
 
 
@@ -130,13 +137,18 @@ def helpful_actions(evidence: Evidence, causes: Sequence[str]) -> list[str]:
     return [action for action in known if action in named] or known
 
 
-def annotation_plan(evidence: Evidence, lead: str = "") -> Plan:
+def annotation_plan(
+    evidence: Evidence, lead: str = "", *, citable: Sequence[Fact] | None = None, own_action: bool = False
+) -> Plan:
     """
     Plan of one annotation; returns the probabilities of the causes named, in order.
 
+    *citable*: the facts that the prompt holds (:func:`llm.prompt.citable_facts`); all that fit into one if not given.
+    *own_action*: one action may be in the model's own words, for a model that reads instructions.
+
     The first cause is the most probable option; others are named from a probability of 20 % on, as the rules do.
     """
-    ids = [fact.id for fact in shown_facts(evidence)]
+    ids = [fact.id for fact in (shown_facts(evidence) if citable is None else citable)]
     names = list(dict.fromkeys([*(option.id for option in evidence.causes[:MAX_CAUSES]), UNKNOWN]))
     yield Fixed(f'{lead}{{"causes":[{{"id":"')
     options = tuple((name, f'{name}","cites":[') for name in names)
@@ -153,7 +165,7 @@ def annotation_plan(evidence: Evidence, lead: str = "") -> Plan:
         yield from _cites(ids)
     yield Fixed('],"actions":[')
     causes = [names[i] for i in named]
-    yield from _actions(helpful_actions(evidence, causes), at_least=0 if UNKNOWN in causes else 1)
+    yield from _actions(helpful_actions(evidence, causes), at_least=0 if UNKNOWN in causes else 1, own=own_action)
     yield Free("text", grammar.free_text(ids), grammar.MAX_BYTES, grammar.END)
     yield Fixed("}")
     return tuple(first.probabilities[i] for i in named)

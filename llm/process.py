@@ -1,4 +1,4 @@
-"""The worker seen from the core process: start, frames, end. One request at a time; the client sees to that."""
+"""The worker seen from the core process: start, frames, end. Answers come in any order; the client sorts them."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class WorkerProcess:
         self._listener = asyncio.create_task(self._listen(process.stderr))
 
     @classmethod
-    async def spawn(cls) -> WorkerProcess:
-        """Start the worker. Raises WorkerError if the system refuses."""
+    async def spawn(cls, module: str = "llm.worker") -> WorkerProcess:
+        """Start the worker, or the process that speaks to a server. Raises WorkerError if the system refuses."""
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
                 "-m",
-                "llm.worker",
+                module,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -1,5 +1,6 @@
 """
-What the worker gives up before it opens a model file: network, priority, files, core dumps.
+What a process gives up before it opens a model file, or listens to a server: priority, files, core dumps, and the
+worker its network.
 
 Every step is tried and reported; a kernel or container that refuses one does not stop the worker.
 """
@@ -16,6 +17,7 @@ _NEW_NET: Final = 0x40000000
 _SET_NO_NEW_PRIVILEGES: Final = 38
 _NICE: Final = 10
 _OPEN_FILES: Final = 64
+_GPU_FILES: Final = 512
 #: Address space beyond three times the model file: libraries, cache, work buffers.
 _BASE_MEMORY: Final = 8 << 30
 
@@ -48,7 +50,7 @@ def _priority() -> str:
         return f"normal: {error}"
 
 
-def _limits(model_bytes: int) -> str:
+def _limits(memory: int | None, open_files: int = _OPEN_FILES) -> str:
     try:
         import resource
     except ImportError:
@@ -56,9 +58,10 @@ def _limits(model_bytes: int) -> str:
     wanted = {
         "core": (resource.RLIMIT_CORE, 0),
         "file size": (resource.RLIMIT_FSIZE, 0),
-        "open files": (resource.RLIMIT_NOFILE, _OPEN_FILES),
-        "memory": (resource.RLIMIT_AS, 3 * model_bytes + _BASE_MEMORY),
+        "open files": (resource.RLIMIT_NOFILE, open_files),
     }
+    if memory is not None:
+        wanted["memory"] = (resource.RLIMIT_AS, memory)
     held = []
     for name, (which, limit) in wanted.items():
         hard = resource.getrlimit(which)[1]
@@ -71,15 +74,27 @@ def _limits(model_bytes: int) -> str:
     return ", ".join(held) or "none"
 
 
-def enter(model_bytes: int) -> dict[str, str]:
+def enter(model_bytes: int, *, gpu: str = "off") -> dict[str, str]:
     """
     Give everything up; what holds, by name.
 
-    Call before a second thread exists: a user namespace is entered by single-threaded processes only.
+    Call before a second thread exists: a user namespace is entered by single-threaded processes only. With *gpu* "on"
+    memory is not bounded, because a driver reserves far more addresses than it uses, and more files may be open.
     """
+    on = gpu == "on"
     return {
         "network": _no_network(),
         "privileges": _no_new_privileges(),
         "priority": _priority(),
-        "limits": _limits(model_bytes),
+        "limits": _limits(None if on else 3 * model_bytes + _BASE_MEMORY, _GPU_FILES if on else _OPEN_FILES),
+    }
+
+
+def enter_speaker(memory: int) -> dict[str, str]:
+    """What the process that speaks to a model server gives up; it keeps the network, and its guard holds that."""
+    return {
+        "network": "one pinned address",
+        "privileges": _no_new_privileges(),
+        "priority": _priority(),
+        "limits": _limits(memory),
     }

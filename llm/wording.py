@@ -1,6 +1,13 @@
-"""Catalogue words as they may stand in an annotation's text."""
+"""Words that stand in more than one place: catalogue words in an annotation's text, marks and reasons of an answer."""
 
 from __future__ import annotations
+
+from typing import Final
+
+#: Begins an action in a model's own words, where the form has ids of listed actions.
+OWN: Final = "+"
+#: What is said of an answer that a model server ended before its end.
+CUT_OFF: Final = "it was cut off for its length"
 
 
 def plain(text: str, limit: int) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 
-from llm.base import EngineError, Logits
-from llm.decoding import Decoder
+from llm.base import Chunk, EngineError, Logits, NoRoom
+from llm.decoding import Decoder, tempered
 from llm.plan import Answer, Choose, Chosen, Fixed, Free, Plan, annotation_plan
-from llm.prompt import Control
-from schemas.evidence import Evidence
+from llm.prompt import Control, citable_facts, rows
+from schemas.evidence import Evidence, Fact
 
 
 class ByteModel:
@@ -20,10 +21,13 @@ class ByteModel:
 
     n_vocab = 258
     n_context = 4000
+    n_batch = 64
 
-    def __init__(self) -> None:
-        self.cache: list[int] = []
+    def __init__(self, room: int = 10**6) -> None:
+        self.caches: dict[int, list[int]] = {}
         self.decoded = 0
+        self.room = room
+        self.passes: list[list[Chunk]] = []
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -38,17 +42,37 @@ class ByteModel:
         seed = hashlib.sha256(np.asarray(tokens, "<i4").tobytes()).digest()
         return np.random.default_rng(list(seed)).standard_normal(self.n_vocab).astype(np.float32)
 
-    def decode(self, tokens: Sequence[int], position: int) -> Logits:
-        assert tokens
-        assert position == len(self.cache), "a token was decoded at the wrong place"
-        self.cache += tokens
-        self.decoded += 1
-        return self.logits(self.cache)
+    def decode(self, tokens: Sequence[int], position: int, sequence: int = 0) -> Logits:
+        (found,) = self.append([Chunk(sequence, tuple(tokens), position)])
+        return found
 
-    def rewind(self, position: int) -> bool:
-        assert position <= len(self.cache)
-        del self.cache[position:]
+    def forward(self, chunks: Sequence[Chunk]) -> list[Logits | None]:
+        assert 0 < sum(len(chunk.tokens) for chunk in chunks) <= self.n_batch
+        assert len({chunk.sequence for chunk in chunks}) == len(chunks)
+        if sum(map(len, self.caches.values())) + sum(len(chunk.tokens) for chunk in chunks) > self.room:
+            raise NoRoom("no room")
+        self.passes.append(list(chunks))
+        return self.append(chunks)
+
+    def append(self, chunks: Sequence[Chunk]) -> list[Logits | None]:
+        self.decoded += 1
+        found = []
+        for chunk in chunks:
+            cache = self.caches.setdefault(chunk.sequence, [])
+            assert chunk.tokens
+            assert chunk.position == len(cache), "a token was decoded at the wrong place"
+            cache += chunk.tokens
+            found.append(self.logits(cache) if chunk.wanted else None)
+        return found
+
+    def rewind(self, position: int, sequence: int = 0) -> bool:
+        cache = self.caches.setdefault(sequence, [])
+        assert position <= len(cache)
+        del cache[position:]
         return True
+
+    def copy(self, source: int, target: int) -> None:
+        self.caches[target] = list(self.caches.get(source, []))
 
     def grammar(self, gbnf: str) -> Script:
         return Script(b'[E1] abcde"' if "cite" in gbnf else b'abcde"')
@@ -143,8 +167,6 @@ def test_prefix_is_decoded_once() -> None:
 
 def test_annotation_plan_fills_the_form(evidences: list[Evidence]) -> None:
     """Whatever the model prefers, the form comes out typed, with cited facts that exist, in rising order."""
-    import msgspec
-
     for evidence in evidences:
         done = Decoder(ByteModel(), ["x"]).run([evidence.anomaly_id], annotation_plan(evidence))
         answer = msgspec.json.decode(done.text, type=Answer)
@@ -156,6 +178,23 @@ def test_annotation_plan_fills_the_form(evidences: list[Evidence]) -> None:
             assert bool(cause.cites) is bool(known)
             assert numbers == sorted(set(numbers))
         assert set(answer.actions) <= {a.id for a in evidence.actions}
+
+
+def test_rows_cite_only_what_the_prompt_holds(make_evidence, bearing: Evidence) -> None:
+    """A state is not shown to a model of rows, so none of its answers cites it; without the rule they would."""
+    state = Fact(id="E4", kind="state", text="running")
+    evidence = make_evidence((*bearing.facts, state))
+    shown = {line.split()[0] for line in rows(evidence).splitlines()[1:]}
+    assert state.id not in shown
+
+    def cited(*, citable: Sequence[Fact] | None) -> set[str]:
+        """By forty models of different tastes."""
+        plans = ((f"taste {i}", annotation_plan(evidence, citable=citable)) for i in range(40))
+        found = [Decoder(ByteModel(), ["x"]).run([taste], plan).text for taste, plan in plans]
+        return {i for text in found for cause in msgspec.json.decode(text, type=Answer).causes for i in cause.cites}
+
+    assert cited(citable=citable_facts(evidence, "rows")) == shown
+    assert state.id in cited(citable=None)
 
 
 def test_too_long_a_prompt_is_refused() -> None:
@@ -182,3 +221,24 @@ def test_unknown_control_token_is_refused() -> None:
     """A frame that the vocabulary lacks is an error before anything is decoded."""
     with pytest.raises(EngineError, match="SYSTEM"):
         Decoder(ByteModel(), [Control("[SYSTEM_PROMPT]")])
+
+
+def test_calibration_moves_probabilities_and_no_choice() -> None:
+    """At another temperature the weighed choice keeps its order, its sum, and what was chosen."""
+    options = tuple((name, name) for name in ("abc", "abd", "xyz"))
+
+    def plan() -> Plan:
+        chosen = yield Choose("cause", options, all_probabilities=True)
+        assert chosen is not None
+        return (float(chosen.index), *chosen.probabilities)
+
+    def run(calibration: float) -> tuple[float, ...]:
+        return Decoder(ByteModel(), ["<"], calibration=calibration).run(["body"], plan()).probabilities
+
+    plain, warm, cold = run(1.0), run(2.0), run(0.5)
+    assert plain[0] == warm[0] == cold[0]
+    assert sum(plain[1:]) == pytest.approx(sum(warm[1:])) == pytest.approx(1.0)
+    assert max(cold[1:]) > max(plain[1:]) > max(warm[1:])
+    squares = [p**2 for p in plain[1:]]
+    assert cold[1:] == pytest.approx([p / sum(squares) for p in squares])
+    assert tempered([0.0, 0.0], 2.0) == [0.0, 0.0]

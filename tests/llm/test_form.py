@@ -86,7 +86,7 @@ def test_an_answer_is_checked_again(answer: bytes) -> None:
         read_form(answer, FIELDS)
 
 
-@pytest.mark.parametrize("family", ["v3", "v3-tekken", "v7"])
+@pytest.mark.parametrize("family", ["v3", "v3-tekken", "v7", "v7-spm"])
 def test_the_question_stands_inside_json(family) -> None:
     """Control tokens and quotes of a question are text in one JSON string of the prompt."""
     prompt = form_prompt('a [INST] "b" </s>', FIELDS, family)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from llm.rules import UNKNOWN_ACTION, annotate_by_rules, contradicted, matches, score_causes
 from llm.wording import plain
 from schemas.annotation import UNKNOWN, citations, render, uncited_digits
+from schemas.anomaly import Kind
 from schemas.evidence import CauseOption, Evidence, Expect, Fact
 
 
@@ -24,7 +25,7 @@ def test_clear_case_names_the_cause_with_its_facts(bearing: Evidence) -> None:
         "[E1] moved first; [E2] followed. The pattern fits bearing wear: bearing wear or lack of lubrication. "
         "For it: [E1], [E2] and [E3]."
     )
-    assert done.provenance.engine == "rules/1"
+    assert done.provenance.engine == "rules/2"
     assert all(done.provenance.checks.values())
     assert "BearingTemp rose to 84.25 °C (before: 61.5 °C)" in render(done.text, bearing)
 
@@ -37,6 +38,20 @@ def test_contradiction_lowers_the_cause(bearing: Evidence, make_evidence, make_d
     assert against_it.option.id == for_it.option.id == "bearing_wear"
     assert against_it.probability < 0.5 < for_it.probability
     assert against_it.against == ("E2",)
+
+
+@pytest.mark.parametrize(("sigmas", "cause"), [(2.8, "bearing_wear"), (3.2, UNKNOWN)])
+def test_a_tag_that_went_no_further_than_normal_speaks_against_nothing(
+    make_evidence, make_deviation, sigmas: float, cause: str
+) -> None:
+    """Beside a bearing that went far, a flow within its own noise does not turn the cause into none."""
+    far = make_deviation(1, "BearingTemp", "rose", 1).model_copy(update={"sigmas": 20.0})
+    near = make_deviation(2, "Flow", "rose", 2).model_copy(update={"sigmas": sigmas})
+    evidence = make_evidence((far, near))
+    options = {option.id: option for option in evidence.causes}
+
+    assert annotate_by_rules(evidence, detector_score=1.0, created_ns=1).causes[0].id == cause
+    assert contradicted(options["bearing_wear"], evidence.facts) is (cause == UNKNOWN)
 
 
 def test_nothing_matching_is_unknown(make_evidence, make_deviation) -> None:
@@ -93,12 +108,83 @@ def test_catalogue_text_with_digits_stays_out_of_the_text(make_evidence, make_de
     assert set(citations(done.text)) == {"E1"}
 
 
+STUCK, SPIKES, SILENT, VALVE = (
+    CauseOption(id=name, text=name, mechanism="", signs=(Expect(name=tag, direction=way),), actions=())
+    for name, tag, way in (
+        ("stuck", "*", "flat"), ("spikes", "*", "jumped"), ("no_signal", "*", "silent"), ("valve", "*temp*", "jumped"),
+    )
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "direction", "cause"),
+    [
+        ("missing", "silent", "no_signal"),
+        ("missing", None, UNKNOWN),  # it sends, and only bad values
+        ("late", "silent", UNKNOWN),
+        ("clock", "silent", UNKNOWN),
+        ("stale", "silent", UNKNOWN),
+        ("flatline", "flat", "stuck"),
+        ("variance", "flat", UNKNOWN),
+        ("variance", "jumped", UNKNOWN),
+        ("spike", "jumped", "spikes"),
+        ("rate", "jumped", UNKNOWN),
+        ("quantization", "jumped", UNKNOWN),
+        ("oscillation", "jumped", "valve"),
+        ("stiction", "jumped", "valve"),
+    ],
+)
+def test_what_saw_it_decides_what_it_means(
+    make_evidence, make_deviation, kind: str, direction: str | None, cause: str
+) -> None:
+    """Directions are shared by detectors of different things; rows that come late are no dead controller."""
+    fact = make_deviation(1, "ProductTemp", direction, 1).model_copy(update={"detected": Kind(kind)})
+    if direction is None:
+        fact = fact.model_copy(update={"value": None, "baseline": None})
+    evidence = make_evidence((fact,), causes=(STUCK, SPIKES, SILENT, VALVE))
+    assert annotate_by_rules(evidence, detector_score=1, created_ns=1).causes[0].id == cause
+
+
+def test_rules_of_before_answer_as_they_did(make_evidence, make_deviation) -> None:
+    """A replay of their annotation believes the direction; evidence and engine are those of then."""
+    fact = make_deviation(1, "ProductTemp", "silent", 1).model_copy(update={"detected": Kind.CLOCK})
+    evidence = make_evidence((fact,), causes=(SILENT,))
+    then = annotate_by_rules(evidence, detector_score=1, created_ns=1, engine="rules/1")
+    assert (then.causes[0].id, then.provenance.engine) == ("no_signal", "rules/1")
+    assert then.evidence_id == evidence.evidence_id
+
+
+def test_a_further_cause_that_is_contradicted_is_not_named(make_evidence, make_deviation) -> None:
+    """As many of its signs moved the other way as it has: the rules of before named it."""
+    signs = {"wear": {"*temp*": "rose", "*vib*": "rose", "*flow*": "normal", "*suction*": "normal"},
+             "leak": {"*flow*": "fell", "*vib*": "rose", "*temp*": "normal"}}  # fmt: skip
+    options = tuple(
+        CauseOption(
+            id=name,
+            text=name,
+            mechanism="",
+            signs=tuple(Expect(name=tag, direction=way) for tag, way in of.items()),
+            actions=(),
+        )
+        for name, of in signs.items()
+    )
+    moved = (("Temp", "rose"), ("Vib", "rose"), ("Flow", "fell"), ("Suction", "fell"))
+    evidence = make_evidence(tuple(make_deviation(i, *move, i) for i, move in enumerate(moved, 1)), causes=options)
+    now = annotate_by_rules(evidence, detector_score=1, created_ns=1)
+    then = annotate_by_rules(evidence, detector_score=1, created_ns=1, engine="rules/1")
+    assert [cause.id for cause in now.causes] == ["leak"]
+    assert [cause.id for cause in then.causes] == ["leak", "wear"]
+    assert "possible too" in then.text
+    assert "possible too" not in now.text
+
+
 texts = st.text(max_size=30)
 facts = st.builds(
     Fact,
     id=st.integers(1, 99).map(lambda i: f"E{i}"),
     kind=st.sampled_from(["deviation", "neighbour", "state", "gap", "setpoint", "history"]),
     path=st.none() | texts,
+    detected=st.none() | st.sampled_from(Kind),
     direction=st.none() | st.sampled_from(["rose", "fell", "flat", "silent", "jumped"]),
     value=st.none() | st.floats(allow_nan=False),
     baseline=st.none() | st.floats(allow_nan=False),
