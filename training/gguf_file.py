@@ -49,20 +49,7 @@ def write(
         KeyError: a tensor is missing from ``weights``.
         ValueError: a tensor has another shape.
     """
-    writer = gguf.GGUFWriter(str(path), "llama", use_temp_file=False)
-    writer.add_name(name)
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.width)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.feed_forward)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_layer_norm_rms_eps(RMS_EPSILON)
-    writer.add_rope_freq_base(ROPE_BASE)
-    writer.add_rope_dimension_count(shape.head)
-    writer.add_vocab_size(shape.vocabulary)
-    writer.add_file_type(int(_FILE_TYPES[quantization]))
-    _add_vocabulary(writer, vocabulary)
+    writer = begin(path, shape, vocabulary, name=name, file_type=_FILE_TYPES[quantization])
     for tensor, size in shape.tensors().items():
         array = np.ascontiguousarray(weights[tensor], dtype=np.float32)
         if array.shape != size:
@@ -76,6 +63,25 @@ def write(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def begin(path: Path, shape: Shape, vocabulary: Vocabulary, *, name: str, file_type: gguf.LlamaFileType) -> Any:
+    """A writer that knows all of a model but its tensors."""
+    writer = gguf.GGUFWriter(str(path), "llama", use_temp_file=False)
+    writer.add_name(name)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_layer_norm_rms_eps(RMS_EPSILON)
+    writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_rope_dimension_count(shape.head)
+    writer.add_vocab_size(shape.vocabulary)
+    writer.add_file_type(int(file_type))
+    _add_vocabulary(writer, vocabulary)
+    return writer
 
 
 def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from broker.scorecard.scenarios import Scenario
 from llm.plan import Choose, Chosen, Fixed, annotation_plan
 from llm.prompt import MAX_FACTS
 from llm.rules import MAX_ACTIONS
 from llm.wording import label
 from schemas.annotation import UNKNOWN
-from training.scenarios import Scenario
 
 _CAUSE: Final = 4
 Encode = Callable[[str], Sequence[int]]
@@ -44,7 +44,9 @@ def answer(scenario: Scenario, encode: Encode) -> tuple[list[int], list[int]]:
         raise ValueError("more facts than a prompt shows")
     actions_of = {option.id: option.actions for option in evidence.causes} | {UNKNOWN: ()}
     wanted_actions = list(dict.fromkeys(a for cause in scenario.causes for a in actions_of[cause]))[:MAX_ACTIONS]
-    queue = [cite for cause in scenario.causes for cite in [*_sorted(scenario.cites[cause]), "end"]]
+    first = [fact.id for fact in evidence.facts[:1]]  # the form cites at least one fact where there is any
+    cites = {cause: _sorted(scenario.cites[cause]) or first for cause in scenario.causes}
+    queue = [cite for cause in scenario.causes for cite in [*cites[cause], "end"]]
     plan = annotation_plan(evidence)
     tokens: list[int] = []
     mask: list[int] = []
@@ -76,6 +78,6 @@ def answer(scenario: Scenario, encode: Encode) -> tuple[list[int], list[int]]:
                     outcome = Chosen(names.index(wanted_actions.pop(0) if wanted_actions else "end"), 1.0)
                 add(step.options[outcome.index][1], 0 if len(names) == 1 else _CAUSE if step.name == "cause" else 1)
             else:
-                add(sentence(scenario.causes, _sorted(scenario.cites[scenario.causes[0]])) + step.end, 1)
+                add(sentence(scenario.causes, cites[scenario.causes[0]]) + step.end, 1)
     except StopIteration:
         return tokens, mask

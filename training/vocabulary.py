@@ -16,8 +16,9 @@ from typing import Final
 SPACE: Final = "▁"
 CONTROL: Final = ("<s>", "</s>", "[INST]", "[/INST]")
 _CHARACTERS: Final = SPACE + "".join(map(chr, range(0x21, 0x7F)))
-#: Merges stay inside one of these: a word with its space, a run of punctuation. Digits stand alone.
-_UNIT: Final = re.compile(r"▁?[A-Za-z]+|[^A-Za-z0-9▁]+|▁|[0-9]")
+#: Merges stay inside one of these: the id of a fact, a word or an id of the catalogue with its space, a run of
+#: punctuation. Other digits stand alone.
+_UNIT: Final = re.compile(r"E[0-9]{1,2}|▁?[A-Za-z]+(?:_[A-Za-z]+)*|[^A-Za-z0-9▁]+|▁|[0-9]")
 
 
 @dataclass(frozen=True, slots=True)

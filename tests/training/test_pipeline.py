@@ -10,11 +10,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from broker.scorecard.scenarios import STRATA, Scenario, held_out, scenario
 from llm.checks import check_model
 from llm.plan import Answer
 from llm.rules import annotate_by_rules
-from schemas.annotation import UNKNOWN, Cause
-from training.scenarios import QUANTITIES, STRATA, Scenario, scenario
+from schemas.annotation import Cause
+from training.calibrate import halves
+from training.corpus import reordered
 from training.teach import answer
 from training.vocabulary import learn_merges, make
 
@@ -24,38 +26,6 @@ SHARE_OF_CHANCE = 0.5
 def some(count: int, **options: str) -> list[Scenario]:
     rng = random.Random(5)
     return [scenario(rng, **options) for _ in range(count)]  # type: ignore[arg-type]
-
-
-def test_scenarios_are_repeatable_and_of_every_kind() -> None:
-    """The same seed gives the same scenarios; every stratum, class and catalogued cause comes up."""
-    cases = some(800)
-    assert [s.evidence.evidence_id for s in cases] == [s.evidence.evidence_id for s in some(800)]
-    assert {s.stratum for s in cases} == set(STRATA)
-    assert {s.evidence.equipment_class for s in cases} == set(QUANTITIES)
-    named = {(s.evidence.equipment_class, cause) for s in cases for cause in s.causes}
-    listed = {(s.evidence.equipment_class, o.id) for s in cases for o in s.evidence.causes}
-    assert named >= listed
-
-
-def test_truth_is_in_the_evidence() -> None:
-    """Every cause put in is listed or unknown, and the facts it moved are deviations that exist."""
-    for one in some(400):
-        assert set(one.causes) <= {o.id for o in one.evidence.causes} | {UNKNOWN}
-        for cites in one.cites.values():
-            assert cites
-            for fact_id in cites:
-                fact = one.evidence.fact(fact_id)
-                assert fact is not None
-                assert fact.kind == "deviation"
-
-
-def test_spellings_of_scoring_are_not_in_training() -> None:
-    """No tag name of the held-out scenarios occurs in training."""
-
-    def names(cases: list[Scenario]) -> set[str]:
-        return {f.name for s in cases for f in s.evidence.facts if f.kind in ("deviation", "neighbour")}
-
-    assert not names(some(400)) & names(some(400, held_out="yes"))
 
 
 def test_taught_answers_are_valid_answers() -> None:
@@ -74,21 +44,45 @@ def test_taught_answers_are_valid_answers() -> None:
         assert '{"causes"' not in decided
 
 
-def test_rules_are_right_on_clean_cases_and_fail_on_some_noisy_ones() -> None:
-    """The baseline: perfect without noise, imperfect with it; so the noise is real and the labels are learnable."""
-    right: Counter[str] = Counter()
-    count: Counter[str] = Counter()
-    for one in some(600):
-        count[one.stratum] += 1
-        first = annotate_by_rules(one.evidence, detector_score=1, created_ns=0).causes[0].id
-        right[one.stratum] += first in one.causes
-    assert right["clean"] / count["clean"] > 0.97
-    assert 0.75 < right["noisy"] / count["noisy"] < 0.97
+def test_rules_are_right_on_most_cases_and_fail_on_some() -> None:
+    """The baseline: the noise is real and the labels are learnable."""
+    cases = held_out(320, 5)
+    first = [annotate_by_rules(one.evidence, detector_score=1, created_ns=0).causes[0].id for one in cases]
+    right = [named in one.causes for one, named in zip(cases, first, strict=True)]
+    assert 0.6 < sum(right) / len(right) < 0.95
+
+
+def test_another_order_tells_the_same() -> None:
+    """Facts numbered anew keep their tags, and the citations follow."""
+    rng = random.Random(3)
+    for one in some(60):
+        other = reordered(one, rng)
+        for cause, ids in one.cites.items():
+            assert [one.evidence.fact(i).path for i in ids] == [  # type: ignore[union-attr]
+                other.evidence.fact(i).path
+                for i in other.cites[cause]  # type: ignore[union-attr]
+            ]
+
+
+def test_both_halves_of_a_calibration_hold_every_stratum() -> None:
+    """The strata come in turn: every other scenario would be four of the eight, and a temperature for those."""
+    cases = held_out(64, 5)
+    fit, rest = halves(cases)
+    assert sorted(fit + rest) == list(range(64))
+    for half in (fit, rest):
+        assert Counter(cases[place].stratum for place in half) == dict.fromkeys(STRATA, 4)
 
 
 def test_merges_follow_frequency() -> None:
-    """The most frequent pair is merged first; digits never merge."""
+    """The most frequent pair is merged first; digits of a number never merge."""
     assert learn_merges(["ab ab abc", "12 12 12"], 2) == ["ab", "▁ab"]
+
+
+def test_ids_are_whole() -> None:
+    """A fact's id and an id of the catalogue become one token each; a number does not."""
+    learned = learn_merges(["E12 E12 E12 load_rise load_rise 77 77 77"], 40)
+    assert {"E12", "load_rise"} <= {piece.lstrip("▁") for piece in learned}
+    assert "77" not in {piece.lstrip("▁") for piece in learned}
 
 
 def test_vocabulary_has_the_asked_size_and_all_bytes() -> None:
@@ -115,20 +109,3 @@ def test_writing_a_model_twice_gives_equal_bytes(tmp_path: Path) -> None:
         gguf_file.write(tmp_path / "c", shape, words, wrong, name="wrong")
     with pytest.raises(KeyError):
         gguf_file.write(tmp_path / "d", shape, words, {}, name="empty")
-
-
-@pytest.mark.model
-def test_random_weights_score_full_validity_and_chance(tmp_path: Path) -> None:
-    """Control of the harness: without training every answer is valid, and the causes are guesses."""
-    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    from training import gguf_file
-    from training.corpus import learn_vocabulary
-    from training.score import held_out, score
-    from training.shape import Shape
-
-    shape = Shape(64, 1, 1, 1, 128, 768, 512)
-    path = tmp_path / "random.gguf"
-    gguf_file.write(path, shape, learn_vocabulary(1), gguf_file.random_weights(shape, 1), name="random")
-    card = score(path, held_out(60, 1))
-    assert card["model"]["valid"] == 1.0
-    assert card["model"]["cause"] < SHARE_OF_CHANCE < card["rules"]["cause"]

@@ -1,0 +1,1 @@
+"""The score card of a model: seeded episodes with a known cause, and what an annotator makes of them."""
