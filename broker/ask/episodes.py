@@ -89,10 +89,10 @@ def _explain(draft: Draft, anomaly: Anomaly) -> None:
     if detail is None or not detail.annotations:
         draft.lines.append("It is not explained yet.")
         return
-    entry = _standing(detail.annotations)
+    entry = _standing([entry for entry in detail.annotations if entry.annotation.origin != "advisory"])
     note = entry.annotation
     evidence = next((e for e in detail.evidence if e.evidence_id == note.evidence_id), None)
-    causes = "; ".join(f"{cause.text} ({100 * cause.probability:.0f} %)" for cause in note.causes)
+    causes = "; ".join(f"{cause.text} ({_percent(cause.probability)})" for cause in note.causes)
     verdict = f", {entry.reviews[-1].verdict} by {entry.reviews[-1].person}" if entry.reviews else ", not reviewed"
     edited = entry.reviews[-1].cause_id if entry.reviews else None
     if edited is not None and evidence is not None:
@@ -110,10 +110,10 @@ def _explain(draft: Draft, anomaly: Anomaly) -> None:
 
 def _standing(entries: Sequence[AnnotationEntry]) -> AnnotationEntry:
     """The annotation that a person released, else the newest that nobody rejected, else the newest."""
-    for wanted in ({"approved", "edited"}, set[str]()):
-        for entry in entries:
-            verdicts = {review.verdict for review in entry.reviews}
-            if verdicts & wanted or (not wanted and "rejected" not in verdicts):
+    verdicts = [entry.reviews[-1].verdict if entry.reviews else None for entry in entries]
+    for wanted in ({"approved", "edited"}, {None}):
+        for entry, verdict in zip(entries, verdicts, strict=True):
+            if verdict in wanted:
                 return entry
     return entries[0]
 
@@ -154,3 +154,7 @@ def what(draft: Draft) -> None:
             f"{draft.time(anomaly.onset_ns)}: {last_part(anomaly.equipment)}: {anomaly.title}, {end} "
             f"{draft.episode(anomaly)}."
         )
+
+
+def _percent(share: float | None) -> str:
+    return "probability not known" if share is None else f"{100 * share:.0f} %"

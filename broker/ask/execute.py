@@ -48,6 +48,7 @@ def execute(
     draft = Draft(reader, names, zone, query)
     _RUN[query.form](draft)
     _gaps(draft)
+    _corrections(draft)
     return Answer(
         question=question,
         query=query,
@@ -60,11 +61,26 @@ def execute(
     )
 
 
-def _gaps(draft: Draft) -> None:
-    """Holes in the data of the window: an answer over them is not complete."""
-    tags = list(draft.query.tags) or [
+def _tags(draft: Draft) -> list[str]:
+    """The tags of the query, else those of its equipment."""
+    return list(draft.query.tags) or [
         tag.path for equipment in draft.query.equipment for tag in draft.names.of_equipment(equipment)
     ]
+
+
+def _corrections(draft: Draft) -> None:
+    """A replay that is under way: what is told may come from before it, or from both."""
+    for span in draft.query.windows:
+        if draft.reader.corrected_between(_tags(draft), span.from_ns, span.to_ns):
+            draft.reasons.append(
+                f"a replay has corrected records {draft.window(span)}, and minutes and hours that count them are still "
+                "being made anew; ask again when it is through"
+            )
+
+
+def _gaps(draft: Draft) -> None:
+    """Holes in the data of the window: an answer over them is not complete."""
+    tags = _tags(draft)
     for span in draft.query.windows:
         seen = {
             gap.gap_id: gap
@@ -89,8 +105,13 @@ def _gaps(draft: Draft) -> None:
             draft.reasons.append(f"{len(seen) - MAX_GAPS} more gaps touch the window")
 
 
+def _why(draft: Draft) -> None:
+    numbers.happened(draft)
+    episodes.why(draft)
+
+
 _RUN: Final[dict[str, Callable[[Draft], None]]] = {
-    "why": episodes.why,
+    "why": _why,
     "what": episodes.what,
     "value": numbers.value,
     "count": numbers.count,

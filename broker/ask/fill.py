@@ -14,20 +14,20 @@ from weakref import WeakSet
 
 from pydantic import ValidationError
 
+from broker.ask import left, times
 from broker.ask import names as naming
-from broker.ask import times
+from broker.ask.calendar import WORDS, Calendar
 from broker.ask.names import Names, last_part, split_words
-from broker.ask.parse import IGNORED, Parsed
-from broker.ask.times import Calendar
+from broker.ask.parse import Parsed, find_times, plain, spans_of, without_times
 from llm.client import Reasoner
 from llm.form import FormField
 from schemas.errors import FairleadError
-from schemas.question import FORMS, Query, Span
+from schemas.question import FORMS, Aggregate, Query, Span
 
 #: Names that a model chooses from.
 MAX_OPTIONS: Final = 20
 _NONE: Final = "none"
-_AGGREGATES: Final = ("max", "min", "mean", "last")
+_AGGREGATES: Final[tuple[Aggregate, ...]] = ("max", "min", "mean", "last")
 
 
 #: Reasoners that read a question now: questions wait behind annotations, so no queue of them may form there.
@@ -47,14 +47,14 @@ async def fill(question: str, names: Names, calendar: Calendar, reasoner: Reason
         found, equipment, tags = await asyncio.to_thread(_lists, question, names, calendar)
         fields = [FormField("form", FORMS), FormField("aggregate", (_NONE, *_AGGREGATES))]
         if not found.spans:
-            fields.append(FormField("time", tuple(times.WORDS)))
+            fields.append(FormField("time", tuple(WORDS)))
         fields += [FormField("equipment", (_NONE, *equipment)), FormField("tag", (_NONE, *tags))]
         chosen = await reasoner.fill(question, fields, deadline_s)
-        spans: tuple[Span, ...] = found.spans
+        spans = spans_of(found, _aggregate(chosen))
         if not spans:
             owner = equipment.get(chosen["equipment"])
             local = calendar.of([owner]) if owner and "shift" in chosen["time"] else calendar
-            spans = (times.window(times.WORDS[chosen["time"]](local), local, chosen["time"]),)
+            spans = (times.window(WORDS[chosen["time"]](local), local, chosen["time"]),)
         return Parsed(_query(chosen, spans, equipment, tags), ("a model read the question; look at the query",))
     except (ValidationError, FairleadError):
         return None
@@ -63,13 +63,26 @@ async def fill(question: str, names: Names, calendar: Calendar, reasoner: Reason
 
 
 def _lists(question: str, names: Names, calendar: Calendar) -> tuple[times.Found, dict[str, str], dict[str, str]]:
-    """The times that code reads, and labels of equipment and tags to choose from; with 100,000 tags that takes long."""
-    found = times.find(question.lower(), calendar)
-    named = naming.find(question, names, IGNORED)
+    """
+    The times that code reads, and labels of equipment and tags to choose from; with 100,000 tags that takes long.
+
+    Raises:
+        Refused: a word that no choice could say, see :func:`broker.ask.left.refuse`.
+    """
+    question = plain(question)
+    found = find_times(question, names, calendar)
+    named = naming.find(without_times(question, found), names, left.IGNORED)
+    left.refuse(left.meaning(named.left, found.rest, None), names)
     equipment = _labels(list(named.equipment) or _likely(question, names.equipment))
     owners = set(equipment.values())
     tags = _labels(list(named.tags) or _likely(question, [t.path for t in names.tags if t.equipment in owners]))
     return found, equipment, tags
+
+
+def _aggregate(chosen: dict[str, str]) -> Aggregate | None:
+    if chosen["form"] != "value":
+        return None
+    return next((one for one in _AGGREGATES if one == chosen["aggregate"]), "last")
 
 
 def _query(chosen: dict[str, str], spans: tuple[Span, ...], equipment: dict[str, str], tags: dict[str, str]) -> Query:
@@ -80,7 +93,7 @@ def _query(chosen: dict[str, str], spans: tuple[Span, ...], equipment: dict[str,
             "tags": (tag,) if tag else (),
             "equipment": (owner,) if owner and not (tag and form == "value") else (),
             "windows": spans[: 2 if form == "compare" else 1],
-            "aggregate": (chosen["aggregate"] if chosen["aggregate"] != _NONE else "last") if form == "value" else None,
+            "aggregate": _aggregate(chosen),
         }
     )
 

@@ -1,8 +1,8 @@
 """
 Names of a question as tags and equipment of the map in force.
 
-A name is found by its whole path, by its last part, or by the words of its last part (``bearing temperature`` is
-``BearingTemp``). What is not found is told with the nearest names.
+A name is found by its path or the end of it, by its last part, or by the words of its last part (``bearing
+temperature`` is ``BearingTemp``). What is not found is told with the nearest names.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from broker.store.rows import TagRow
@@ -20,7 +21,10 @@ from schemas.question import MAX_NAMES
 #: A word of a question may go on behind a word of a name: temperature is Temp.
 _SHORTEST: Final = 3
 _NEAREST: Final = 3
+#: Last parts of paths that are split once and not for every question; they are far fewer than tags.
+_KEPT: Final = 1 << 16
 _WORD: Final = re.compile(r"[^\s,;?!\"]+")
+_LOOKS_A_NAME: Final = re.compile(r"/|^[^\W\d].*\d")
 
 
 def last_part(path: str) -> str:
@@ -36,6 +40,12 @@ def split_words(name: str) -> tuple[str, ...]:
 
 def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "", text.lower())
+
+
+@lru_cache(maxsize=_KEPT)
+def _spelt(name: str) -> tuple[tuple[str, ...], str]:
+    """Words of a name, and the name without anything between them."""
+    return split_words(name), _plain(name)
 
 
 @dataclass(slots=True)
@@ -104,10 +114,11 @@ def _hits(words: Sequence[str], paths: Sequence[str], what: str) -> list[_Hit]:
     by_place: dict[tuple[int, int], list[str]] = {}
     for path in paths:
         name = last_part(path)
-        parts, whole, bare = split_words(name), path.lower(), _plain(name)
+        (parts, bare), whole = _spelt(name), path.lower()
         for place in range(len(words)):
             # P-101 is P101, and a path is itself
-            if lower[place] == whole or (plain[place] and plain[place] == bare):
+            end_of_path = "/" in lower[place] and whole.endswith(f"/{lower[place]}")
+            if lower[place] == whole or end_of_path or (plain[place] and plain[place] == bare):
                 by_place.setdefault((place, place + 1), []).append(path)
             elif (
                 parts
@@ -115,7 +126,15 @@ def _hits(words: Sequence[str], paths: Sequence[str], what: str) -> list[_Hit]:
                 and all(_same(plain[place + i], part) for i, part in enumerate(parts))
             ):
                 by_place.setdefault((place, place + len(parts)), []).append(path)
-    return [_Hit(place, stop, tuple(found), what) for (place, stop), found in by_place.items()]
+    return [
+        _Hit(place, stop, tuple(_exact("".join(plain[place:stop]), found)), what)
+        for (place, stop), found in by_place.items()
+    ]
+
+
+def _exact(word: str, paths: list[str]) -> list[str]:
+    """Those of *paths* that end in this very name, where some do: Temperature is no Temp where a tag is called so."""
+    return [path for path in paths if _spelt(last_part(path))[1] == word] or paths
 
 
 def _same(word: str, part: str) -> bool:
@@ -124,6 +143,35 @@ def _same(word: str, part: str) -> bool:
     if len(part) < _SHORTEST or len(word) < _SHORTEST or part[0].isdigit():
         return False
     return word.startswith(part) or (word == part + "s")
+
+
+def _bare_word(word: str) -> str:
+    return word.removesuffix("'s").removesuffix("’s").rstrip(".:")
+
+
+def masked(text: str, names: Names) -> str:
+    """
+    A lower-case text with the letters of names in it as underscores: paths, and names of letters and digits.
+
+    CW12 is no week where equipment is called so. The length stays.
+    """
+    found = [one for one in _WORD.finditer(text) if _LOOKS_A_NAME.search(one[0])]
+    if not found:
+        return text
+    words = {_bare_word(one[0]) for one in found}
+    plain = {_plain(word) for word in words if "/" not in word}
+    paths = [word for word in words if "/" in word]
+    known: set[str] = set()
+    for path in (*names.equipment, *names.by_path):
+        if (bare := _spelt(last_part(path))[1]) in plain:
+            known.add(bare)
+        if paths:
+            known.update(word for word in paths if f"/{path.lower()}".endswith(f"/{word}"))
+    for one in found:
+        word = _bare_word(one[0])
+        if (word if "/" in word else _plain(word)) in known:
+            text = text[: one.start()] + "_" * len(one[0]) + text[one.end() :]
+    return text
 
 
 def find(text: str, names: Names, ignore: frozenset[str]) -> Named:
@@ -135,7 +183,7 @@ def find(text: str, names: Names, ignore: frozenset[str]) -> Named:
     Raises:
         Refused: a tag's name is on several pieces of equipment and the text names none of them; too many names.
     """
-    words = [word.removesuffix("'s").removesuffix("’s").rstrip(".:") for word in _WORD.findall(text)]
+    words = [_bare_word(word) for word in _WORD.findall(text)]
     hits = _hits(words, names.equipment, "equipment") + _hits(words, list(names.by_path), "tag")
     # an exact path beats a name; then the longest; equipment before a tag of the same name
     hits.sort(key=lambda hit: (hit.place - hit.stop, hit.what, hit.place))

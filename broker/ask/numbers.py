@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from broker.ask.conditions import state_tag
 from broker.ask.draft import Draft
 from broker.ask.episodes import MAX_EPISODES, begun, nothing, subject
 from broker.ask.names import last_part
@@ -17,6 +18,8 @@ from schemas.question import Condition, Span
 #: Begins of a condition that are looked for, and of these the ones that are cited.
 MAX_BEGINS: Final = 100
 MAX_CITED: Final = 20
+#: Of the state that a why is about.
+MAX_EVENTS: Final = 3
 #: Minutes that are read record by record to find where a condition began.
 RAW_MINUTES: Final = 200
 _SIGN: Final = {"above": "above", "below": "below", "equals": "equal to"}
@@ -79,13 +82,13 @@ def value(draft: Draft) -> None:
 def _last(draft: Draft, path: str, span: Span) -> None:
     row = draft.reader.last_before(path, span.to_ns)
     if row is None:
-        draft.lines.append(f"{draft.label(path)} has no record before {draft.time(span.to_ns)}.")
+        draft.lines.append(f"{draft.label(path)} has no record up to {draft.time(span.to_ns)}.")
         return
     shown = row.value_text or "no value" if row.value is None else draft.value(path, row.value, row.unit)
     old = " (before the window)" if row.source_ns < span.from_ns else ""
     draft.lines.append(
-        f"The last value of {draft.label(path)} was {shown} at {draft.time(row.source_ns)}{old}, "
-        f"quality {row.quality} {draft.record(row)}."
+        f"The last value of {draft.label(path)} up to {draft.time(span.to_ns)} was {shown} "
+        f"at {draft.time(row.source_ns)}{old}, quality {row.quality} {draft.record(row)}."
     )
 
 
@@ -130,6 +133,38 @@ def _begins(draft: Draft, *, most: int) -> None:
             draft.reasons.append(f"the first {len(shown)} of {len(found.records)} are cited")
     if not found.complete:
         draft.reasons.append(f"counted up to {draft.time(found.until_ns)}; {remedy}")
+
+
+def happened(draft: Draft) -> None:
+    """Whether and when the state began that a why is about; without one nothing is said."""
+    span, condition = draft.query.windows[0], draft.query.condition
+    if condition is None:
+        return
+    equipment = draft.query.equipment[0]
+    tag = state_tag(equipment, draft.names)
+    test = Threshold(condition.comparison, condition.value)
+    found = tag and draft.reader.begins(
+        tag.path, span.from_ns, span.to_ns, test, most=MAX_BEGINS, raw_minutes=RAW_MINUTES
+    )
+    if tag is None or found is None:
+        raise Refused(f"{last_part(equipment)} has no tag that tells its state by name")
+    what = _condition(draft, condition, tag.path)
+    before = draft.reader.last_before(tag.path, span.from_ns) if found.held_before else None
+    if before is not None:
+        draft.lines.append(f"{what}: it was so already when the window began {draft.record(before)}.")
+    if found.records:
+        shown = ", ".join(f"{draft.time(row.source_ns)} {draft.record(row)}" for row in found.records[:MAX_EVENTS])
+        more = f", and {len(found.records) - MAX_EVENTS} more" if len(found.records) > MAX_EVENTS else ""
+        draft.lines.append(f"{what}: began at {shown}{more}.")
+    elif draft.reader.last_before(tag.path, span.to_ns) is None:
+        draft.reasons.append(f"{what}: whether it began is not known, the tag has no record up to the window's end")
+    elif found.complete and before is None:
+        _, mark = _summary(draft, tag.path, span)
+        draft.lines.append(
+            f"{what} did not begin {draft.window(span)} {mark}. What follows is what detectors found in this time."
+        )
+    if not found.complete:
+        draft.reasons.append(f"{what} was looked for up to {draft.time(found.until_ns)} only")
 
 
 def count(draft: Draft) -> None:

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 from pydantic import ValidationError
 
+from broker.ask import left, times
 from broker.ask import names as naming
-from broker.ask import times
-from broker.ask.names import Named, Names, last_part, split_words
-from broker.ask.times import Calendar
-from broker.store.rows import TagRow
+from broker.ask.calendar import DEFAULT, WORDS, Calendar
+from broker.ask.conditions import EPISODE, LIMIT, condition_of, happened, state_tag, unit_said
+from broker.ask.dates import DAY, MOMENT
+from broker.ask.names import Named, Names, last_part
 from broker.tagmap.units import ALIASES
 from schemas.annotation import symbol
 from schemas.errors import Refused
-from schemas.question import MAX_QUESTION, Aggregate, Comparison, Condition, Form, Query, Span
+from schemas.question import MAX_NAMES, MAX_QUESTION, Aggregate, Condition, Form, Query, Span
 
+_MOST_RECENT: Final = re.compile(r"\bmost\s+recent\b", re.IGNORECASE)
+_COMPARE: Final = re.compile(r"\b(compare[ds]?|comparison|versus|vs)\b")
+_DAY_ALONE: Final = rf"(?:{MOMENT}|{DAY})"
+_TWO_DAYS: Final = re.compile(rf"\bbetween\s+(?={_DAY_ALONE}\s+and\s+{_DAY_ALONE}(?![\w:]))")
 _FORMS: Final[tuple[tuple[Form, re.Pattern[str]], ...]] = (
-    ("compare", re.compile(r"\b(compare[ds]?|comparison|versus|vs)\b")),
+    ("compare", _COMPARE),
     ("count", re.compile(r"\bhow (often|many times|frequently)\b|\bnumber of times\b")),
     (
         "first",
@@ -32,7 +38,14 @@ _FORMS: Final[tuple[tuple[Form, re.Pattern[str]], ...]] = (
     ),
     ("why", re.compile(r"^\s*(and |but |so )?(why|how come|explain|what (caused|made|is the (cause|reason)))\b")),
     ("what", re.compile(r"\bwhat('s| is| was| has| had| did|)?\s*(happened|happen|happens|wrong|going on|abnormal)\b")),
-    ("what", re.compile(r"^\s*(show|list)?\s*(the |all )?(anomalies|episodes|events|problems|what happened)\b")),
+    (
+        "what",
+        re.compile(
+            r"^\s*((show|list|tell|give)( me)?)?\s*((all|any|of|the|what|are|were|latest|recent|open)\s+)*"
+            r"(anomalies|episodes|events|problems|alarms|happened)\b"
+        ),
+    ),
+    ("what", re.compile(rf"^\s*(were|was|are|is|have|has) there (been )?(any |an? |some )?{EPISODE}\b")),
 )
 _AGGREGATES: Final[tuple[tuple[Aggregate, re.Pattern[str]], ...]] = (
     ("max", re.compile(r"\b(max(imum)?|highest|largest|peak|top)\b")),
@@ -40,46 +53,8 @@ _AGGREGATES: Final[tuple[tuple[Aggregate, re.Pattern[str]], ...]] = (
     ("mean", re.compile(r"\b(mean|average|avg)\b")),
     ("last", re.compile(r"\b(last|latest|current|newest|present|now)\b|^\s*(what (is|was)|show|value of)\b")),
 )
-_COMPARISONS: Final[tuple[tuple[Comparison, str], ...]] = (
-    ("above", r"exceed(?:s|ed)?|above|over|(?:greater|higher|more|larger) than|>=?"),
-    ("below", r"below|under|(?:less|lower|smaller) than|<=?"),
-    ("equals", r"equals?|equal to|="),
-)
-_LIMIT: Final = re.compile(
-    r"(?:\b(?:go(?:es)?|went|rise|rose|fall|fell|drop(?:s|ped)?|get|got|be|is|was)\s+)?"
-    + "(?:"
-    + "|".join(rf"(?P<{name}>(?<![a-z])(?:{words}))" for name, words in _COMPARISONS)
-    + r")\s*(?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?P<unit>\s*[^\s\d,;?!][^\s,;?!]*)?"
-)
-#: A left-over word that was meant as a time: to leave it out would answer another question.
-_TIME_LIKE: Final = re.compile(r"^\d+:\d|^\d{4}-\d|^(tomorrow|next|months?|years?|quarter|noon|midnight|o'?clock)$")
-#: What people say of equipment, and the words of state names that mean it.
-_EVENTS: Final = {
-    r"trip(?:s|ped|ping)?": ("trip", "tripped", "fault", "faulted", "aborted", "aborting"),
-    r"(?:stop|halt)(?:s|ped|ping)?|shut down": ("stopped", "stop", "off", "halted"),
-    r"(?:start|restart)(?:s|ed|ing)?": ("running", "execute", "on", "starting"),
-    r"fail(?:s|ed|ing)?": ("failed", "fault", "faulted", "failure", "aborted"),
-}
-#: Words that name nothing, whatever tags are called.
-_IGNORED: Final = """
-    a abnormal about again all an and anomalies anomaly any are at average avg be been between but by cause
-    caused change changed come compare compared comparison could current decrease decreased did do does down
-    drop dropped during episode episodes equal equals equipment event events exceed exceeded exceeds explain
-    fail failed fall fell first for frequently from get go goes going got had happen happened happens has have
-    high higher highest how i in increase increased is it its jump jumped largest last latest less list low
-    lower lowest machine made many max maximum me mean min minimum much newest now number of off often on or
-    over peak please present problems reached reason restart rise rose sensor shift show shut smallest so start
-    started stop stopped tag tags tell than that the their then there these this time times to today top trip
-    tripped until up us value values versus vs was we went were what what's when where which while who why will
-    with wrong yesterday you
-"""
-IGNORED: Final = frozenset(_IGNORED.split())
-
-
-#: Of these, what is a unit right behind a limit: always, or by the word that follows it.
-_UNITS: Final = frozenset({"A", "us", "min", "to"})
-_PER: Final = frozenset(["second", "minute", "hour", "shift", "day", "week", "month", "year", "time"])
-_BEHIND_A_UNIT: Final = frozenset(["on", "of", "at", "by", "for", "with", "and", "or", "during", "while", "when"])
+#: A window ends before its end: the moment itself is in it.
+_JUST_AFTER: Final = timedelta(microseconds=1)
 
 
 class NotUnderstood(Refused):
@@ -104,42 +79,59 @@ def parse(question: str, names: Names, calendar: Calendar) -> Parsed:
     """
     if len(question) > MAX_QUESTION:
         raise Refused(f"a question has at most {MAX_QUESTION} characters")
-    found = times.find(question.lower(), calendar)
-    # the names keep their letters: a time that was found is blank in the lower-case text, which is as long
-    lower = found.rest
-    text = (
-        "".join(a if b != " " else " " for a, b in zip(question, lower, strict=False))
-        if len(lower) == len(question)
-        else lower
-    )
-    limit = _LIMIT.search(lower)
+    asked, question = question, plain(question)
+    found = find_times(question, names, calendar, apart=True)
+    lower, text = found.rest, without_times(question, found)
+    text = re.sub(r"^\s*since (?=when\b)", lambda found: " " * len(found[0]), text, flags=re.IGNORECASE)
+    limit = LIMIT.search(lower)
     if limit is not None:
         text = text[: limit.start()] + " " * len(limit[0]) + text[limit.end() :]
     form, aggregate = _form(lower)
-    named = naming.find(text, names, IGNORED)
-    if calendar.shifts and "shift" in question.lower() and (owners := names.owners(named)):
-        found = times.find(question.lower(), calendar.of(owners))
+    if form == "first" and (last := re.search(r"\b(last|latest)\b", lower)):
+        said = "most recent" if question != asked else last[0]
+        raise Refused(
+            f"{said!r} cannot be asked of when; ask when it was first, in a shorter time, or how often it was"
+        )
+    named = naming.find(text, names, left.IGNORED)
+    if form == "compare":
+        _all_have_it(named, names)
+    several = form == "compare" and len(named.tags or named.equipment) > 1
+    shifts = calendar.shifts and "shift" in question.lower() and names.owners(named)
+    if several or shifts:
+        found = find_times(question, names, calendar.of(shifts) if shifts else calendar, apart=not several)
     if form is None:
         raise NotUnderstood(
             "this is none of the forms why, what happened, max/min/mean/last of, how often, compare, when … first"
         )
     if not named.equipment and not named.tags:
         raise NotUnderstood(_unknown(named, names))
-    if odd := [word for word in named.left if _TIME_LIKE.search(word.lower())]:
-        raise Refused(
-            f"{odd[0]!r} is no time that is known here; write last 3 hours, since 06:00, yesterday, 2026-03-01"
-        )
-    notes = [f"not understood and left out: {word}" for word in named.left]
-    spans = found.spans
+    units = {unit for path in named.tags for unit in (names.by_path[path].unit, symbol(names.by_path[path].unit))}
+    words = left.meaning(named.left, lower, form)
+    odd = [word for word in words if word not in units and ALIASES.get(word) not in units]
+    if form in ("why", "what"):
+        told = left.told(odd, lower, event=happened(lower))
+        left.refuse([word for word in odd if word not in told], names, figures=False)
+    else:
+        left.refuse(odd, names)
+    notes = [f"not understood and left out: {word}" for word in words]
+    if limit is not None and form not in ("count", "first"):
+        if form in ("value", "compare"):
+            raise Refused(f"{limit[0].strip()!r} is for how often and when first; {form} takes all of the time named")
+        notes.append(f"left out: {limit[0].strip()}")
+    if form == "value" and not named.tags:
+        raise NotUnderstood(_name_a_tag(named.equipment, names))
+    spans = spans_of(found, aggregate)
     if not spans:
-        spans = (times.window(times.WORDS[times.DEFAULT](calendar), calendar, times.DEFAULT),)
+        spans = (times.window(WORDS[DEFAULT](calendar), calendar, DEFAULT),)
         notes.append("no time was named: the last 24 hours")
-    said = _unit_said(question if len(question) == len(lower) else lower, limit)
-    condition = _condition(form, limit, said, lower, named, names)
+    unit = unit_said(question if len(question) == len(lower) else lower, limit)
+    # why it did not start is no question of when it did
+    condition = None if left.negated(words) else condition_of(form, limit, unit, lower, named, names)
     if condition is None and form in ("count", "first") and limit is not None:
-        raise Refused("a limit needs exactly one tag")
+        more = "" if named.tags else f"; {_name_a_tag(named.equipment, names)}"
+        raise Refused(f"a limit needs exactly one tag{more}")
     tags, equipment = _subjects(form, named, names, condition)
-    if condition is not None and condition.state and (state := _state_tag(named.equipment[0], names)):
+    if form != "why" and condition is not None and condition.state and (state := state_tag(named.equipment[0], names)):
         tags = (state.path,)
     try:
         query = Query(
@@ -157,10 +149,74 @@ def parse(question: str, names: Names, calendar: Calendar) -> Parsed:
     return Parsed(query, tuple(notes))
 
 
+def plain(question: str) -> str:
+    """A question of the same length in which the most recent is the latest."""
+    return _MOST_RECENT.sub(lambda match: "latest".rjust(len(match[0])), question)
+
+
+def find_times(question: str, names: Names, calendar: Calendar, *, apart: bool = False) -> times.Found:
+    """
+    The times of a question, none of them from the letters of a name.
+
+    *apart*: what is compared between two days are these two, and not all from the one to the other.
+
+    Raises:
+        Refused: as :func:`broker.ask.times.find`.
+    """
+    lower = question.lower()
+    mask = naming.masked(lower, names)
+    one_by_one = _TWO_DAYS.sub(lambda match: " " * len(match[0]), mask) if apart and _COMPARE.search(mask) else mask
+    try:
+        found = times.find(one_by_one, calendar)
+    except Refused:
+        # with a third time, between two days is from the one to the other
+        if one_by_one == mask:
+            raise
+        found = times.find(mask, calendar)
+    rest = "".join(a if b == "_" else b for a, b in zip(lower, found.rest, strict=True))
+    return replace(found, rest=rest)
+
+
+def without_times(question: str, found: times.Found) -> str:
+    """A question whose times are blank; names keep their letters, where the lower-case text is as long."""
+    if len(found.rest) != len(question):
+        return found.rest
+    return "".join(a if b != " " else " " for a, b in zip(question, found.rest, strict=True))
+
+
+def _all_have_it(named: Named, names: Names) -> None:
+    """Raises Refused where tags are compared and one of the pieces of equipment named has none of them."""
+    for one in named.equipment if named.tags else ():
+        if not any(names.by_path[path].equipment == one or path.startswith(f"{one}/") for path in named.tags):
+            raise Refused(f"{' and '.join(dict.fromkeys(map(last_part, named.tags)))} is not on {last_part(one)}")
+
+
+def _name_a_tag(equipment: Sequence[str], names: Names) -> str:
+    """What can be asked of equipment that was named without one of its tags."""
+    told = []
+    for one in equipment:
+        tags = [last_part(tag.path) for tag in names.of_equipment(one)]
+        more = f" and {len(tags) - MAX_NAMES} more" if len(tags) > MAX_NAMES else ""
+        told.append(f"{last_part(one)} has {', '.join(tags[:MAX_NAMES])}{more}")
+    return f"{'; '.join(told)}; name one of them"
+
+
+def spans_of(found: times.Found, aggregate: Aggregate | None) -> tuple[Span, ...]:
+    """The windows; the last value at a moment is the newest record at or before it."""
+    if aggregate != "last":
+        return found.spans
+    return tuple(
+        span if at is None else Span(begin=at - times.AROUND, end=at + _JUST_AFTER)
+        for span, at in zip(found.spans, found.moments, strict=True)
+    )
+
+
 def _form(lower: str) -> tuple[Form | None, Aggregate | None]:
     for form, pattern in _FORMS:
         if pattern.search(lower):
-            return form, None
+            # when was the flow highest: the extreme is told with its time
+            extreme = next((name for name, word in _AGGREGATES[:2] if word.search(lower)), None)
+            return ("value", extreme) if form == "first" and extreme and " first" not in lower else (form, None)
     for aggregate, pattern in _AGGREGATES:
         if pattern.search(lower):
             return "value", aggregate
@@ -191,71 +247,3 @@ def _subjects(
     if named.tags or form != "compare":
         return named.tags, ()
     return (), named.equipment
-
-
-def _unit_said(question: str, limit: re.Match[str] | None) -> str:
-    """The unit of a limit in the question's own letters; empty where the word behind the number is none."""
-    if limit is None or limit["unit"] is None:
-        return ""
-    word = question[limit.start("unit") : limit.end("unit")].strip().rstrip(".")
-    rest = limit.string[limit.end() :].split()
-    then = rest[0] if rest else ""
-    if word.lower() not in IGNORED or word in _UNITS or (word == "a" and then not in _PER):
-        return word
-    return word if word == "in" and (not then or then in _BEHIND_A_UNIT) else ""
-
-
-def _condition(
-    form: Form, limit: re.Match[str] | None, said: str, lower: str, named: Named, names: Names
-) -> Condition | None:
-    if form not in ("count", "first"):
-        return None
-    if limit is not None and len(named.tags) == 1:
-        tag = names.by_path[named.tags[0]]
-        _same_unit(said, tag)
-        comparison = next(name for name, _ in _COMPARISONS if limit[name])
-        return Condition(comparison=comparison, value=float(limit["number"]))
-    if limit is not None or named.tags:
-        return None
-    for event, states in _EVENTS.items():
-        if re.search(rf"\b(?:{event})\b", lower):
-            return _state(named, names, states)
-    return None
-
-
-def _state(named: Named, names: Names, states: Sequence[str]) -> Condition | None:
-    """
-    The first state of the equipment's own list that means the event; None where it has none.
-
-    Raises:
-        Refused: several pieces of equipment are named, and one of them has such a list.
-    """
-    tag = next((tag for path in named.equipment if (tag := _state_tag(path, names))), None)
-    if tag is None or tag.enum is None:
-        return None
-    for wanted in states:
-        for number, name in sorted(tag.enum.items()):
-            if wanted not in split_words(name):
-                continue
-            if len(named.equipment) > 1:
-                raise Refused(
-                    f"named are {', '.join(map(last_part, named.equipment))}; ask about one of them at a time"
-                )
-            return Condition(comparison="equals", value=float(number), state=name)
-    return None
-
-
-def _state_tag(equipment: str, names: Names) -> TagRow | None:
-    return next((tag for tag in names.of_equipment(equipment) if tag.role == "state" and tag.enum), None)
-
-
-def _same_unit(said: str, tag: TagRow) -> None:
-    """Raises Refused where a limit carries another unit than the tag."""
-    shown = symbol(tag.unit)
-    if not said or ALIASES.get(said, said) == tag.unit:
-        return
-    # mW is not MW, while kw is kW
-    other = len(shown) > 1 and {said[0], shown[0]} == {"m", "M"}
-    if other or said.lower() not in {tag.unit.lower(), shown.lower(), shown.lower().lstrip("°")}:
-        unit = shown or "a number without unit"
-        raise Refused(f"{last_part(tag.path)} is in {unit}; write the limit without a unit, or in this one")

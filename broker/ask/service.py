@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from broker.ask.calendar import Calendar
 from broker.ask.execute import execute
 from broker.ask.names import Names
 from broker.ask.options import AskOptions
 from broker.ask.parse import Parsed, parse
-from broker.ask.times import Calendar
 from broker.store import Reader
 from schemas.question import Answer, Query
 

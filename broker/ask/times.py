@@ -1,5 +1,5 @@
 """
-Time words of a question as windows: today, last shift, last 3 hours, since 06:00, between two times, a date.
+Time words of a question as windows: today, last shift, last 3 hours, since 06:00, between two times, a day.
 
 Words mean the site's time zone. A window never reaches beyond now.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
-from zoneinfo import ZoneInfo
 
-from schemas.calendar import Window
+from broker.ask import dates
+from broker.ask.calendar import PARTS, WORDS, Calendar, Pair, named
+from broker.ask.dates import DAY, MOMENT, POINT, TIME
 from schemas.errors import Refused
 from schemas.question import Span
 
@@ -30,159 +31,109 @@ _UNITS: Final = {
     "week": timedelta(weeks=1),
 }
 _UNIT: Final = r"(seconds?|sec|s|minutes?|min|hours?|h|days?|d|weeks?)"
-_WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_ISO: Final = r"\d{4}-\d{2}-\d{2}(?:[t ]\d{2}:\d{2}(?::\d{2})?(?:z|[+-]\d{2}:\d{2})?)?"
-_CLOCK: Final = r"(?:[01]?\d|2[0-3]):[0-5]\d"
-_POINT: Final = rf"(?:{_ISO}|(?:(?:today|yesterday)\s+)?{_CLOCK}(?:\s+(?:today|yesterday))?|yesterday|today)"
-_MORNING, _NOON, _EVENING = time(0), time(12), time(18)
+_WORDS_OF_NUMBERS: Final = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+_NUMBER: Final = rf"(?:\d{{1,6}}(?:[.,]\d+)?\s*|(?:half(?:\s+an?)?|an?|{'|'.join(_WORDS_OF_NUMBERS)})\s+)"
 #: A single moment is asked about with so much before and after it.
-_AROUND: Final = timedelta(minutes=15)
-
-
-#: Shifts of a site whose map has none: begin in minutes after midnight, and length.
-_SHIFT_BEGINS: Final = (6 * 60, 14 * 60, 22 * 60)
-_SHIFT_MINUTES: Final = 8 * 60
-#: Weeks in which the last shift is looked for; it was a works holiday until then.
-_SHIFT_WEEKS: Final = 6
+AROUND: Final = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
-class Calendar:
-    """
-    The site's zone, the present moment (with an offset), and the shifts of the map in force.
+class Moment:
+    """A single moment, UTC; what happened is asked about so much before and after it."""
 
-    Without any the shifts are three a day, from 06:00 in the site's zone.
-    """
-
-    zone: ZoneInfo
-    now: datetime
-    shifts: tuple[Window, ...] = ()
-
-    def of(self, equipment: Sequence[str]) -> Calendar:
-        """
-        The calendar of this equipment: only the shifts that cover all of it.
-
-        Raises:
-            Refused: the map has shifts, and none of them does.
-        """
-        mine = tuple(one for one in self.shifts if all(one.covers(path) for path in equipment))
-        if self.shifts and not mine:
-            raise Refused(f"no shift of the map's calendar covers {', '.join(equipment)}; write from when to when")
-        return replace(self, shifts=mine)
-
-    @property
-    def today(self) -> date:
-        """The site's date."""
-        return self.now.astimezone(self.zone).date()
-
-    def at(self, day: date, clock: time = time()) -> datetime:
-        """A time of day at the site, as UTC."""
-        return datetime.combine(day, clock, self.zone).astimezone(UTC)
-
-    def days(self, begin: int, end: int) -> tuple[datetime, datetime]:
-        """Whole days counted from today: (0, 1) is today."""
-        return self.at(self.today + timedelta(days=begin)), self.at(self.today + timedelta(days=end))
-
-    def shift(self, back: int) -> tuple[datetime, datetime]:
-        """
-        The running shift (0) or the one that began before it (1); between shifts that is the last one.
-
-        Raises:
-            Refused: no shift runs now, or none began in the last weeks.
-        """
-        shifts = self.shifts or tuple(
-            Window(
-                name="shift",
-                kind="shift",
-                days=tuple(range(7)),
-                start_min=begin,
-                minutes=_SHIFT_MINUTES,
-                timezone=self.zone.key,
-            )
-            for begin in _SHIFT_BEGINS
-        )
-        weeks = max(_SHIFT_WEEKS, 2 * max(one.every for one in shifts))
-        days = [self.today - timedelta(days=day) for day in range(-1, 7 * weeks)]
-        found = {span for one in shifts for day in days if (span := one.recurrence(day)) and span[0] <= self.now}
-        begun = sorted(found, reverse=True)
-        running = next((place for place, span in enumerate(begun) if self.now < span[1]), -1)
-        if back == 0 and running < 0:
-            raise Refused("no shift of the map's calendar runs now; write from when to when")
-        place = running + back
-        if place >= len(begun):
-            raise Refused(f"no earlier shift of the map's calendar in the last {weeks} weeks; write from when to when")
-        return begun[place]
-
-
-Pair = tuple[datetime, datetime]
-
-
-def _part(calendar: Calendar, day: int, begin: time, end: time | None) -> Pair:
-    when = calendar.today + timedelta(days=day)
-    return calendar.at(when, begin), calendar.at(when, end) if end else calendar.at(when + timedelta(days=1))
-
-
-#: Time words without a number; the closed list that a model chooses from, too.
-WORDS: Final[dict[str, Callable[[Calendar], Pair]]] = {
-    "this morning": lambda c: _part(c, 0, _MORNING, _NOON),
-    "this afternoon": lambda c: _part(c, 0, _NOON, _EVENING),
-    "this evening": lambda c: _part(c, 0, _EVENING, None),
-    "tonight": lambda c: _part(c, 0, _EVENING, None),
-    "yesterday morning": lambda c: _part(c, -1, _MORNING, _NOON),
-    "yesterday afternoon": lambda c: _part(c, -1, _NOON, _EVENING),
-    "yesterday evening": lambda c: _part(c, -1, _EVENING, None),
-    "last night": lambda c: (_part(c, -1, _EVENING, None)[0], _part(c, 0, time(6), None)[0]),
-    "this shift": lambda c: c.shift(0),
-    "last shift": lambda c: c.shift(1),
-    "previous shift": lambda c: c.shift(1),
-    "this week": lambda c: c.days(-c.today.weekday(), 1),
-    "last week": lambda c: c.days(-c.today.weekday() - 7, -c.today.weekday()),
-    "today": lambda c: c.days(0, 1),
-    "yesterday": lambda c: c.days(-1, 0),
-    "last hour": lambda c: (c.now - timedelta(hours=1), c.now),
-    "last day": lambda c: (c.now - timedelta(days=1), c.now),
-    "last 7 days": lambda c: (c.now - timedelta(days=7), c.now),
-}
-DEFAULT: Final = "last day"
+    at: datetime
 
 
 def _point(text: str, calendar: Calendar, *, day: date | None = None) -> datetime:
-    """One moment: ISO, a time of day (of *day*, else the latest that has passed), today or yesterday."""
-    text = text.strip()
-    if re.fullmatch(_ISO, text):
-        found = datetime.fromisoformat(text.upper().replace("Z", "+00:00"))
-        return (found if found.tzinfo else found.replace(tzinfo=calendar.zone)).astimezone(UTC)
-    clock = re.search(_CLOCK, text)
-    moment = time.fromisoformat(clock[0].zfill(5)) if clock else time()
-    if "yesterday" in text:
-        day = calendar.today - timedelta(days=1)
-    elif "today" in text:
-        day = calendar.today
-    if day is None:
-        at = calendar.at(calendar.today, moment)
-        return at if at <= calendar.now else calendar.at(calendar.today - timedelta(days=1), moment)
-    return calendar.at(day, moment)
+    return dates.point(text, calendar.zone, calendar.now, calendar.at, day=day)
 
 
 def _between(match: re.Match[str], calendar: Calendar) -> Pair:
     begin_text, end_text = match[1], match[2]
-    day = calendar.today - timedelta(days=1) if "yesterday" in match[0] else None
-    if re.match(r"\d{4}-", begin_text) and not re.match(r"\d{4}-", end_text):
-        day = date.fromisoformat(begin_text[:10])
+    own = dates.day_of(end_text, calendar.today)
+    begins_on = dates.day_of(begin_text, calendar.today)
+    # from 22:00 to 06:00 today has begun yesterday
+    day = own if own != calendar.today and begins_on is None else None
     begin = _point(begin_text, calendar, day=day)
-    if day is None:
-        day = begin.astimezone(calendar.zone).date()
-    end = _point(end_text, calendar, day=day)
+    end = _point(end_text, calendar, day=begin.astimezone(calendar.zone).date())
+    if own is not None and dates.clock_of(end_text) is None:  # a day alone: all of it
+        end = calendar.at(own + timedelta(days=1))
+    if end <= begin and own is not None and begins_on is not None:
+        raise ValueError("it ends before it begins; write the year where it is not this one")
     # from 22:00 to 06:00 runs over midnight
-    return begin, end if end > begin else end + timedelta(days=1)
+    return begin, end if end > begin else _next_day(end, calendar)
+
+
+def _next_day(at: datetime, calendar: Calendar) -> datetime:
+    """The same time of day at the site a day later, which is not 24 hours where the clock changes."""
+    local = at.astimezone(calendar.zone)
+    return calendar.at(local.date() + timedelta(days=1), local.time())
 
 
 def _since(match: re.Match[str], calendar: Calendar) -> Pair:
     return _point(match[1], calendar), calendar.now
 
 
+def _since_begin(match: re.Match[str], calendar: Calendar) -> Pair:
+    return named(match["named"], calendar)[0], calendar.now
+
+
+def _inside(clock: str, window_words: str, calendar: Calendar) -> datetime:
+    """
+    The time of day within a window of a day at most.
+
+    Raises:
+        ValueError: it is not in it.
+    """
+    begin, end = named(window_words, calendar)
+    day = begin.astimezone(calendar.zone).date()
+    for one in (day, day + timedelta(days=1)):
+        if begin <= (found := _point(clock, calendar, day=one)) < end:
+            return found
+    raise ValueError(f"{clock.strip()} is not in it")
+
+
+def _between_inside(match: re.Match[str], calendar: Calendar) -> Pair:
+    begin = _inside(match["begin"], match["named"], calendar)
+    end = _point(match["end"], calendar, day=begin.astimezone(calendar.zone).date())
+    return begin, end if end > begin else _next_day(end, calendar)
+
+
+def _since_inside(match: re.Match[str], calendar: Calendar) -> Pair:
+    return _inside(match["begin"], match["named"], calendar), calendar.now
+
+
+def _at_inside(match: re.Match[str], calendar: Calendar) -> Moment:
+    return Moment(_inside(match["begin"], match["named"], calendar))
+
+
+def _of_which_day(_match: re.Match[str], _calendar: Calendar) -> Pair:
+    raise ValueError("the time may be of one day or of both; write it with each")
+
+
+def _number(text: str) -> float:
+    if text.startswith("half"):
+        return 0.5
+    if text in _WORDS_OF_NUMBERS:
+        return _WORDS_OF_NUMBERS.index(text) + 1
+    return float(text.replace(",", ".")) if text[:1].isdigit() else 1
+
+
 def _last(match: re.Match[str], calendar: Calendar) -> Pair:
-    number = float(match[1] or 1)
+    number = _number(match[1].strip()) + (0.5 if match[3] else 0)
     unit = match[2] if match[2] in _UNITS else match[2].removesuffix("s")
     try:
         return calendar.now - number * _UNITS[unit], calendar.now
@@ -190,26 +141,21 @@ def _last(match: re.Match[str], calendar: Calendar) -> Pair:
         raise Refused(f"{match[0]!r} is longer than any store") from None
 
 
-def _ago(match: re.Match[str], calendar: Calendar) -> Pair:
-    begin, _ = _last(match, calendar)
-    return begin - _AROUND, begin + _AROUND
+def _ago(match: re.Match[str], calendar: Calendar) -> Moment:
+    return Moment(_last(match, calendar)[0])
 
 
-def _weekday(match: re.Match[str], calendar: Calendar) -> Pair:
-    back = (calendar.today.weekday() - _WEEKDAYS.index(match[1])) % 7 or 7
-    return calendar.days(-back, 1 - back)
+def _at(match: re.Match[str], calendar: Calendar) -> Moment:
+    return Moment(_point(match[1], calendar))
 
 
 def _day(match: re.Match[str], calendar: Calendar) -> Pair:
-    at = _point(match[1], calendar)
-    if len(match[1]) > len("2026-01-01"):
-        return at - _AROUND, at + _AROUND
-    return at, calendar.at(at.astimezone(calendar.zone).date() + timedelta(days=1))
+    return named(match["named"], calendar)
 
 
-def _at(match: re.Match[str], calendar: Calendar) -> Pair:
-    at = _point(match[1], calendar)
-    return at - _AROUND, at + _AROUND
+def _week(match: re.Match[str], calendar: Calendar) -> Pair:
+    begin, end = dates.week(int(match[1]), int(match[2]) if match[2] else None, calendar.today)
+    return calendar.at(begin), calendar.at(end)
 
 
 def _word(window: Callable[[Calendar], Pair]) -> Callable[[re.Match[str], Calendar], Pair]:
@@ -217,34 +163,56 @@ def _word(window: Callable[[Calendar], Pair]) -> Callable[[re.Match[str], Calend
 
 
 _LEAD: Final = r"(?:\b(?:in|over|during|within|of|for)\s+)?(?:\bthe\s+)?"
-#: In the order in which they are looked for: what could be part of something longer comes later.
-_PATTERNS: Final[Sequence[tuple[re.Pattern[str], Callable[[re.Match[str], Calendar], Pair]]]] = tuple(
-    (re.compile(pattern), make)
-    for pattern, make in (
-        (
-            rf"\b(?:between|from)\s+({_POINT})\s+(?:and|to|until|till)\s+({_POINT})(?:\s+(?:today|yesterday))?(?![\w:])",
-            _between,
-        ),
-        (rf"\bsince\s+({_POINT})(?![\w:])", _since),
-        (rf"\b(\d{{1,6}}(?:\.\d+)?)\s*{_UNIT}\s+ago\b", _ago),
-        (rf"{_LEAD}\b(?:last|past|previous)\s+(\d{{1,6}}(?:\.\d+)?)\s*{_UNIT}\b", _last),
-        (rf"{_LEAD}\b(?:last|past|previous)\s+()(minute|hour|day)\b", _last),
-        (
-            rf"\b(?:at|around|about)\s+((?:(?:today|yesterday)\s+)?{_CLOCK}(?:\s+(?:today|yesterday))?|{_ISO})(?![\w:])",
-            _at,
-        ),
-        *((_LEAD + r"\b" + word.replace(" ", r"\s+") + r"\b", _word(window)) for word, window in WORDS.items()),
-        (rf"(?:\bon\s+)?\b(?:last\s+)?({'|'.join(_WEEKDAYS)})\b", _weekday),
-        (rf"(?:\bon\s+)?\b({_ISO})(?![\w:])", _day),
-    )
+#: Windows in which a time of day is one moment, beside the whole day.
+_PART: Final = (
+    rf"(?:{DAY}\s+(?:in\s+the\s+)?(?:{'|'.join(PARTS)})"
+    r"|this\s+(?:morning|afternoon|evening)|tonight|last\s+night)"
 )
+_NAMED: Final = rf"(?:\bon\s+)?(?<![\w.:-])(?P<named>{_PART}|{DAY})"
+_OF_A_PART: Final = rf"\s+(?:(?:on|of|in|during)\s+)?(?P<named>{_PART})\b"
+_FROM_TO: Final = rf"(?:between|from)\s+(?P<begin>{TIME})\s+(?:and|to|until|till)\s+(?P<end>{TIME})"
+_AT: Final = r"(?:\b(?:at|around|about)\s+)"
+_DAYS: Final = rf"{_NAMED},?\s+(?:and|or|with|vs\.?|versus)\s+(?:{_PART}|{DAY}),?\s+"
+#: In the order in which they are looked for: what could be part of something longer comes later.
+_WRITTEN: Final[Sequence[tuple[str, Callable[[re.Match[str], Calendar], Pair | Moment]]]] = (
+    (rf"{_DAYS}(?:{_FROM_TO}|since\s+{TIME})(?![\w:])", _of_which_day),
+    (rf"{_NAMED},?\s+{_FROM_TO}(?![\w:])", _between_inside),
+    (rf"\b{_FROM_TO}{_OF_A_PART}", _between_inside),
+    (rf"{_NAMED},?\s+since\s+(?P<begin>{TIME})(?![\w:])", _since_inside),
+    (rf"\bsince\s+(?P<begin>{TIME}){_OF_A_PART}", _since_inside),
+    (rf"\b(?:between|from)\s+({POINT})\s+(?:and|to|until|till)\s+({POINT})(?![\w:])", _between),
+    (rf"\bsince\s+(?P<named>{_PART}),?\s+{_AT}*(?P<begin>{TIME})(?![\w:])", _since_inside),
+    (rf"\bsince\s+(?:the\s+)?(?P<named>{_PART}|(?:this|last)\s+week|(?:this|last|previous)\s+shift)\b", _since_begin),
+    (rf"\bsince\s+({POINT})(?![\w:])", _since),
+    (rf"\b({_NUMBER}){_UNIT}()\s+ago\b", _ago),
+    (rf"{_LEAD}\b(?:last|past|previous)\s+({_NUMBER}){_UNIT}(\s+and\s+a\s+half)?\b", _last),
+    (rf"{_LEAD}\b(?:last|past|previous)\s+()(minute|hour|day)(\s+and\s+a\s+half)?\b", _last),
+    (rf"{_DAYS}{_AT}+{TIME}(?![\w:])", _of_which_day),
+    (rf"(?:\bon\s+)?\b(?P<named>{_PART}),?\s+{_AT}*(?P<begin>{TIME})(?![\w:])", _at_inside),
+    (rf"{_AT}*(?<![\w.:-])(?P<begin>{TIME}){_OF_A_PART}", _at_inside),
+    (rf"(?:\b(?:on|at|around|about)\s+)*(?<![\w.:-])({MOMENT})(?![\w:])", _at),
+    (rf"\b{_AT}+({TIME})(?![\w:])", _at),
+    (rf"(?:\bon\s+)?\b(?P<named>{DAY}\s+(?:in\s+the\s+)?(?:{'|'.join(PARTS)}))\b", _day),
+    *((_LEAD + r"\b" + word.replace(" ", r"\s+") + r"\b", _word(window)) for word, window in WORDS.items()),
+    (rf"(?:\b(?:on|at)\s+)?(?<![\w.:-])(?P<named>{DAY})(?![\w:])", _day),
+    (
+        rf"{_LEAD}(?<![\w/])(?:calendar\s+)?(?:week\s*|cw\s+)(\d{{1,2}})(?:\s+(?:of\s+)?(\d{{4}}))?(?![\w:/])",
+        _week,
+    ),
+)
+_PATTERNS: Final = tuple((re.compile(pattern), make) for pattern, make in _WRITTEN)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Windows in the order in which they stand in the text, and the text without them."""
+    """
+    Windows in the order in which they stand in the text, and the text without them.
+
+    ``moments`` has, for each window around a single moment, that moment, else None.
+    """
 
     spans: tuple[Span, ...]
+    moments: tuple[datetime | None, ...]
     rest: str
 
 
@@ -255,18 +223,24 @@ def find(text: str, calendar: Calendar) -> Found:
     Raises:
         Refused: a time that does not exist, that lies in the future, or more than two windows.
     """
-    taken: list[tuple[int, Pair, str]] = []
+    taken: list[tuple[int, Span, datetime | None]] = []
     for pattern, make in _PATTERNS:
         while (match := pattern.search(text)) is not None:
             words = match[0].strip()
             try:
-                taken.append((match.start(), make(match, calendar), words))
+                made = make(match, calendar)
             except (ValueError, OverflowError) as error:
                 raise Refused(f"{words!r} is not a time: {error}") from None
+            at = made.at if isinstance(made, Moment) else None
+            if at is not None and at > calendar.now:
+                raise Refused(f"{words!r} has not begun yet")
+            pair = made if not isinstance(made, Moment) else (made.at - AROUND, made.at + AROUND)
+            taken.append((match.start(), window(pair, calendar, words), at))
             text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
     if len(taken) > 2:
         raise Refused(f"{len(taken)} times are named; ask about one, or compare two")
-    return Found(tuple(window(pair, calendar, words) for _, pair, words in sorted(taken)), text)
+    taken.sort(key=lambda one: one[0])
+    return Found(tuple(span for _, span, _ in taken), tuple(at for _, _, at in taken), text)
 
 
 def window(pair: Pair, calendar: Calendar, words: str) -> Span:
