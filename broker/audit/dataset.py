@@ -13,14 +13,17 @@ import hmac
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broker.store import Reader
 from broker.store.rows import AnnotationEntry
 from llm.checks import check_model
+from llm.plan import MAX_CITES
 from llm.prompt import INSTRUCTIONS, build
+from llm.rules import UNKNOWN_ACTION
+from llm.wording import OWN
 from schemas.annotation import UNKNOWN, Cause, Review
 from schemas.evidence import Evidence
 
@@ -58,6 +61,9 @@ class Dataset:
 
     def _line(self, entry: AnnotationEntry, evidence: Evidence, names: list[str]) -> Iterator[str]:
         review = entry.reviews[-1]
+        if review.by_policy:
+            self.left_out["released by a policy: nobody looked at it"] += 1
+            return
         if review.verdict == "rejected":
             # what is wrong is known, what would have been right is not
             self.left_out[f"rejected: {review.reason}"] += 1
@@ -97,16 +103,22 @@ def _answer(entry: AnnotationEntry, review: Review, evidence: Evidence) -> tuple
     text = note.text if review.text is None else review.text
     by_text = {action.text: action.id for action in evidence.actions}
     wanted = note.actions if review.actions is None else review.actions
-    # "unknown" has an action that is not in the catalogue
     actions = [by_text[action] for action in wanted if action in by_text]
+    if review.actions is None:  # one in a model's own words, as the form has it; "unknown" has one that is not of it
+        actions += [f"{OWN}{action}" for action in wanted if action not in by_text and action != UNKNOWN_ACTION]
     if review.actions is not None and len(actions) < len(wanted):
         return None, "an action is the person's own"
     checks = check_model(evidence, causes, actions, text)
     failed = next((name for name, passed in checks.items() if not passed), None)
     if failed is not None:
         return None, f"the text or its causes do not pass: {failed}"
-    named = [{"id": cause.id, "cites": list(cause.cites)} for cause in causes]
+    named = [{"id": cause.id, "cites": _in_order(cause.cites)} for cause in causes]
     return {"causes": named, "actions": actions, "text": text}, ""
+
+
+def _in_order(cites: Sequence[str]) -> list[str]:
+    """Citations as the form has them: in rising order, so many at most."""
+    return sorted(dict.fromkeys(cites), key=lambda fact_id: int(fact_id[1:]))[:MAX_CITES]
 
 
 def _named(review: Review, evidence: Evidence) -> Cause:

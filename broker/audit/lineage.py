@@ -17,6 +17,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from broker.documents.build import document_ids
+from broker.documents.sendings import sendings
 from broker.journal.lookup import Place, Wanted, find
 from broker.review import review_sha256
 from broker.store import Reader
@@ -24,6 +25,7 @@ from broker.store.rows import AuditRow, RecordRow
 from schemas.annotation import Annotation, Provenance, Review, ReviewVerdict, phrase, render
 from schemas.errors import Refused
 from schemas.evidence import Evidence, Fact
+from schemas.scorecard import ScoreCard
 
 #: Records looked up in the journal for one annotation.
 MAX_RECORDS: Final = 20
@@ -89,7 +91,8 @@ class Lineage(_Frozen):
     One annotation with all it rests on.
 
     ``holds`` names the hashes that were computed again and whether they are those that were stored. ``model_card`` is
-    what is known of the model with this hash; None where nothing is.
+    what is known of the model with this hash; None where nothing is. ``score_card`` is the very card that was in force
+    when the annotation was made; None where there was none, or it is no longer kept.
     """
 
     annotation_id: str
@@ -97,6 +100,7 @@ class Lineage(_Frozen):
     rendered: str
     provenance: Provenance
     model_card: dict[str, Any] | None
+    score_card: ScoreCard | None
     evidence: Evidence | None
     facts: tuple[FactLineage, ...]
     reviews: tuple[Review, ...]
@@ -108,9 +112,28 @@ class Lineage(_Frozen):
 
 #: What is known of a model by its sha256; None where nothing is.
 CardOf = Callable[[str], dict[str, Any] | None]
+#: The score card with an id, by :func:`schemas.annotation.model_key` of its model; None where it is not kept.
+ScoreOf = Callable[[str, str], ScoreCard | None]
 
 
-def trace(reader: Reader, journal: Path, annotation_id: str, *, card_of: CardOf = lambda _: None) -> Lineage:
+def _of_an_anomaly(reader: Reader, text: str) -> str:
+    """What to say of the id of an anomaly; empty where it is none."""
+    detail = reader.anomaly(text)
+    if detail is None:
+        return ""
+    notes = [f"{one.annotation.annotation_id} ({one.annotation.origin})" for one in detail.annotations]
+    has = f"its annotations, the current one first: {', '.join(notes)}" if notes else "it has no annotation"
+    return f"{text} is the id of an anomaly, not of an annotation; {has}"
+
+
+def trace(
+    reader: Reader,
+    journal: Path,
+    annotation_id: str,
+    *,
+    card_of: CardOf = lambda _: None,
+    score_of: ScoreOf = lambda _key, _card_id: None,
+) -> Lineage:
     """
     The lineage of one annotation; an unambiguous beginning of its id is enough.
 
@@ -122,7 +145,8 @@ def trace(reader: Reader, journal: Path, annotation_id: str, *, card_of: CardOf 
     full = reader.annotation_ids(annotation_id)
     if len(full) != 1:
         raise Refused(
-            f"{'no' if not full else 'more than one'} annotation has an id that begins with {annotation_id!r}"
+            _of_an_anomaly(reader, annotation_id)
+            or f"{'no' if not full else 'more than one'} annotation has an id that begins with {annotation_id!r}"
         )
     note = reader.annotation_by_id(full[0])
     detail = None if note is None else reader.anomaly(note.anomaly_id)
@@ -133,14 +157,21 @@ def trace(reader: Reader, journal: Path, annotation_id: str, *, card_of: CardOf 
     cited = {fact_id for cause in note.causes for fact_id in cause.cites}
     rows = {} if evidence is None else _rows(reader, evidence)
     places = _places(reader, journal, list(rows.values()))
-    documents = [one for one in document_ids(note.anomaly_id, full[0]) if reader.document(one) is not None]
-    newest = detail.annotations[0].annotation.annotation_id
+    sent = [one for one in sendings(detail.reviews) if one.review.annotation_id == full[0]]
+    ids = [one for sending in sent for one in document_ids(note.anomaly_id, sending)]
+    documents = [one for one in ids if reader.document(one) is not None]
+    newest = next(
+        one.annotation.annotation_id
+        for one in detail.annotations
+        if (one.annotation.origin == "advisory") == (note.origin == "advisory")
+    )
     return Lineage(
         annotation_id=full[0],
         annotation=note,
         rendered=render(note.text, evidence) if evidence is not None else note.text,
         provenance=note.provenance,
         model_card=card_of(note.provenance.model_sha256) if note.provenance.model_sha256 else None,
+        score_card=score_of(note.provenance.model_key, note.provenance.card_id) if note.provenance.card_id else None,
         evidence=evidence,
         facts=tuple(
             FactLineage(
@@ -154,7 +185,7 @@ def trace(reader: Reader, journal: Path, annotation_id: str, *, card_of: CardOf 
         reviews=tuple(entry.reviews),
         documents=tuple(documents),
         audit=tuple(map(_step, reader.audit_of([full[0], *documents]))),
-        superseded_by=newest if entry.superseded else None,
+        superseded_by=newest if newest != full[0] else None,
         holds={
             "annotation": note.annotation_id == full[0],
             "evidence": evidence is not None and evidence.evidence_id == note.evidence_id,

@@ -17,6 +17,8 @@ from adapters.base import SourceOptions
 from broker.api.options import ApiOptions
 from broker.ask.options import AskOptions
 from broker.journal.options import JournalOptions
+from broker.models.options import ModelsOptions
+from broker.release import ReviewOptions
 from broker.store.options import StoreOptions
 from detectors.detection import DetectionOptions
 from llm.options import ReasonerOptions
@@ -92,6 +94,8 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "normalize": NormalizerOptions,
     "detection": DetectionOptions,
     "llm": ReasonerOptions,
+    "models": ModelsOptions,
+    "review": ReviewOptions,
     "ask": AskOptions,
     "api": ApiOptions,
     "log": LogOptions,
@@ -120,6 +124,8 @@ class Config(BaseModel):
     normalize: SerializeAsAny[NormalizerOptions]
     detection: SerializeAsAny[DetectionOptions]
     llm: SerializeAsAny[ReasonerOptions]
+    models: ModelsOptions
+    review: ReviewOptions
     ask: AskOptions
     api: ApiOptions
     log: LogOptions

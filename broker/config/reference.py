@@ -15,12 +15,13 @@ from pydantic_core import PydanticUndefined
 
 import adapters  # noqa: F401 - importing the package fills the registry
 from adapters.base import REGISTRY, SourceOptions
+from broker.config.addresses import addresses_text
 from broker.config.codes import CODES
 from broker.config.loader import Checked
 from broker.config.model import SECTIONS, RootOptions
 from broker.config.yaml_lines import Node
 from broker.tagmap.csv_map import BASE, FURTHER
-from broker.tagmap.entry import EquipmentEntry, RuleEntry, TagEntry, WindowEntry
+from broker.tagmap.entry import CatalogueEntry, EquipmentEntry, RuleEntry, TagEntry, WindowEntry
 from schemas.quantities import parse_duration, parse_keep, parse_share, parse_size
 
 _QUANTITIES: Final = {parse_duration: "duration", parse_keep: "duration", parse_size: "size", parse_share: "share"}
@@ -66,7 +67,8 @@ tags:
 """
 _MAP_TEXT: Final = """\
 Top level: `version`, `defaults` (any tag option but `path`, `id` and `address`), `equipment`, `enums`, `templates`,
-`tags`, `calendar`. Enums and templates are known in every file. Tags are numbered in the order of their paths.
+`tags`, `calendar`, `catalogue`. Enums and templates are known in every file. Tags are numbered in the order of their
+paths.
 
 A template is used with `{use: motor, at: Acme/Lyon/M1, with: {base: 100}}`; further options there are given to each
 of its tags. `{base}` is the parameter, `{base + 1}` arithmetic with `+ - *` on integers; `{{` is a brace.
@@ -92,6 +94,24 @@ calendar:
   - {name: early, kind: shift, days: [mon, tue, wed, thu, fri], from: "06:00", to: "14:00"}
   - {name: weekend, kind: "off", equipment: [Acme/Lyon/Filling], days: [sat, sun], from: "00:00", to: "00:00"}
   - {name: cleaning, kind: maintenance, days: [wed], from: "22:00", to: "02:00", every: 2, first: "2026-01-07"}
+```
+"""
+_CATALOGUE: Final = """\
+Causes and actions of the site's own, in addition to those that are shipped for an equipment class, or for a class that
+is not shipped. Like the calendar they are part of the map. A model that was trained on the shipped causes alone is not
+asked where others are listed: rules explain such equipment then, and say so.
+
+```yaml
+catalogue:
+  - class: centrifugal_pump
+    without: [impeller_wear]
+    actions: {check_seal: Check the shaft seal and its flush line}
+    causes:
+      seal_leak:
+        text: Leaking shaft seal
+        mechanism: "1.1 Leakage"
+        signs: {"*seal*pressure*": fell, "*flow*": normal}
+        actions: [check_seal]
 ```
 """
 
@@ -131,9 +151,11 @@ def markdown() -> str:
         parts += [f"## `sources.<name>`, kind `{kind}`\n", _doc(spec.options), _table(own)]
     for name, model in SECTIONS.items():
         parts += [f"## `{name}`\n", _doc(model), _table(rows(model))]
-    parts += ["## Tag-map files\n", _MAP_TEXT, "### Tags\n", _table(rows(TagEntry)), "### Equipment\n"]
+    parts += ["## Tag-map files\n", _MAP_TEXT, "### Tags\n", _table(rows(TagEntry))]
+    parts += ["### Addresses\n", addresses_text(), "### Equipment\n"]
     parts += [_table(rows(EquipmentEntry, skip=frozenset({"suppress"}))), "### Equipment: `suppress`\n", _SUPPRESS]
     parts += [_table(rows(RuleEntry)), "### Calendar\n", _CALENDAR, _table(rows(WindowEntry))]
+    parts += ["### Catalogue\n", _CATALOGUE, _table(rows(CatalogueEntry))]
     parts += ["### CSV\n", _csv_text(), "## Error codes\n"]
     parts.append(_lines([("Code", "Meaning"), *((f"`{code}`", text) for code, text in CODES.items())]))
     return "\n".join(part for part in parts if part).rstrip() + "\n"

@@ -44,15 +44,26 @@ def resolve_secret(ref: str, base_dir: Path) -> str:
     return value
 
 
-def _read(ref: str, path: Path, *, private: bool) -> str:
+def unusable(ref: str, base_dir: Path) -> str:
+    """
+    Why *ref* cannot be used by this process, empty where it can; a private key need not be text.
+
+    ``cred:`` is not judged where systemd lends this process no credentials: the service may have them.
+    """
+    kind, _, name = ref.partition(":")
+    if kind == "cred" and not os.environ.get("CREDENTIALS_DIRECTORY"):
+        return ""
     try:
-        with path.open("rb") as stream:
-            mode = os.fstat(stream.fileno()).st_mode
-            if private and os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise ConfigError(f"{ref}: others may read the file (mode {mode & 0o777:04o}); run chmod 600")
-            raw = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{ref}: cannot be read: {error.strerror or 'unknown reason'}") from None
+        if kind == "file" and name:
+            return "" if _bytes(ref, base_dir / name, private=True).strip() else f"{ref}: the secret is empty"
+        resolve_secret(ref, base_dir)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def _read(ref: str, path: Path, *, private: bool) -> str:
+    raw = _bytes(ref, path, private=private)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -60,3 +71,14 @@ def _read(ref: str, path: Path, *, private: bool) -> str:
     if len(raw) > _MAX_BYTES:
         raise ConfigError(f"{ref}: is larger than {_MAX_BYTES >> 10} KiB")
     return text.rstrip("\r\n")
+
+
+def _bytes(ref: str, path: Path, *, private: bool) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            if private and os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ConfigError(f"{ref}: others may read the file (mode {mode & 0o777:04o}); run chmod 600")
+            return stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{ref}: cannot be read: {error.strerror or 'unknown reason'}") from None

@@ -10,6 +10,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
@@ -17,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from broker.config.codes import CODES
-from broker.config.secrets import SECRET_FIELDS
+from broker.config.secrets import SECRET_FIELDS, unusable
 from broker.config.yaml_lines import Misread, Node, dotted
 from schemas.errors import Problem
 from schemas.quantities import parse_duration, parse_keep, parse_share, parse_size
@@ -26,6 +27,8 @@ M = TypeVar("M", bound=BaseModel)
 
 _PARSERS: Final = {parse_duration, parse_keep, parse_share, parse_size}
 _REFERENCE: Final = re.compile(r"^(env|file|cred):[^\s]+$")
+#: Private keys: a file, which a reference may name.
+_KEYS: Final = frozenset({"key"})
 
 _USER_IN_URL: Final = re.compile(r"^[a-z][a-z0-9+.]*://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
 
@@ -70,6 +73,23 @@ def literal_secrets(node: Node, path: tuple[str | int, ...] = ()) -> list[Proble
         elif isinstance(text, str) and _USER_IN_URL.match(text):
             hint = "use the options for user and password"
             found.append(scalar.problem(dotted(place), "literal_secret", "the URL carries a password", hint))
+    return found
+
+
+def unusable_secrets(node: Node, base_dir: Path) -> list[Problem]:
+    """
+    Warnings of references to secrets that this process cannot use: not set, not there, open to others.
+
+    Warnings, for the environment and the user of the service may be others.
+    """
+    found = []
+    for place, scalar in node.walk():
+        text = scalar.value
+        if isinstance(text, str) and _REFERENCE.match(text) and (place[-1] in SECRET_FIELDS or place[-1] in _KEYS):
+            why = unusable(text, base_dir)
+            if why:
+                hint = "" if "chmod" in why else "fairlead needs it when it runs"
+                found.append(scalar.problem(dotted(place), "unusable_secret", why, hint, warning=True))
     return found
 
 

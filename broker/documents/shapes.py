@@ -4,6 +4,11 @@ The same document in the shape of B2MML V7 (JSON) or of SAP's maintenance notifi
 Source: B2MML V7 WorkRequest and OperationsEvent; SAP API_MAINTNOTIFICATION, MaintenanceNotification (OData V2: dates
 as ``/Date(ms)/``, times as ``PT..H..M..S``). The Business To Manufacturing Markup Language (B2MML) is used courtesy
 of MESA International.
+
+A later revision is about the same thing, under the same ID and reference; that of SAP is the annotation of the first
+revision, also where a newer explanation was released after a withdrawal. Of a withdrawn request SAP gets what an
+update of that notification takes: its entity has no field for a deletion, and completing it is a call of its own
+(``CompleteMaintNotification``).
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from broker.documents.build import identity, taken_back
 from schemas.documents import AnomalyAnnotationV1, Document, MaintenanceRequestV1
 from schemas.errors import Refused
 
@@ -66,23 +72,24 @@ def _work_request(request: MaintenanceRequestV1, document: Document) -> dict[str
         "Description": request.long_text.split("\n"),
         "StartTime": request.malfunction_start,
         "PublishedDate": document.time,
-        "RequestState": "Forecast",
+        "RequestState": "Cancelled" if request.status == "withdrawn" else "Forecast",
         "JobOrder": [order],
     }
 
 
 def _operations_event(body: AnomalyAnnotationV1, document: Document) -> dict[str, Any]:
+    withdrawn = body.status == "withdrawn"
     return {
-        "ID": document.id,
+        "ID": identity("anomaly.annotation.v1", body.annotation_id),
         "OperationsEventType": "Alert",
         "OperationsType": "Maintenance",
         "EffectiveTimeStamp": body.start,
         "RecordTimeStamp": document.time,
         "HierarchyScope": _hierarchy(body.equipment),
-        "Category": [f"anomaly.{body.kind}"],
+        "Category": [f"anomaly.{body.kind}", *(["withdrawn"] if withdrawn else [])],
         "Source": [document.source],
         "Priority": body.severity,
-        "Description": [body.text],
+        "Description": [*([taken_back(body.review)] if withdrawn else []), body.text],
         "OperationsDefinitionID": body.annotation_id,
     }
 
@@ -94,6 +101,13 @@ def _odata(text: str) -> tuple[str, str]:
 
 
 def _notification(request: MaintenanceRequestV1) -> dict[str, Any]:
+    reference = request.external_reference or request.annotation_id
+    if request.status == "withdrawn":
+        return {
+            "NotificationText": request.short_text,
+            "MaintNotifLongTextForEdit": request.long_text,
+            "MaintNotifExtReferenceNumber": reference,
+        }
     start_date, start_time = _odata(request.malfunction_start)
     body: dict[str, Any] = {
         "NotificationType": "M2" if request.breakdown else "M1",
@@ -108,7 +122,7 @@ def _notification(request: MaintenanceRequestV1) -> dict[str, Any]:
         "MalfunctionStartTime": start_time,
         "ReportedByUser": request.requested_by[:12],
         "MaintenancePlanningPlant": request.sap_plant or "",
-        "MaintNotifExtReferenceNumber": request.annotation_id,
+        "MaintNotifExtReferenceNumber": reference,
     }
     if request.malfunction_end is not None:
         body["MalfunctionEndDate"], body["MalfunctionEndTime"] = _odata(request.malfunction_end)

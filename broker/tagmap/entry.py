@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from broker.config.yaml_lines import Misread
 from schemas.anomaly import Kind
 from schemas.calendar import WindowKind
+from schemas.evidence import Sign
 from schemas.quantities import Duration, parse_duration
 from schemas.tagmap import Clamp, Role, ScaleMode
 
@@ -92,7 +93,12 @@ class ScaleEntry(_Entry):
     ] = None
     raw: Annotated[Pair | None, Field(description="Raw value at both ends, [low, high].")] = None
     eu: Annotated[Pair | None, Field(description="Engineering value at both ends, [low, high].")] = None
-    factor: Annotated[Finite | None, Field(description="Instead of `raw` and `eu`: value * factor + offset.")] = None
+    factor: Annotated[
+        Finite | None,
+        Field(
+            description="Instead of `raw` and `eu`: value * factor + offset. -1 and 1 turn an inverted contact around."
+        ),
+    ] = None
     offset: Annotated[Finite | None, Field(description="With `factor`.")] = None
     clamp: Annotated[Clamp, Field(description="Cut the value to the ends of `eu`: none, low, high or both.")] = "none"
 
@@ -109,12 +115,14 @@ class TagEntry(_Entry):
         ),
     ] = None
     source: Annotated[str | None, Field(description="Name of the source.")] = None
-    address: Annotated[str | None, Field(description="As the source's kind writes it; always quoted.")] = None
+    address: Annotated[
+        str | None, Field(description="As the source's kind writes it, see Addresses below; always quoted.")
+    ] = None
     type: Annotated[
         str | None,
         Field(
             description="bool, int8..int64, uint8..uint64, bcd16, bcd32, float16, float32, float64, string[n], "
-            "bytes[n]; OPC UA: the server's."
+            "bytes[n]; OPC UA: the server's. bool takes true, on, yes, 1 and their opposites from text and JSON."
         ),
     ] = None
     access: Annotated[
@@ -221,6 +229,49 @@ class WindowEntry(_Entry):
     first: Annotated[date | None, Field(description='No window begins before this day, quoted: "2026-01-05".')] = None
     last: Annotated[date | None, Field(description="No window begins after this day.")] = None
     without: Annotated[tuple[date, ...], Field(description="Days on which it does not begin.")] = ()
+
+
+class CauseEntry(_Entry):
+    """One cause of an equipment class, with what its tags usually show."""
+
+    text: Annotated[str, Field(min_length=1, max_length=120, description="For people, such as Leaking shaft seal.")]
+    mechanism: Annotated[
+        str, Field(min_length=1, max_length=80, description='Words of ISO 14224, quoted: "1.1 Leakage".')
+    ]
+    signs: Annotated[
+        dict[str, Sign],
+        Field(
+            min_length=1,
+            max_length=8,
+            description="Name of a tag (`*` allowed) and what it does: rose, fell, flat, silent, jumped, normal.",
+        ),
+    ]
+    actions: Annotated[
+        tuple[str, ...], Field(min_length=1, max_length=8, description="Ids of actions that help, the best first.")
+    ]
+
+
+class CatalogueEntry(_Entry):
+    """Causes and actions of an equipment class, in addition to the shipped ones."""
+
+    class_: Annotated[
+        str, Field(alias="class", min_length=1, max_length=64, description="As `class` of equipment names it.")
+    ]
+    base: Annotated[
+        str | None,
+        Field(
+            description="Shipped class that is extended; `none`: begin with nothing. Default: the shipped one of the "
+            "same name, else `generic`."
+        ),
+    ] = None
+    without: Annotated[tuple[str, ...], Field(description="Ids of causes of the base that do not exist here.")] = ()
+    actions: Annotated[
+        dict[str, Annotated[str, Field(min_length=1, max_length=160)]],
+        Field(max_length=24, description="Id and text of further actions; one of the base may be worded anew."),
+    ] = {}
+    causes: Annotated[
+        dict[str, CauseEntry], Field(max_length=20, description="Id and cause; one of the base may be put anew.")
+    ] = {}
 
 
 class EquipmentEntry(_Entry):

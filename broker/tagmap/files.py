@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,11 +14,13 @@ from broker.config.loader import check_version
 from broker.config.validate import nearest, validate
 from broker.config.yaml_lines import Node, read_yaml, shown_name
 from broker.tagmap.csv_map import read_csv
-from broker.tagmap.entry import EnumMap, EquipmentEntry, TagEntry, TemplateEntry, WindowEntry
+from broker.tagmap.entry import CatalogueEntry, EnumMap, EquipmentEntry, TagEntry, TemplateEntry, WindowEntry
 from broker.tagmap.template import expand
 from schemas.errors import Problem
 
-_TOP: Final = ("version", "defaults", "equipment", "enums", "templates", "tags", "calendar")
+_TOP: Final = ("version", "defaults", "equipment", "enums", "templates", "tags", "calendar", "catalogue")
+
+_Entry = TypeVar("_Entry", bound=BaseModel)
 
 
 class _EnumHolder(BaseModel):
@@ -30,14 +33,15 @@ class Gathered:
     """
     Everything the files say, not yet resolved.
 
-    ``tags``, ``equipment`` and ``windows`` pair each entry with the node it came from; ``problems`` has every problem
-    so far.
+    ``tags``, ``equipment``, ``windows`` and ``catalogues`` pair each entry with the node it came from; ``problems`` has
+    every problem so far.
     A tag's third member names the options that were wrong and left out, so that the others can be checked as well.
     """
 
     tags: list[tuple[TagEntry, Node, frozenset[str]]] = field(default_factory=list)
     equipment: list[tuple[EquipmentEntry, Node]] = field(default_factory=list)
     windows: list[tuple[WindowEntry, Node]] = field(default_factory=list)
+    catalogues: list[tuple[CatalogueEntry, Node]] = field(default_factory=list)
     enums: dict[str, dict[int, str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
@@ -66,8 +70,9 @@ def gather(base_dir: Path, globs: tuple[str, ...], config_file: str) -> Gathered
         _enums(top, out)
         _templates(top, templates, out.problems)
     for top, _ in trees:
-        _equipment(top, out)
-        _windows(top, out)
+        out.equipment += _entries(top, "equipment", EquipmentEntry, out.problems)
+        out.windows += _entries(top, "calendar", WindowEntry, out.problems)
+        out.catalogues += _entries(top, "catalogue", CatalogueEntry, out.problems)
         _tags(top, templates, out)
     for row in flat:
         _entry(row, Node(row.file, 0, 0, {}), _title(row, "tag"), out)
@@ -114,6 +119,7 @@ def _top_level(top: Node, problems: list[Problem]) -> None:
         ("tags", list, "list"),
         ("equipment", list, "list"),
         ("calendar", list, "list"),
+        ("catalogue", list, "list"),
         ("defaults", dict, "map"),
     ):
         node = top.items.get(key)
@@ -169,26 +175,16 @@ def _templates(top: Node, templates: dict[str, Node], problems: list[Problem]) -
             templates[str(name)] = node
 
 
-def _equipment(top: Node, out: Gathered) -> None:
-    node = top.items.get("equipment")
+def _entries(top: Node, key: str, model: type[_Entry], problems: list[Problem]) -> Iterator[tuple[_Entry, Node]]:
+    """The good entries of one list of the file, each with its node."""
+    node = top.items.get(key)
     for index, item in enumerate(node.value if node is not None and isinstance(node.value, list) else ()):
         if not isinstance(item.value, dict):
-            out.problems.append(item.problem(f"equipment[{index}]", "bad_value", "must be a map of options"))
+            problems.append(item.problem(f"{key}[{index}]", "bad_value", "must be a map of options"))
             continue
-        entry = validate(EquipmentEntry, item, ("equipment", index), out.problems)
+        entry = validate(model, item, (key, index), problems)
         if entry is not None:
-            out.equipment.append((entry, item))
-
-
-def _windows(top: Node, out: Gathered) -> None:
-    node = top.items.get("calendar")
-    for index, item in enumerate(node.value if node is not None and isinstance(node.value, list) else ()):
-        if not isinstance(item.value, dict):
-            out.problems.append(item.problem(f"calendar[{index}]", "bad_value", "must be a map of options"))
-            continue
-        entry = validate(WindowEntry, item, ("calendar", index), out.problems)
-        if entry is not None:
-            out.windows.append((entry, item))
+            yield entry, item
 
 
 def _tags(top: Node, templates: dict[str, Node], out: Gathered) -> None:

@@ -6,15 +6,19 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
+from adapters.base import REGISTRY
 from broker.config.loader import tidy
 from broker.config.model import Config
 from broker.config.validate import nearest
-from broker.config.yaml_lines import Node, shown_name
+from broker.config.yaml_lines import Node, dotted, read_yaml, shown_name
+from broker.tagmap.catalogues import catalogues
 from broker.tagmap.entry import EquipmentEntry
 from broker.tagmap.files import Gathered, gather
+from broker.tagmap.releases import release_rules
 from broker.tagmap.resolve import Surroundings, resolve
 from broker.tagmap.suppress import calendar, rules
 from schemas.errors import ConfigError, Problem
+from schemas.suppression import under
 from schemas.tagmap import Equipment, Tag, TagMap
 
 Placed = tuple[Tag, Node]
@@ -45,10 +49,16 @@ def load_with_problems(config: Config, broken: frozenset[str] = frozenset()) -> 
     problems = files.problems
     _duplicates(files, problems)
     _same_address(placed, problems)
+    _doubtful(config, placed, problems)
     equipment = _equipment(files, placed, config.site.path, problems)
     known = [item.path for item in equipment]
     owners = {*known, *(_owned(tag, known).equipment for tag, _ in placed)}
     windows = calendar(files.windows, config.site.timezone, owners, problems)
+    _event_owners(config, owners, problems)
+    used = {item.equipment_class for item in equipment if item.equipment_class}
+    faults = catalogues(files.catalogues, used, problems)
+    sound = all(problem.warning for problem in problems)
+    problems += release_rules(config, faults, owners if sound else ())
     if any(not problem.warning for problem in problems):
         return None, _condensed(problems)
     _loops([(_owned(tag, known), node) for tag, node in placed], problems)
@@ -57,7 +67,7 @@ def load_with_problems(config: Config, broken: frozenset[str] = frozenset()) -> 
     tags = [_owned(tag, known) for tag, _ in sorted(placed, key=lambda pair: pair[0].path)]
     problems += _unused(config, tags)
     numbered = tuple(tag.model_copy(update={"number": number}) for number, tag in enumerate(tags))
-    tag_map = TagMap(site=config.site.path, tags=numbered, equipment=equipment, calendar=windows)
+    tag_map = TagMap(site=config.site.path, tags=numbered, equipment=equipment, calendar=windows, catalogues=faults)
     return tag_map, _condensed(problems)
 
 
@@ -83,6 +93,20 @@ def _same_address(placed: Iterable[Placed], problems: list[Problem]) -> None:
         if first is not where or path != tag.path:
             message = f"{path} in {first.file}:{first.line} reads {tag.address} of {tag.source} too"
             problems.append(where.problem(f"{tag.path}: address", "duplicate_address", message, warning=True))
+
+
+def _doubtful(config: Config, placed: Iterable[Placed], problems: list[Problem]) -> None:
+    """What a source's kind does not trust in the addresses: told once for all tags of the source."""
+    found: dict[tuple[str, str], list[Placed]] = {}
+    for tag, node in placed:
+        message = REGISTRY[config.kinds[tag.source]].doubt_tag(config.sources[tag.source], tag)
+        if message is not None:
+            found.setdefault((tag.source, message), []).append((tag, node))
+    for (_, message), those in found.items():
+        tag, node = those[0]
+        hint = f"and {len(those) - 1} more tags" if len(those) > 1 else ""
+        where = node.at(("address",))
+        problems.append(where.problem(f"{tag.path}: address", "doubtful_address", message, hint, warning=True))
 
 
 def _equipment(files: Gathered, placed: list[Placed], site: str, problems: list[Problem]) -> tuple[Equipment, ...]:
@@ -155,6 +179,20 @@ def _loops(placed: Iterable[Placed], problems: list[Problem]) -> None:
             tag, node = next(iter(roles.values()))
             message = f"the loop {loop} has no tag of role {' and none of role '.join(missing)}"
             problems.append(node.at(("loop",)).problem(f"{tag.path}: loop", "bad_loop", message))
+
+
+def _event_owners(config: Config, owners: set[str], problems: list[Problem]) -> None:
+    """Events belong to equipment of the map, or to something above it."""
+    shown = shown_name(config.path)
+    for name, options in config.sources.items():
+        for index, one in enumerate(getattr(options, "events", ())):
+            if not one.equipment or any(under(owner, one.equipment) for owner in owners):
+                continue
+            place = ("sources", name, "events", index, "equipment")
+            top, _ = read_yaml(config.path, shown)
+            where = top.at(place) if top is not None else Node(shown, 0, 0, None)
+            message, hint = f"no tag belongs to {one.equipment}", nearest(one.equipment, owners)
+            problems.append(where.problem(dotted(place), "unknown_equipment", message, hint))
 
 
 def _owned(tag: Tag, equipment: list[str]) -> Tag:

@@ -9,12 +9,18 @@ from typing import Any
 import pytest
 
 from broker.journal import JournalOptions, JournalWriter
+from schemas.annotation import Annotation
+from schemas.anomaly import Anomaly
+from schemas.evidence import Evidence
 from schemas.samples import SampleBatch
 from schemas.tagmap import TagMap
-from tests.broker.api.core import Core, plant, running_core
+from tests.broker.api.core import Core, S, bearing_wear, plant, running_core
 from tests.broker.cli.conftest import fairlead
 
 __all__ = ["fairlead"]
+T0 = 1_790_000_000 * S
+Episode = tuple[Anomaly, Evidence, Annotation]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -22,6 +28,19 @@ def core(tmp_path: Path) -> Iterator[Core]:
     """A core over an empty journal."""
     with running_core(tmp_path) as core:
         yield core
+
+
+@pytest.fixture
+def episode(core: Core) -> Episode:
+    """An open episode with records and the rules' annotation."""
+    return bearing_wear(core, T0)
+
+
+@pytest.fixture
+def run(core: Core, fairlead: Run) -> Run:
+    """One command of ``fairlead audit`` on this core's site."""
+    config = str(core.services.config.path)
+    return lambda *arguments: fairlead("audit", *arguments, "--config", config)
 
 
 def _raw(tag_map: TagMap, rows: list[dict[str, Any]], at_ns: Callable[[str], int]) -> Iterator[SampleBatch]:
@@ -60,7 +79,7 @@ def journalled(core: Core, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         now[0] = parse_time(pulled[-1]["received_time"]) + 5_000_000
         writer.open()
         for batch in _raw(plant(), pulled, parse_time):
-            writer.append(batch).result(10)
+            writer.append(batch).result(120)
         writer.close()
         capsys.readouterr()  # what the writer said
         return tmp_path / "journal"

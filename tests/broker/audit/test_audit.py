@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -15,28 +13,11 @@ from broker.audit.lineage import trace
 from broker.review import decide
 from broker.store import tables
 from llm.client import Reasoner
+from llm.model_file import builtins
 from llm.options import ReasonerOptions
 from schemas.annotation import Annotation, Review
-from schemas.anomaly import Anomaly
-from schemas.evidence import Evidence
-from tests.broker.api.core import Core, S, bearing_wear
-
-T0 = 1_790_000_000 * S
-Episode = tuple[Anomaly, Evidence, Annotation]
-Run = Callable[..., Any]
-
-
-@pytest.fixture
-def episode(core: Core) -> Episode:
-    """An open episode with records and the rules' annotation."""
-    return bearing_wear(core, T0)
-
-
-@pytest.fixture
-def run(core: Core, fairlead: Run) -> Run:
-    """One command of ``fairlead audit`` on this core's site."""
-    config = str(core.services.config.path)
-    return lambda *arguments: fairlead("audit", *arguments, "--config", config)
+from tests.broker.api.core import Core, S
+from tests.broker.audit.conftest import T0, Episode, Run
 
 
 def test_lineage_goes_down_to_the_raw_value(core: Core, episode: Episode, journalled: Run) -> None:
@@ -82,6 +63,22 @@ def test_review_documents_and_audit_rows(core: Core, episode: Episode, run: Run)
         assert f"document {document.id}" in text
     assert "annotation_approved" in text
     assert text.count("document_released") == 2
+
+
+def test_a_withdrawal_is_in_the_lineage(core: Core, episode: Episode, run: Run) -> None:
+    """Both decisions, all four documents, and their rows of the chain."""
+    note = episode[2]
+    review = Review(annotation_id=note.annotation_id, verdict="approved", person="policy:greasing", at_ns=T0)
+    rejected = {"verdict": "rejected", "person": "a.moreau", "at_ns": T0 + S, "reason": "known_work"}
+    sent = core.write(lambda tx: decide(tx, review, "lyon"))
+    sent += core.write(lambda tx: decide(tx, review.model_copy(update=rejected), "lyon"))
+    said = run("show", note.annotation_id)
+    assert "review: rejected (known_work) by a.moreau" in said.out
+    assert [line.split()[1] for line in said.out.splitlines() if line.startswith("document ")] == [
+        sent[0].id, sent[1].id, sent[2].id, sent[3].id,
+    ]  # fmt: skip
+    assert (said.out.count("document_released"), said.out.count("document_withdrawn")) == (2, 2)
+    assert "reviews holds" in said.out
 
 
 @pytest.mark.parametrize("table", ["annotations", "evidence", "audit"])
@@ -163,12 +160,20 @@ async def test_model_gives_the_same_tokens_once_more(
     assert "trained from scratch on synthetic scenarios" in shown
     assert f"tokens {' '.join(map(str, note.provenance.output_tokens))}" in shown
     assert "sandbox: network" in shown
+    applied = builtins()["plant-tiny"].calibration
+    assert note.provenance.calibration == applied
+    assert f"probabilities of the decoder, calibration temperature {applied:g}" in shown
 
     said = await asyncio.to_thread(run, "replay", note.annotation_id, "-o", "json")
     found = json.loads(said.out)
     assert said.code == 0
     assert found["equal"]
     assert found["tokens"][0] == found["tokens"][1] == list(note.provenance.output_tokens)
+    assert found["calibrations"] == [applied, applied]
+
+    # the site has none configured: the model is found by its hash, or by its name
+    said = await asyncio.to_thread(run, "replay", note.annotation_id, "--model", "builtin:plant-tiny", "-o", "json")
+    assert (said.code, json.loads(said.out)["equal"]) == (0, True)
 
     # a stored token that was changed is found, with its place
     tokens = (note.provenance.output_tokens[0] + 1, *note.provenance.output_tokens[1:])
@@ -192,6 +197,33 @@ def test_another_model_file_is_refused(core: Core, episode: Episode, run: Run) -
     said = run("replay", told.annotation_id)
     assert said.code == 1
     assert "name its file with --model" in said.err
+
+
+def test_what_a_server_said_is_shown_and_cannot_be_made_again(core: Core, episode: Episode, run: Run) -> None:
+    """Weights and tokens of a model server are not known here: show and replay say so."""
+    note = episode[2]
+    made = note.provenance.model_copy(
+        update={
+            "engine": "openai-compatible/1 response_format",
+            "model_name": "plant-7b",
+            "model_rung": "site_server",
+            "endpoint": "llm.plant.test:8000 at 10.0.0.5",
+            "probabilities": "absent",
+        }
+    )
+    causes = tuple(cause.model_copy(update={"probability": None}) for cause in note.causes)
+    told = Annotation.model_validate(
+        note.model_copy(update={"origin": "model", "provenance": made, "causes": causes}).model_dump()
+    )
+    core.write(lambda tx: tx.annotation(told))
+    shown = run("show", told.annotation_id).out
+    assert "sha256 not known, rung site_server" in shown
+    assert "model server llm.plant.test:8000 at 10.0.0.5; probabilities: absent" in shown
+    assert "p not known rests on" in shown
+    said = run("replay", told.annotation_id)
+    assert said.code == 1
+    assert "plant-7b on the model server llm.plant.test:8000" in said.err
+    assert core.store.reader().anomalies(limit=1)[0].probability is None
 
 
 def test_audit_chain_is_verified(core: Core, run: Run) -> None:

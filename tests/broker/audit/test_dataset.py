@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from broker.cli.llm import whole
+from broker.review import decide
 from llm.plan import Answer
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
@@ -125,3 +126,29 @@ def test_an_export_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "lines", "said"),
+    [("approved", 1, "1 examples"), ("rejected", 0, "rejected: known_work")],
+)
+def test_a_person_s_word_on_a_release_by_the_policy_counts(
+    core: Core, episode: Episode, fairlead: Callable[..., Any], tmp_path: Path, verdict: str, lines: int, said: str
+) -> None:
+    """Negative control: before it, nobody has looked, and nothing is taken."""
+    note = episode[2]
+
+    def export(name: str, **review: Any) -> tuple[int, str]:
+        taken = Review(annotation_id=note.annotation_id, **review)
+        core.write(lambda tx: decide(tx, taken, "lyon"))
+        out = tmp_path / name
+        text = fairlead("llm", "export-dataset", str(out), "--config", str(core.services.config.path)).out
+        return len(out.read_text().splitlines()), text
+
+    before, text = export("before", verdict="approved", person="policy:greasing", at_ns=T0)
+    assert before == 0
+    assert "released by a policy: nobody looked at it: 1" in text
+    reason = "known_work" if verdict == "rejected" else None
+    after, text = export("after", verdict=verdict, person="a.moreau", at_ns=T0 + S, reason=reason)
+    assert after == lines
+    assert said in text
