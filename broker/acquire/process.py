@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -30,9 +29,9 @@ from broker.acquire.runner import AdapterRunner
 from broker.acquire.state import JournalFigures, acquire_json
 from broker.acquire.ticks import tick
 from broker.journal import JournalOptions, JournalWriter, Opened
-from broker.supervisor import stop_at_eof
+from broker.stopping import stop_at_eof, stop_on_signal
 from broker.version import VERSION
-from schemas.entries import Body, MapInForce
+from schemas.entries import Body, Link, MapInForce
 from schemas.errors import ConfigError, JournalError
 from schemas.samples import Gap, GapCause
 from schemas.tagmap import TagMap
@@ -124,10 +123,7 @@ def _run(main: Coroutine[None, None, str]) -> str:
 async def _until_signal(config: Config, sources: Mapping[str, Source], tag_map: TagMap) -> str:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has no signal handlers on the loop; there the supervisor closes standard input.
-        with suppress(NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
+    stop_on_signal(loop, stop)
     stop_at_eof(loop, stop)
     return await acquire(sources, tag_map, data_dir=config.data_dir, options=config.journal, stop=stop)
 
@@ -227,9 +223,11 @@ def _first_entries(opened: Opened, sources: Mapping[str, Source], tag_map: TagMa
     known = _known_before(opened)
     idle = was_disabled | opened.ended
     down = [name for name in sources if name not in idle and (known is None or name in known)]
-    return entries + [
-        Gap(name, (), last_ns, now_ns, GapCause.NOT_RUNNING, map_revision=tag_map.revision) for name in down
-    ]
+    for name in down:
+        # before the first tick: nobody was there to hear the tags of a source that was up
+        entries.append(Link(name, False, "the broker was not running"))
+        entries.append(Gap(name, (), last_ns, now_ns, GapCause.NOT_RUNNING, map_revision=tag_map.revision))
+    return entries
 
 
 def _known_before(opened: Opened) -> frozenset[str] | None:

@@ -12,7 +12,8 @@ import contextlib
 import json
 import os
 import secrets
-import signal
+import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -24,17 +25,23 @@ import uvicorn
 
 from broker import events, footprint
 from broker.api.app import Services, build_app
+from broker.api.listening import CannotListen, listen
+from broker.config.secrets import resolve_secret
+from broker.core.model_watch import ModelWatch
 from broker.core.pipeline import Pipeline
 from broker.core.reasoning import ReasoningService
+from broker.core.release import ReleaseService
 from broker.core.writer import Writer
 from broker.journal import JournalFiles
+from broker.models.locate import locate
+from broker.scorecard.standing import Standings
+from broker.stopping import stop_at_eof, stop_on_signal
 from broker.store import Store
-from broker.supervisor import stop_at_eof
 from broker.version import VERSION
 from detectors.detection import Detection
 from llm.client import Reasoner
 from normalizers.normalizer import Normalizer
-from schemas.errors import StoreError, StoreLocked
+from schemas.errors import ConfigError, StoreError, StoreLocked
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -44,12 +51,19 @@ if TYPE_CHECKING:
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_TRY_LATER: Final = 75
+EXIT_CONFIG: Final = 78
 
 
 def run_core(config: Config) -> int:
     """Run until SIGTERM, SIGINT or the end of the supervisor; the exit code of the process."""
     events.set_up(config.log.level)
     events.process_started("core", VERSION)
+    try:
+        api_key = "" if config.llm.api_key is None else resolve_secret(config.llm.api_key, config.base_dir)
+    except ConfigError as error:
+        print(f"llm.api_key: {error}", file=sys.stderr)
+        events.process_stopped("core", "the configuration cannot work")
+        return EXIT_CONFIG
     # acquire makes the journal's folder, but may not have come so far
     (config.data_dir / "journal").mkdir(parents=True, exist_ok=True)
     try:
@@ -57,12 +71,19 @@ def run_core(config: Config) -> int:
     except StoreLocked as error:
         events.process_stopped("core", str(error))
         return EXIT_TRY_LATER
+    reason = "done"
     try:
         footprint.settle()
-        return asyncio.run(_serve(config, store))
+        with listen(config.api) as listener:
+            return asyncio.run(_serve(config, store, api_key, listener))
+    except CannotListen as error:
+        events.core_part_failed("api", str(error))
+        reason = "the API cannot listen"
+        # the supervisor tries again after a while, but not what only another configuration can mend
+        return EXIT_TRY_LATER if error.passing else EXIT_CONFIG
     finally:
         store.close()
-        events.process_stopped("core", "done")
+        events.process_stopped("core", reason)
 
 
 def _open(config: Config) -> Store:
@@ -89,13 +110,10 @@ def _upgrade(config: Config) -> None:
         store.upgrade()
 
 
-async def _serve(config: Config, store: Store) -> int:
+async def _serve(config: Config, store: Store, api_key: str, listener: socket.socket) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has no signal handlers on the loop; there the supervisor closes standard input
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
+    stop_on_signal(loop, stop)
     stop_at_eof(loop, stop)
     journal = JournalFiles(config.data_dir / "journal")
     writer = Writer(
@@ -104,10 +122,22 @@ async def _serve(config: Config, store: Store) -> int:
             store, journal, Normalizer(config.normalize), Detection(config.detection), on_maps=footprint.settle
         ),
     )
-    reasoner = Reasoner(config.llm, base_dir=config.base_dir, now_ns=time.time_ns)
+    reader = store.reader()
+    reasoner = Reasoner(
+        config.llm,
+        base_dir=config.base_dir,
+        now_ns=time.time_ns,
+        locate=partial(locate, config, reader),
+        api_key=api_key,
+    )
+    watch = ModelWatch(reader, writer, reasoner, config.models.watch, time.time_ns)
     token = secrets.token_urlsafe(32)
-    services = Services(config, store, writer, reasoner, token)
-    reasoning = ReasoningService(store.reader(), writer, reasoner, time.time_ns, services.derived_work_waits)
+    standings = Standings(config.data_dir, config.llm.mode)
+    services = Services(config, store, writer, reasoner, token, standings, watch)
+    named = None if config.llm.backend == "none" else config.llm.model
+    reasoning = ReasoningService(
+        reader, writer, reasoner, time.time_ns, standings, services.derived_work_waits, named, config.llm
+    )
     app = build_app(services)
     server = _server(config, app)
     ended = asyncio.Event()
@@ -115,7 +145,21 @@ async def _serve(config: Config, store: Store) -> int:
     writer.submit(lambda tx: tx.interrupt_replays())  # of a core that was killed
     thinking = asyncio.create_task(reasoning.run(), name="reasoning")
     thinking.add_done_callback(_say_why)
-    serving = asyncio.create_task(server.serve(), name="api")
+    watching = asyncio.create_task(watch.run(), name="model watch")
+    watching.add_done_callback(_say_why)
+    beside: list[asyncio.Task[None]] = [thinking, watching]
+    if config.review.policy is not None:
+        release = ReleaseService(
+            reader,
+            writer,
+            config.review.policy,
+            config.site.name,
+            time.time_ns,
+            lambda: reasoner.state.status in ("ready", "starting"),
+        )
+        beside.append(asyncio.create_task(release.run(), name="release by policy"))
+        beside[-1].add_done_callback(_say_why)
+    serving = asyncio.create_task(server.serve([listener]), name="api")
     access = config.data_dir / "core.json"
     try:
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has no event for it
@@ -131,8 +175,9 @@ async def _serve(config: Config, store: Store) -> int:
     finally:
         access.unlink(missing_ok=True)
         server.should_exit = True
-        thinking.cancel()
-        await asyncio.gather(thinking, serving, return_exceptions=True)
+        for part in beside:
+            part.cancel()
+        await asyncio.gather(*beside, serving, return_exceptions=True)
         await reasoner.close()
         await asyncio.to_thread(app.state.replays.stop)
         await asyncio.to_thread(writer.stop)
@@ -154,8 +199,6 @@ def _server(config: Config, app: FastAPI) -> uvicorn.Server:
     tls = config.api.tls
     settings = uvicorn.Config(
         app,
-        host=config.api.host,
-        port=config.api.port,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -5,23 +5,21 @@ What the devices said is in the journal, so a wrong factor, unit, range, clamp o
 of a span are normalized again and stored under a revision of their own. ``v_records`` shows the corrected rows at
 once, the old ones stay in ``v_record_history``. What was read wrongly (address, type, byte order) cannot be put right:
 the right raw value was never read. Detectors are not run again: their state belongs to the live stream.
-
-The old map keeps its numbers: each revision met in the journal is normalized under a copy of itself in which the
-corrected tags have their new meaning, so that every time and every flag comes out as it did.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from broker import events
+from broker.core.corrections import Corrections, Repaired
+from broker.core.replay_outcome import Outcome, ReplayRequest, some
 from broker.journal import JournalFiles
 from broker.journal.survey import Survey
 from broker.store import Reader, Transaction
@@ -32,7 +30,7 @@ from schemas.entries import Entry, MapInForce, Position
 from schemas.errors import Refused
 from schemas.records import RecordBatch
 from schemas.samples import Gap, SampleBatch
-from schemas.tagmap import Tag, TagMap
+from schemas.tagmap import TagMap
 
 T = TypeVar("T")
 #: Runs a command in a transaction of its own and gives its result.
@@ -44,75 +42,6 @@ HOUR_NS: Final = 3_600_000_000_000
 ENTRIES: Final = 512
 #: Rows in one transaction at most; one ends with each minute of the journal, and then its roll-ups are made anew.
 ROWS: Final = 20_000
-#: Tags that a message names at most.
-NAMED: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayRequest:
-    """
-    What shall be made anew: entries journalled at ``from_ns <= t < to_ns`` (UTC), of ``sources`` (none: of all).
-
-    ``tag_map`` None takes the map in force. ``actor`` and ``reason`` go into the audit.
-    """
-
-    from_ns: int
-    to_ns: int
-    sources: tuple[str, ...] = ()
-    tag_map: TagMap | None = None
-    actor: str = ""
-    reason: str = ""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """
-    What a replay did.
-
-    ``unreachable`` are paths whose way of reading changed, ``missing`` paths that the corrected map does not have,
-    ``holes`` texts of what the journal lost, ``unknown_rows`` samples whose map cannot be read, ``left`` buckets of
-    the roll-ups that stay as they are because retention has removed what they are made of.
-    """
-
-    revision: int = 0
-    entries: int = 0
-    rows: int = 0
-    at_ns: int | None = None
-    corrected: set[str] = field(default_factory=set)
-    unreachable: set[str] = field(default_factory=set)
-    missing: set[str] = field(default_factory=set)
-    holes: list[str] = field(default_factory=list)
-    unknown_rows: int = 0
-    left: int = 0
-
-    def text(self) -> str:
-        """One line for people."""
-        parts = [f"{self.rows} records of {len(self.corrected)} tags under revision {self.revision}"]
-        if self.unreachable:
-            parts.append(f"left as they are, because they were read in another way: {_some(self.unreachable)}")
-        if self.missing:
-            parts.append(f"not in the corrected map: {_some(self.missing)}")
-        if self.holes:
-            parts.append(f"the journal has {len(self.holes)} holes in the span: {self.holes[0]}")
-        if self.unknown_rows:
-            parts.append(f"{self.unknown_rows} samples name a map that cannot be read")
-        if self.left:
-            parts.append(f"{self.left} roll-up buckets stay as they are: their rows are past what the store keeps")
-        return "; ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Repaired:
-    """
-    A map of the journal with corrected tags; ``wanted`` bool[tag number]: whose rows are written.
-
-    ``missing`` and ``unreachable`` are paths with their sources, as :class:`Outcome` has them.
-    """
-
-    tag_map: TagMap
-    wanted: NDArray[np.bool_]
-    missing: tuple[tuple[str, str], ...]
-    unreachable: tuple[tuple[str, str], ...]
 
 
 class Replay:
@@ -144,9 +73,8 @@ class Replay:
         self._keep_ns = round(keep_s * 1e9)
         self._write = write
         self._stop = stop or threading.Event()
-        self._maps: dict[bytes, _Repaired] = {}
-        self._earlier: dict[str, set[tuple[object, ...]]] = {}
-        self._new: dict[str, Tag] = {}
+        self._maps: dict[bytes, Repaired] = {}
+        self._corrections = Corrections(TagMap(site="", tags=()), ())
         self._from = Position(0, 0)
         self._until = committed
         self.tag_map = TagMap(site="", tags=())
@@ -169,11 +97,9 @@ class Replay:
         if tag_map is None:
             raise Refused("no tag map was ever in force")
         self.tag_map = tag_map
-        self._new = {tag.id: tag for tag in tag_map.tags}
         self._units(tag_map)
-        for body in self._reader.replay_maps(request.from_ns, request.to_ns):
-            for tag in TagMap.from_body(body).tags:
-                self._earlier.setdefault(tag.id, set()).add(meaning(tag))
+        earlier = self._reader.replay_maps(request.from_ns, request.to_ns)
+        self._corrections = Corrections(tag_map, map(TagMap.from_body, earlier))
 
     def _find(self, survey: Survey) -> None:
         request = self._request
@@ -209,7 +135,7 @@ class Replay:
         wrong = {tag.path for tag in tag_map.tags if units.get(tag.id, tag.unit) != tag.unit}
         if wrong:
             raise Refused(
-                f"the unit differs from that of the map in force: {_some(wrong)}; put the corrected map in force "
+                f"the unit differs from that of the map in force: {some(wrong)}; put the corrected map in force "
                 "first (restart with it), then replay"
             )
 
@@ -332,37 +258,18 @@ class Replay:
         self.outcome.missing.update(path for source, path in repaired.missing if source == body.source)
         self.outcome.unreachable.update(path for source, path in repaired.unreachable if source == body.source)
         record.map_revision = body.map_revision
-        return _taken(record, repaired.wanted[record.tag])
+        return repaired.taken(record)
 
-    def _look_up(self, revision: bytes) -> _Repaired | None:
+    def _look_up(self, revision: bytes) -> Repaired | None:
         found = self._reader.map(revision)
         return None if found is None else self._meet(found)
 
-    def _meet(self, old: TagMap) -> _Repaired:
-        """Take note of a map of the journal: which of its tags are corrected, and how."""
-        known = self._maps.get(old.revision)
-        if known is not None:
-            self._normalizer.use_map(known.tag_map.revision, known.tag_map)
-            return known
-        wanted = np.zeros(len(old.tags), np.bool_)
-        tags: list[Tag] = []
-        missing: list[tuple[str, str]] = []
-        unreachable: list[tuple[str, str]] = []
-        for tag in old.tags:
-            new = self._new.get(tag.id)
-            if new is None:
-                missing.append((tag.source, tag.path))
-            elif reading(new) != reading(tag):
-                unreachable.append((tag.source, tag.path))
-            elif {meaning(tag), *self._earlier.get(tag.id, ())} != {meaning(new)}:
-                wanted[tag.number] = True
-                tag = new.model_copy(update={"number": tag.number})
-            tags.append(tag)
-        repaired = TagMap(site=old.site, tags=tuple(tags), equipment=old.equipment)
-        made = _Repaired(repaired, wanted, tuple(missing), tuple(unreachable))
-        self._maps[old.revision] = made
-        self._normalizer.use_map(made.tag_map.revision, made.tag_map)
-        return made
+    def _meet(self, old: TagMap) -> Repaired:
+        """Take note of a map of the journal."""
+        repaired = self._maps.get(old.revision) or self._corrections.repair(old)
+        self._maps[old.revision] = repaired
+        self._normalizer.use_map(repaired.tag_map.revision, repaired.tag_map)
+        return repaired
 
     def _flush(self, batches: Sequence[RecordBatch]) -> None:
         """Write, and note the progress, in one transaction."""
@@ -399,57 +306,10 @@ class Replay:
             return "no sample of these sources was journalled in the span"
         if outcome.unreachable:
             return (
-                f"address, type or byte order changed: {_some(outcome.unreachable)}; the journal holds what was read "
+                f"address, type or byte order changed: {some(outcome.unreachable)}; the journal holds what was read "
                 "then, and nothing else differs"
             )
         return (
             "nothing would change: the records of the span were made with this very map; put the corrected map in "
             "force first (restart with it), or name it with --map"
         )
-
-
-def reading(tag: Tag) -> tuple[object, ...]:
-    """What decides which raw value is read."""
-    return tag.source, tag.address, tag.type, tag.byte_order, tag.encoding
-
-
-def meaning(tag: Tag) -> tuple[object, ...]:
-    """What decides which record a raw value becomes."""
-    return (
-        tag.scale_mode,
-        tag.raw_low,
-        tag.raw_high,
-        tag.factor,
-        tag.offset,
-        tag.clamp,
-        tag.clamp_low,
-        tag.clamp_high,
-        tag.unit,
-        tag.range,
-        tag.deadband,
-        tag.sentinels,
-    )
-
-
-def _taken(record: RecordBatch, keep: NDArray[np.bool_]) -> RecordBatch | None:
-    if not keep.any():
-        return None
-    if keep.all():
-        return record
-    place = np.cumsum(keep) - 1
-    return replace(
-        record,
-        tag=record.tag[keep],
-        source_ns=record.source_ns[keep],
-        server_ns=None if record.server_ns is None else record.server_ns[keep],
-        value=record.value[keep],
-        status=record.status[keep],
-        flags=record.flags[keep],
-        fingerprint=record.fingerprint[keep],
-        exact={int(place[row]): item for row, item in record.exact.items() if keep[row]},
-    )
-
-
-def _some(paths: set[str]) -> str:
-    named = ", ".join(sorted(paths)[:NAMED])
-    return named if len(paths) <= NAMED else f"{named} and {len(paths) - NAMED} more"

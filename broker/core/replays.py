@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from broker import events
-from broker.core.replay import Replay, ReplayRequest
+from broker.core.replay import Replay
+from broker.core.replay_outcome import ReplayRequest
 from broker.core.writer import Command, Writer
 from broker.store import Store
 from schemas.errors import FairleadError, Refused, StoreError

@@ -75,7 +75,10 @@ def run_demo(
     home.mkdir(parents=True, exist_ok=True)
     try:
         with _interrupts() as stop:
-            return _run(home, _free(port), seconds, console, stop)
+            free = _free(port)
+            if free != port:
+                console.print(f"Port {port} is taken on 127.0.0.1: the page is on port {free}.")
+            return _run(home, free, seconds, console, stop)
     finally:
         if not keep:
             shutil.rmtree(home, ignore_errors=True)
@@ -260,6 +263,7 @@ def _news(state: _State, told: set[str]) -> list[str]:
     running = [source for source in state.sources if source["records"]]
     events = [
         *((f"fault{i}", f"plant: {text.lower()}") for i, text in enumerate(list(state.faults))),
+        *([(f"model-{state.model}", f"reasoning is {state.model}")] if state.model.startswith("ready") else []),
         *((f"source-{s['name']}", f"records flow from {s['name']} ({s['kind']})") for s in running),
     ]
     for anomaly in state.anomalies:

@@ -114,7 +114,7 @@ async def test_an_opcua_history(tmp_path: Path, eventually: Eventually, fill: st
         asked = {
             "endpoint": server.endpoint,
             "security": "None",
-            "subscription": {"publishing": "100ms", "keep_alive": "500ms"},
+            "subscription": {"publishing": "100ms", "keep_alive": "5s"},
             "history": history,
             "recover": "recreate",
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from broker.acquire.gaps import GapLedger
 from broker.acquire.process import Source, acquire
 from broker.acquire.ticks import tick
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
-from schemas.entries import START, Entry, MapInForce, Tick
+from schemas.entries import START, Entry, Link, MapInForce, Tick
 from schemas.errors import ConfigError, NotConnected
 from schemas.samples import Gap, GapCause, SampleBatch
 from schemas.tagmap import Tag, TagMap
@@ -66,6 +67,10 @@ async def test_downtime_is_a_gap(tmp_path: Path, options: SourceOptions, eventua
     assert (gap.source, gap.cause, gap.from_ns) == ("plc", GapCause.NOT_RUNNING, last)
     assert gap.to_ns is not None
     assert gap.to_ns > last
+    # told before time passes: a source that was up at the end was heard by nobody meanwhile
+    again = [entry.body for entry in entries(tmp_path) if entry.wall_ns > last]
+    before_ticks = takewhile(lambda body: not isinstance(body, Tick), again)
+    assert not next(body.up for body in before_ticks if isinstance(body, Link))
 
 
 async def downtime(

@@ -17,6 +17,7 @@ from schemas.samples import Gap, GapCause, Reject, SampleBatch
 from schemas.status import Flag
 from schemas.tagmap import Equipment, Tag, TagMap
 from simulators.plant import Fault, Plant
+from tests.waiting import PATIENT_STORE
 
 SECOND = 1_000_000_000
 T0 = 1_790_000_000 * SECOND
@@ -86,7 +87,7 @@ def write_journal(folder: Path, seconds: int = 120, fault_at_s: float = 45.0, *,
     futures.append(writer.append(Gap("plc", (), clock.now_ns, None, GapCause.LINK_DOWN)))
     futures.append(writer.append(Reject("plc", "40001", "cannot be decoded", b"\x00\xff", clock.now_ns)))
     for future in futures:
-        future.result(10)
+        future.result(120)
     writer.close()
     return samples
 
@@ -110,7 +111,7 @@ class Bundled:
 def open_store(folder: Path) -> Store:
     """A fresh SQLite store."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = Store.open(StoreOptions(), folder, write=True)
+    store = Store.open(StoreOptions.model_validate(PATIENT_STORE), folder, write=True)
     store.upgrade()
     return store
 

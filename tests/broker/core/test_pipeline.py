@@ -14,6 +14,7 @@ import pytest
 
 from broker.core import snapshot
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
+from broker.store.rollups import MINUTE_NS
 from normalizers.clock import SourceClock
 from normalizers.normalizer import Normalizer
 from schemas.alarms import Event
@@ -59,6 +60,35 @@ def test_the_stream_becomes_rows(journal_dir: Path, tmp_path: Path) -> None:
     assert len(rows["anomalies"]) >= 1
     assert len(rows["evidence"]) >= 1
     assert any("bearing_wear" in str(row) for row in rows["annotations"])
+
+
+def test_the_clock_of_a_source_is_kept_minute_by_minute(tmp_path: Path) -> None:
+    """Set ahead by 12 s from second 130 to 170: that minute and the next say so; minutes of silence have no row."""
+    clock, site = stream.Clock(), stream.tag_map()
+    begin = stream.T0 // MINUTE_NS * MINUTE_NS
+    with closing(JournalWriter(tmp_path / "journal", JournalOptions(), now_ns=clock, mono_ns=clock)) as writer:
+        writer.open()
+        futures = [writer.append(MapInForce(site.revision, site.body))]
+        for second in range(600):
+            clock.now_ns = begin + second * stream.SECOND
+            if second < 300:
+                ahead = 12 if 130 <= second < 170 else 0
+                at = clock.now_ns + ahead * stream.SECOND
+                batch = SampleBatch.build("plc", site.revision, clock.now_ns, tag=[0], source_ns=[at], value=[1.0])
+                futures.append(writer.append(batch))
+            futures.append(writer.append(Tick()))
+        for future in futures:
+            future.result(120)
+    with closing(stream.open_store(tmp_path / "home")) as store, closing(JournalFiles(tmp_path / "journal")) as files:
+        pipeline = stream.make_pipeline(store, files)
+        pipeline.restore()
+        while pipeline.run_once():
+            pass
+    with closing(sqlite3.connect(tmp_path / "home" / "store.db")) as connection:
+        text = "SELECT source, (minute_ns - ?) / ?, ahead_ns, beyond_limit FROM v_source_clocks ORDER BY minute_ns"
+        rows = connection.execute(text, (begin, MINUTE_NS)).fetchall()
+    off = 12 * stream.SECOND
+    assert rows == [("plc", minute, off if minute in (2, 3) else 0, int(minute in (2, 3))) for minute in range(5)]
 
 
 def test_closing_leaves_the_explanation(journal_dir: Path, tmp_path: Path) -> None:
@@ -121,7 +151,7 @@ def test_the_head_of_a_state_holds_no_tag_map(journal_dir: Path, tmp_path: Path)
     assert stream.tag_map().body not in head
     assert len(head) < len(stream.tag_map().body)
     assert stream.tag_map().revision in head
-    assert [tag_map.revision for tag_map in again._maps[-1:]] == [stream.tag_map().revision]
+    assert [tag_map.revision for tag_map in again.stages.maps[-1:]] == [stream.tag_map().revision]
 
 
 def test_the_head_of_an_older_state_is_read(journal_dir: Path, tmp_path: Path) -> None:
@@ -138,7 +168,7 @@ def test_the_head_of_an_older_state_is_read(journal_dir: Path, tmp_path: Path) -
         again = stream.make_pipeline(store, stream.Bundled(files, [512]))
         again.restore()
 
-    assert again._maps[-1].revision == stream.tag_map().revision
+    assert again.stages.maps[-1].revision == stream.tag_map().revision
     assert again.position == pipeline.position
 
 
@@ -151,8 +181,8 @@ def test_without_restore_rows_differ(journal_dir: Path, tmp_path: Path) -> None:
         pipeline.restore()
         pipeline.run_once()
         fresh = stream.make_pipeline(store, journal)
-        fresh._read_to = pipeline.position
-        fresh._use_map(stream.tag_map(), None)
+        fresh.stages.read_to = pipeline.position
+        fresh.stages.use_map(stream.tag_map(), None)
         while fresh.run_once():
             pass
 
@@ -202,7 +232,7 @@ def test_entry_that_cannot_be_processed_is_quarantined(journal_dir: Path, tmp_pa
                     break
             except (IndexError, ValueError) as error:
                 failures += 1
-                failed = pipeline.at
+                failed = pipeline.stages.at
                 assert failed is not None
                 pipeline = stream.make_pipeline(store, journal)
                 pipeline.refuse(failed, repr(error))
@@ -253,8 +283,8 @@ def test_notices_of_acquire_are_in_the_audit_once(tmp_path: Path) -> None:
     """With the time of the journal, however often the stages are restored."""
     writer = JournalWriter(tmp_path / "journal", JournalOptions())
     writer.open()
-    writer.append(Notice("clock_jumped", "this host's clock moved by +3600.000 s")).result(10)
-    writer.append(Tick()).result(10)
+    writer.append(Notice("clock_jumped", "this host's clock moved by +3600.000 s")).result(120)
+    writer.append(Tick()).result(120)
     writer.close()
     with closing(stream.open_store(tmp_path / "s")) as store, closing(JournalFiles(tmp_path / "journal")) as files:
         for _ in range(3):
@@ -275,7 +305,7 @@ def test_events_are_rows_once(tmp_path: Path) -> None:
     writer = JournalWriter(tmp_path / "journal", JournalOptions())
     writer.open()
     for body in (event, replace(event, event_id=b"2"), Tick(), event, Tick()):
-        writer.append(body).result(10)
+        writer.append(body).result(120)
     writer.close()
     with closing(stream.open_store(tmp_path / "s")) as store, closing(JournalFiles(tmp_path / "journal")) as files:
         for sizes in ([1], [3], [512]):
@@ -317,7 +347,7 @@ def test_polls_at_the_same_times_after_the_clock_was_set_back(
             )
             futures.append(writer.append(batch))
     for future in futures:
-        future.result(10)
+        future.result(120)
     writer.close()
     rows = _run(tmp_path / "journal", tmp_path / "s", [7])["records"]
     assert len(rows) == (2 if identity else 1) * 20 * tags
@@ -390,7 +420,7 @@ def _many_sources(folder: Path, *, awkward: bool) -> int:
         clock.now_ns = stream.T0 + (second + 1) * stream.SECOND - 1
         futures.append(writer.append(Tick()))
     for future in futures:
-        future.result(30)
+        future.result(120)
     writer.close()
     return samples
 
@@ -414,7 +444,7 @@ def test_batches_taken_together_give_the_same_rows(
     together = _run(folder, tmp_path / "together", [512])
     assert sum(joined) > samples / 4 / (4 if awkward else 2)
     assert not awkward or 0 in joined
-    monkeypatch.setattr("broker.core.pipeline.groups", lambda entries: [[entry] for entry in entries])
+    monkeypatch.setattr("broker.core.stages.groups", lambda entries: [[entry] for entry in entries])
     alone = _run(folder, tmp_path / "alone", [512])
     assert together == alone
     assert len(together["anomalies"]) >= 1

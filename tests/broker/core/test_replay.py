@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from broker.core.pipeline import Pipeline
-from broker.core.replay import Outcome, Replay, ReplayRequest
+from broker.core.replay import Replay
+from broker.core.replay_outcome import Outcome, ReplayRequest
 from broker.core.writer import Writer
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
 from broker.store import Store
@@ -197,7 +198,7 @@ def test_a_wrong_factor_is_put_right(
     assert all(value == 2.0 * ((at - T0) // S + 2) % 80 for at, value in level.items())
     assert [r for r in rollups(store) if r[1] != "t-level"] == [r for r in rollups(right) if r[1] != "t-level"]
     assert shown(store, "v_record_history", "WHERE revision = 0") == before
-    current = {row.path: row.value for row in store.reader().current()}
+    current = {row.record.path: row.record.value for row in store.reader().current()}
     assert current["Acme/Lyon/A/Flow"] == pytest.approx((1000 + SECONDS - 1) * 0.01)
 
 
@@ -259,7 +260,7 @@ def test_live_data_goes_on_beside_it(each_store: Store, plant: Plant, folder: Pa
     thread.start()
     try:
         outcome = replay(
-            store, folder, request(tag_map=None), committed=committed, write=lambda c: writer.submit(c).result(30)
+            store, folder, request(tag_map=None), committed=committed, write=lambda c: writer.submit(c).result(120)
         )
     finally:
         stop.set()

@@ -63,7 +63,7 @@ def write(folder: Path, tag_map: TagMap, seconds: int, at: Script) -> None:
             futures.append(writer.append(batch))
         futures.append(writer.append(Tick()))
     for future in futures:
-        future.result(10)
+        future.result(120)
     writer.close()
 
 

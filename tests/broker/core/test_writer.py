@@ -13,9 +13,12 @@ from broker.core.pipeline import Pipeline
 from broker.core.writer import Writer
 from broker.journal import JournalFiles
 from broker.store import Store, Transaction
+from detectors.detection import Detection
+from normalizers.normalizer import Normalizer
 from schemas.errors import Refused, StoreError
 from tests.broker.core import stream
 from tests.broker.core.test_pipeline import Poisoned
+from tests.broker.store.plant import anomaly, evidence
 
 Eventually = Callable[..., None]
 
@@ -47,16 +50,57 @@ def _stored(store: Store) -> int:
 
 
 def test_journal_is_drained_and_state_saved(store: Store, files: JournalFiles, eventually_sync: Eventually) -> None:
-    """The thread stores what the journal holds, tells of commits, and saves its stages at the end."""
-    commits: list[int] = []
+    """The thread stores what the journal holds, and saves its stages at the end."""
     writer = Writer(store, lambda: stream.make_pipeline(store, files))
-    writer.start(lambda: commits.append(1))
+    writer.start()
     eventually_sync(lambda: _stored(store) == SAMPLES)
     writer.stop()
 
-    assert commits
     assert store.stage("pipeline") is not None
     assert writer.error == ""
+
+
+@pytest.mark.parametrize("stage", [Normalizer, Detection])
+def test_a_stage_whose_state_cannot_be_restored_begins_anew(
+    store: Store, journal_dir: Path, eventually_sync: Eventually, monkeypatch: pytest.MonkeyPatch, stage: type
+) -> None:
+    """Whatever its restore raises: the stage learns anew, and the records go on where they were."""
+
+    def broken(self: object, *args: object) -> None:
+        raise TypeError("a state of another kind")
+
+    with closing(JournalFiles(journal_dir)) as files:
+        pipeline = stream.make_pipeline(store, stream.Bundled(files, [100]))
+        pipeline.restore()
+        assert pipeline.run_once()
+        pipeline.save()
+    monkeypatch.setattr(stage, "restore", broken)
+    with closing(JournalFiles(journal_dir)) as files:
+        writer = Writer(store, lambda: stream.make_pipeline(store, files))
+        writer.start()
+        eventually_sync(lambda: _stored(store) == SAMPLES)
+        writer.stop()
+    assert writer.error == ""
+
+
+def test_news_is_told_and_nothing_else(store: Store, files: JournalFiles, eventually_sync: Eventually) -> None:
+    """Who explains is woken by new evidence, after its commit; records and other commands wake nobody."""
+    news: list[int] = []
+    writer = Writer(store, lambda: stream.make_pipeline(store, files))
+    writer.start(lambda: news.append(len(store.reader().annotations_pending(10))))
+    eventually_sync(lambda: _stored(store) == SAMPLES)
+    writer.submit(lambda tx: tx.put_user("a.moreau", ("engineer",), "x")).result(120)
+    assert news == []
+
+    one = anomaly("an")
+
+    def explain(tx: Transaction) -> None:
+        tx.anomaly(one)
+        tx.evidence(evidence(one))
+
+    writer.submit(explain).result(120)
+    writer.stop()
+    assert news == [1]
 
 
 def test_command_runs_between_bundles(store: Store, files: JournalFiles) -> None:
@@ -68,9 +112,9 @@ def test_command_runs_between_bundles(store: Store, files: JournalFiles) -> None
         tx.put_user("b.petit", ("engineer",), "x")
         raise Refused("no")
 
-    assert writer.submit(lambda tx: tx.put_user("a.moreau", ("engineer",), "x")).result(10) is None
+    assert writer.submit(lambda tx: tx.put_user("a.moreau", ("engineer",), "x")).result(120) is None
     with pytest.raises(Refused, match="no"):
-        writer.submit(fail).result(10)
+        writer.submit(fail).result(120)
     writer.stop()
 
     assert [user.name for user in store.reader().users()] == ["a.moreau"]
