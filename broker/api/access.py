@@ -33,6 +33,7 @@ PLANT: Final[frozenset[str]] = frozenset({"integrator", "engineer", "auditor", "
 ENGINEER: Final[frozenset[str]] = frozenset({"engineer"})
 INTEGRATOR: Final[frozenset[str]] = frozenset({"integrator", "admin"})
 SHELVER: Final[frozenset[str]] = frozenset({"engineer", "admin"})
+LIBRARIAN: Final[frozenset[str]] = frozenset({"integrator", "engineer", "admin"})
 ADMIN: Final[frozenset[str]] = frozenset({"admin"})
 AUDITOR: Final[frozenset[str]] = frozenset({"auditor", "admin"})
 
@@ -65,12 +66,25 @@ ACCESS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("GET", "/api/v1/anomalies"): READERS,
     ("GET", "/api/v1/anomalies/{anomaly_id}"): READERS,
     ("POST", "/api/v1/annotations/{annotation_id}/review"): ENGINEER,
+    ("GET", "/api/v1/model"): PLANT,
+    ("GET", "/api/v1/status"): PLANT,
     ("GET", "/api/v1/suppressions"): READERS,
     ("POST", "/api/v1/suppressions"): SHELVER,
     ("POST", "/api/v1/suppressions/{suppression_id}/end"): SHELVER,
+    ("GET", "/api/v1/manuals"): PLANT,
+    ("GET", "/api/v1/manuals/search"): PLANT,
+    ("POST", "/api/v1/manuals"): LIBRARIAN,
+    ("POST", "/api/v1/manuals/{manual_id}/passages"): LIBRARIAN,
+    ("POST", "/api/v1/manuals/{manual_id}/finish"): LIBRARIAN,
+    ("POST", "/api/v1/manuals/{manual_id}/remove"): LIBRARIAN,
     ("POST", "/api/v1/ask"): READERS,
     ("GET", "/api/v1/documents"): READERS,
     ("GET", "/api/v1/documents/{document_id}"): READERS,
+    ("GET", "/api/v1/models"): PLANT,
+    ("POST", "/api/v1/models/imports"): INTEGRATOR,
+    ("POST", "/api/v1/models/refusals"): INTEGRATOR,
+    ("POST", "/api/v1/models/decisions"): INTEGRATOR,
+    ("POST", "/api/v1/models/keys"): ADMIN,
     ("GET", "/api/v1/replays"): PLANT,
     ("POST", "/api/v1/replays"): INTEGRATOR,
     ("GET", "/api/v1/users"): ADMIN,

@@ -42,6 +42,8 @@ def event_json(row: EventRow) -> dict[str, Any]:
         }
     return {
         "seq": str(row.seq),
+        "key": f"{row.source}/{row.time_ns}/{row.fingerprint & 0xFFFF_FFFF_FFFF_FFFF:016x}",
+        "revision": row.revision,
         "source": row.source,
         "equipment": row.equipment,
         "time": rfc3339(row.time_ns),
@@ -80,18 +82,15 @@ def events(
     severity: Annotated[int | None, Query(ge=1, le=1000, description="Least severity.")] = None,
 ) -> Response:
     """
-    Events and alarms in the order in which they were stored.
+    Events and alarms in the order in which they were stored; what was corrected since comes again.
 
+    A correction has the same ``key`` and a higher ``revision``: keep the highest of a key, and a page may come twice.
     Cursor, ``next``, ``has_more`` and 410 are those of ``/api/v1/records``.
     """
     store = cursor_name(reader.store_id)
-    place = cursor.decode(store, after)
-    first, head = reader.event_span()
-    kept_from = head + 1 if first is None else first
-    if after and place + 1 < kept_from:
-        return cursor.gone("retention has removed events behind this cursor", store, kept_from - 1)
-    if place > head:
-        return cursor.gone("the store was restored from an older copy, events come again", store, head)
+    place = cursor.begin(store, after, reader.event_span(), "events")
+    if isinstance(place, Response):
+        return place
     wanted = EventFilter(equipment, source, severity)
     page = reader.event_page(after=place, limit=min(limit, services.config.store.page_limit), wanted=wanted)
     following = cursor.encode(store, page.next_after)

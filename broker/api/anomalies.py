@@ -30,6 +30,7 @@ class Decision(BaseModel):
     cause_id: str | None = Field(default=None, max_length=64)
     text: str | None = Field(default=None, max_length=600)
     actions: tuple[str, ...] | None = Field(default=None, max_length=10)
+    withdraw: bool = Field(default=False, description="A rejection may withdraw what a person has released.")
 
 
 def add_routes(app: FastAPI) -> None:
@@ -61,13 +62,18 @@ def _row(row: AnomalyRow) -> dict[str, Any]:
         "suppressed": anomaly_now.suppressed,
         "review": row.verdict,
         "reviewed_by": row.person,
+        "reviewed_annotation_id": row.reviewed_annotation_id,
+        "withdrawn": row.withdrawn,
     }
 
 
 def anomalies(
     reader: ReaderOf,
     state: Literal["open", "closed"] | None = None,
-    review: Literal["pending", "approved", "rejected", "edited"] | None = None,
+    review: Annotated[
+        Literal["pending", "approved", "rejected", "edited", "policy"] | None,
+        Query(description="Newest review; `policy`: a written policy released it, and nobody has looked at it."),
+    ] = None,
     suppressed: Annotated[
         bool | None, Query(description="Only those that ask nobody for attention, or only the others.")
     ] = None,
@@ -79,6 +85,7 @@ def anomalies(
     """
     Episodes, newest first, each with its newest annotation and review; ``pending`` ones have no review yet.
 
+    The review may be of an earlier annotation than the newest: ``reviewed_annotation_id`` says of which.
     Suppressed ones are among them, and say why.
     """
     found = reader.anomalies(state=state, review=review, suppressed=suppressed, limit=limit, before=before)
@@ -132,10 +139,16 @@ def anomaly(reader: ReaderOf, anomaly_id: str) -> Any:
 
 def review(services: ServicesOf, person: PersonOf, annotation_id: str, decision: Decision) -> Response:
     """
-    Approve, reject or edit exactly the annotation with this id; answers with the documents it released.
+    Approve, reject or edit exactly the annotation with this id; answers with the documents it released or withdrew.
+
+    What was released can be rejected: each document follows as its next revision, withdrawn; what a person released
+    with `withdraw` only, so that nobody withdraws what was approved while they were looking. What a policy released can
+    be approved (which sends nothing) and edited (which sends the next revision), too.
 
     409 says why a decision cannot be taken (decided before, or not what is shown any more).
     """
-    taken = Review(annotation_id=annotation_id, person=person.name, at_ns=time.time_ns(), **decision.model_dump())
-    released = services.write(lambda tx: decide(tx, taken, services.config.site.name))
+    told = decision.model_dump(exclude={"withdraw"})
+    taken = Review(annotation_id=annotation_id, person=person.name, at_ns=time.time_ns(), **told)
+    site = services.config.site.name
+    released = services.write(lambda tx: decide(tx, taken, site, withdraw=decision.withdraw))
     return JSONResponse({"verdict": taken.verdict, "documents": [shaped(document, "plain") for document in released]})

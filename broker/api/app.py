@@ -13,16 +13,31 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from broker import events
-from broker.api import alarms, anomalies, documents, health, people, questions, records, replays, suppressions, trust
+from broker.api import (
+    alarms,
+    anomalies,
+    documents,
+    health,
+    manuals,
+    model,
+    models,
+    people,
+    questions,
+    records,
+    replays,
+    suppressions,
+    trust,
+)
 from broker.api.access import SECURITY_HEADERS, Gate
 from broker.api.accounts import Accounts, Sessions
 from broker.api.answers import problem
+from broker.api.parameters import only_known
 from broker.api.services import Services
 from broker.core.replays import ReplayService
 from broker.version import VERSION
@@ -52,7 +67,14 @@ def build_app(services: Services, *, mono_s: Callable[[], float] = time.monotoni
     )
     sessions = Sessions(idle_s=api.session.idle, absolute_s=api.session.absolute, mono_s=mono_s)
     # the interactive pages of FastAPI load scripts from another host, so they are off
-    app = FastAPI(title="Fairlead", version=VERSION, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app = FastAPI(
+        title="Fairlead",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        dependencies=[Depends(only_known)],
+    )
     app.state.services = services
     app.state.reader = reader
     app.state.replays = ReplayService(services.config, services.store, services.writer, services.derived_work_waits)
@@ -65,7 +87,8 @@ def build_app(services: Services, *, mono_s: Callable[[], float] = time.monotoni
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
     modules = (
-        *(health, records, alarms, anomalies, suppressions, questions, documents, replays, people, trust),
+        *(health, records, alarms, anomalies, suppressions, questions, documents, manuals, replays, people, trust),
+        *(model, models),
         *(pages, asking, suppress),
     )
     for module in modules:

@@ -28,15 +28,13 @@ def documents(
     """
     Released documents as CloudEvents, in the order of their release.
 
-    ``next`` is the cursor behind the last one, an empty page repeats it. 410 with ``earliest`` says that retention has
-    removed documents behind the cursor.
+    ``next`` is the cursor behind the last one, an empty page repeats it. 410 says that retention has removed documents
+    behind the cursor (or that the store is older than it), and with ``earliest`` where to go on.
     """
     store_id = reader.store_id
-    place = cursor.decode(store_id, after)
-    if after:
-        following = reader.documents(after=place, limit=1)
-        if following and following[0][0] > place + 1:
-            return cursor.gone("retention has removed documents behind this cursor", store_id, following[0][0] - 1)
+    place = cursor.begin(store_id, after, reader.document_span(), "documents")
+    if isinstance(place, Response):
+        return place
     found = reader.documents(after=place, limit=limit, type=type)
     last = found[-1][0] if found else place
     body: dict[str, Any] = {

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from broker import events
 from broker.acquire.files import METRICS_FILE
+from broker.api.model import model_notes, model_now, standing_now
 from broker.api.services import ReaderOf, Services, ServicesOf
 from broker.api.status import AcquireStatus
 from broker.store import Reader
@@ -35,6 +36,7 @@ def add_routes(app: FastAPI) -> None:
     app.get("/healthz")(healthz)
     app.get("/readyz")(readyz)
     app.get("/metrics")(metrics)
+    app.get("/api/v1/status")(status)
 
 
 async def healthz(services: ServicesOf) -> Response:
@@ -49,6 +51,12 @@ def readyz(services: ServicesOf) -> Response:
 
     ``degraded`` says what gives way because the journal's disk fills.
     """
+    body = readiness(services)
+    return JSONResponse(body, 200 if body["ready"] else 503)
+
+
+def readiness(services: Services) -> dict[str, Any]:
+    """``ready``, what stands against it (``problems``), what gives way (``degraded``), and what is worth knowing."""
     problems = []
     if services.writer.error:
         problems.append(f"store: {services.writer.error}")
@@ -58,16 +66,20 @@ def readyz(services: ServicesOf) -> Response:
     except FairleadError as error:
         problems.append(f"store: {error}")
     notes = list(services.store.warnings)
-    reasoner = services.reasoner.state
-    if reasoner.status != "ready":
-        why = f" ({reasoner.reason})" if reasoner.reason else ""
-        notes.append(f"reasoning is {reasoner.status}{why}: rules explain")
+    notes += model_notes(services)
+    if services.watch is not None:
+        notes += services.watch.notices
     status = services.acquire_status()
     degraded = [] if status is None else [_STEPS[step] for step in status.journal.steps if step in _STEPS]
     if status is not None and "expire" in status.journal.steps:
         notes.append("the journal has no room for all of journal.keep: what core has read goes earlier")
-    body: dict[str, Any] = {"ready": not problems, "degraded": degraded, "problems": problems, "notes": notes}
-    return JSONResponse(body, 200 if not problems else 503)
+    return {"ready": not problems, "degraded": degraded, "problems": problems, "notes": notes}
+
+
+def status(services: ServicesOf) -> dict[str, Any]:
+    """What /readyz tells, always with 200, and the model that explains; ``acquire`` is whether that process reports."""
+    told = {"version": VERSION, "acquire": services.acquire_status() is not None}
+    return told | readiness(services) | {"model": model_now(services)}
 
 
 def metrics(services: ServicesOf, reader: ReaderOf) -> Response:
@@ -114,6 +126,28 @@ class _Snapshot(Collector):
         llm.add_metric(["model"], float(state.answered))
         llm.add_metric(["rules"], float(state.fallbacks))
         yield llm
+        standing = standing_now(self._services)
+        advisory = float(standing is not None and standing.mode == "advisory")
+        yield GaugeMetricFamily(
+            "fairlead_llm_advisory", "1 while no score card lets the model's answers count.", advisory
+        )
+        yield from self._model()
+
+    def _model(self) -> Iterator[Metric]:
+        watch = self._services.watch
+        found = None if watch is None else watch.last
+        if watch is None or found is None:
+            return
+        yield GaugeMetricFamily("fairlead_model_over_limit", "Figures of the model over.", float(len(watch.notices)))
+        if found.reject_rate is not None:
+            text = "Answers that checks or people refused, of the window."
+            yield GaugeMetricFamily("fairlead_model_reject_rate", text, found.reject_rate)
+        if found.unknown_rate is not None:
+            yield GaugeMetricFamily("fairlead_model_unknown_rate", "Answers that name no cause.", found.unknown_rate)
+        drift = GaugeMetricFamily("fairlead_model_drift", "Population stability index.", labels=["dimension"])
+        for one in found.shifts:
+            drift.add_metric([one.dimension], one.psi)
+        yield drift
 
     def _store(self) -> Iterator[Metric]:
         try:

@@ -15,6 +15,7 @@ from broker.api.services import ReaderOf, Services, ServicesOf
 from broker.ask.fill import fill
 from broker.ask.parse import NotUnderstood
 from broker.ask.service import Asker
+from broker.models.locate import check_decided
 from broker.store import Reader
 from schemas.errors import Refused
 from schemas.question import MAX_QUESTION, Answer, Query
@@ -54,11 +55,25 @@ async def answer(services: Services, reader: Reader, asked: Question) -> Answer:
     try:
         return await run_in_threadpool(asker.ask, asked.question)
     except NotUnderstood as error:
+        if not services.reasoner.reads_questions:
+            raise error
+        await run_in_threadpool(_check_decided, services, reader, error)
         names = await run_in_threadpool(asker.names)
         filled = await fill(asked.question, names, asker.calendar(), services.reasoner, asker.options.model_deadline)
         if filled is None:
             raise error
         return await run_in_threadpool(asker.run, filled, asked.question, names, "model")
+
+
+def _check_decided(services: Services, reader: Reader, error: NotUnderstood) -> None:
+    """Say no, beside what was not understood, where the question would leave this machine and nobody decided that."""
+    options = services.config.llm
+    if options.backend == "local":
+        return
+    try:
+        check_decided(options, reader.model_decisions(), "questions")
+    except Refused as why:
+        raise Refused(f"{error}; no model was asked: {why}") from None
 
 
 async def ask(request: Request, services: ServicesOf, reader: ReaderOf, asked: Question) -> Response:

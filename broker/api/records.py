@@ -14,6 +14,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from broker.api import cursor
+from broker.api.model import standing_now
 from broker.api.services import ReaderOf, ServicesOf
 from broker.store.rows import GapRow, RecordRow
 from schemas.documents import rfc3339
@@ -21,7 +22,11 @@ from schemas.errors import Refused
 from schemas.status import Flag, name
 
 _INTEGER: Final = re.compile(r"-[0-9]+")
-_CSV_COLUMNS: Final = ("seq", "path", "source_time", "value", "unit", "quality", "status", "flags", "received_time")
+#: Programs read by position as well as by name: new columns come last.
+_CSV_COLUMNS: Final = (
+    *("seq", "path", "source_time", "value", "unit", "quality", "status", "flags", "received_time"),
+    *("revision", "server_time", "status_code"),
+)
 
 Limit = Annotated[int, Query(ge=1, le=10_000, description="Most rows of the page.")]
 Path = Annotated[str | None, Query(max_length=500, description="Tag path, `*` stands for anything.")]
@@ -91,13 +96,9 @@ def records(
     where to go on.
     """
     store_id = reader.store_id
-    place = cursor.decode(store_id, after)
-    first, head = reader.span()
-    kept_from = head + 1 if first is None else first
-    if after and place + 1 < kept_from:
-        return cursor.gone("retention has removed records behind this cursor", store_id, kept_from - 1)
-    if place > head:
-        return cursor.gone("the store was restored from an older copy, records come again", store_id, head)
+    place = cursor.begin(store_id, after, reader.span(), "records")
+    if isinstance(place, Response):
+        return place
     page = reader.record_page(after=place, limit=min(limit, services.config.store.page_limit), path=path)
     following = cursor.encode(store_id, page.next_after)
     headers = {"X-Next-Cursor": following, "X-Has-More": str(page.has_more).lower()}
@@ -116,10 +117,23 @@ def records(
 
 
 def current(reader: ReaderOf, path: Path = None, limit: Limit = 1000) -> Response:
-    """The newest record of each tag, with the cursor from which following goes on."""
+    """
+    The newest record of each tag, with the cursor from which following goes on.
+
+    ``gap_cause`` and ``gap_from`` tell of the gap that is open for the tag: the value is then the last one there was,
+    and not the present one. Both are null while the tag is sampled.
+    """
     rows = reader.current(path=path, limit=limit)
-    newest = max((row.seq for row in rows), default=0)
-    answer = {"records": [record_json(row) for row in rows], "next": cursor.encode(reader.store_id, newest)}
+    newest = max((row.record.seq for row in rows), default=0)
+    records = [
+        {
+            **record_json(row.record),
+            "gap_cause": row.gap_cause,
+            "gap_from": None if row.gap_from_ns is None else rfc3339(row.gap_from_ns),
+        }
+        for row in rows
+    ]
+    answer = {"records": records, "next": cursor.encode(reader.store_id, newest)}
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
@@ -229,8 +243,11 @@ def sources(services: ServicesOf, reader: ReaderOf) -> dict[str, Any]:
             }
         )
     reasoner = services.reasoner.state
+    standing = standing_now(services)
+    state = reasoner.status if standing is None else f"{reasoner.status}, {standing.mode}"
+    reason = reasoner.reason or (standing.reason if standing is not None else "")
     return {
         "sources": rows,
         "journal": msgspec.to_builtins(status.journal) if status else None,
-        "reasoning": f"{reasoner.status}: {reasoner.reason}" if reasoner.reason else reasoner.status,
+        "reasoning": f"{state}: {reason}" if reason else state,
     }

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from broker.api.services import PersonOf, ReaderOf, ServicesOf
-from broker.core.replay import ReplayRequest
+from broker.core.replay_outcome import ReplayRequest
 from broker.core.replays import ReplayService
 from broker.store.rows import ReplayRow
 from schemas.documents import rfc3339

@@ -13,11 +13,13 @@ from fastapi import Depends, Request
 from broker.api.accounts import Person
 from broker.api.status import AcquireStatus, read_status
 from broker.core.writer import Writer
+from broker.scorecard.standing import StandingOf
 from broker.store import Reader, Store, Transaction
 from schemas.errors import StoreError
 
 if TYPE_CHECKING:
     from broker.config.model import Config
+    from broker.core.model_watch import ModelWatch
     from llm.client import Reasoner
 
 T = TypeVar("T")
@@ -28,13 +30,19 @@ COMMAND_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Configuration, store, writer thread and reasoner of this core; ``token`` is the local administrator's."""
+    """
+    Configuration, store, writer thread, reasoner and what watches it in this core.
+
+    ``token`` is the local administrator's; ``standing_of`` tells what a model's answers count for.
+    """
 
     config: Config
     store: Store
     writer: Writer
     reasoner: Reasoner
     token: str
+    standing_of: StandingOf
+    watch: ModelWatch | None = None
 
     def acquire_status(self) -> AcquireStatus | None:
         """What acquire says of itself; None when it does not run."""

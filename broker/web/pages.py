@@ -13,6 +13,7 @@ from broker.api.access import COOKIE, SHELVER
 from broker.api.accounts import Accounts, Person, Sessions
 from broker.api.services import PersonOf, ReaderOf, Services, ServicesOf
 from broker.documents.build import document_ids
+from broker.documents.sendings import sendings
 from broker.review import decide
 from broker.store import Reader, Transaction
 from broker.web.conditions import conditions
@@ -28,7 +29,9 @@ from schemas.errors import Refused
 LIST_ROWS: Final = 100
 MAX_ACTIONS: Final = 10
 
-Show = Annotated[Literal["all", "open", "pending", "suppressed"], Query(description="Which anomalies the list holds.")]
+Show = Annotated[
+    Literal["all", "open", "pending", "policy", "suppressed"], Query(description="Which anomalies the list holds.")
+]
 
 
 def add_routes(app: FastAPI) -> None:
@@ -91,8 +94,9 @@ def _zone(services: Services) -> ZoneInfo:
 def _list(services: Services, reader: Reader, show: str, person: Person) -> dict[str, Any]:
     rows = reader.anomalies(
         state="open" if show == "open" else None,
-        review="pending" if show == "pending" else None,
-        suppressed=show == "suppressed",
+        review=show if show in {"pending", "policy"} else None,
+        # what was released may have been suppressed since
+        suppressed=None if show == "policy" else show == "suppressed",
         limit=LIST_ROWS,
         before=None,
     )
@@ -103,6 +107,7 @@ def _list(services: Services, reader: Reader, show: str, person: Person) -> dict
         "maintained": [one for one in held if one["mode"] == "maintenance"],
         "shelves": [one for one in held if one["mode"] == "shelf"],
         "may_suppress": bool(person.roles & SHELVER),
+        "has_policy": services.config.review.policy is not None,
     }
 
 
@@ -111,8 +116,7 @@ def detail(services: Services, reader: Reader, anomaly_id: str, person: Person) 
     found = reader.anomaly(anomaly_id)
     if found is None:
         return None
-    released = {one.annotation_id for one in found.reviews if one.verdict != "rejected"}
-    ids = dict.fromkeys(one for annotation_id in released for one in document_ids(anomaly_id, annotation_id))
+    ids = [one for sending in sendings(found.reviews) for one in document_ids(anomaly_id, sending)]
     documents = [document for document in map(reader.document, ids) if document is not None]
     holders = covering(found.anomaly, reader.suppressions(active=True, limit=MOST_ACTIVE), _zone(services))
     shown = detail_view(found, documents, person, time.time_ns(), _zone(services))
@@ -167,6 +171,7 @@ def review(
     cause_id: Annotated[str, Form(max_length=64)] = "",
     text: Annotated[str, Form(max_length=600)] = "",
     actions: Annotated[str, Form(max_length=4000, description="One a line.")] = "",
+    withdraw: Annotated[bool, Form(description="The form said that a rejection withdraws documents.")] = False,
 ) -> Response:
     """Take the decision and show the anomaly again, with the result or the reason why not."""
     taken = Review(
@@ -181,13 +186,14 @@ def review(
 
     def command(tx: Transaction) -> list[Document]:
         changed = _edited(tx, taken, cause_id, text.strip(), lines) if verdict == "edited" else taken
-        return decide(tx, changed, services.config.site.name)
+        return decide(tx, changed, services.config.site.name, withdraw=withdraw)
 
     try:
         released = services.write(command)
     except Refused as error:
         return detail_answer(request, detail(services, reader, anomaly_id, person), str(error), "error", 409)
-    message = f"{verdict.capitalize()}; {len(released)} documents released." if released else "Rejected."
+    message = f"{verdict.capitalize()}; {len(released)} documents {released[0].data['status']}." if released else ""
+    message = message or ("Rejected." if verdict == "rejected" else "Confirmed; nothing new is sent.")
     return detail_answer(request, detail(services, reader, anomaly_id, person), message, "done", 200)
 
 

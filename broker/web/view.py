@@ -12,7 +12,18 @@ from broker.api.accounts import Person
 from broker.evidence import strongest
 from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
 from broker.web.moments import duration, moment
-from schemas.annotation import UNKNOWN, RejectReason, Review, number, phrase, symbol, with_unit
+from schemas.annotation import (
+    UNKNOWN,
+    RejectReason,
+    Review,
+    ReviewVerdict,
+    brief,
+    number,
+    phrase,
+    seen,
+    symbol,
+    with_unit,
+)
 from schemas.anomaly import Anomaly, Member
 from schemas.documents import Document
 from schemas.evidence import Evidence, Fact
@@ -43,9 +54,9 @@ def _name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def version(anomaly: Anomaly, annotation_id: str | None, verdict: str | None) -> str:
-    """A text that differs when a page shows something older than the store has."""
-    return f"{anomaly.revision}.{(annotation_id or '')[:8]}.{verdict or ''}"
+def version(anomaly: Anomaly, annotation_id: str | None, said: tuple[str, str] | None, advisory_id: str | None) -> str:
+    """A text that differs when a page shows something older than the store has; *said*: newest verdict, and whose."""
+    return f"{anomaly.revision}.{(annotation_id or '')[:8]}.{':'.join(said or ())}.{(advisory_id or '')[:8]}"
 
 
 def list_view(rows: Sequence[AnomalyRow], zone: ZoneInfo) -> dict[str, Any]:
@@ -58,7 +69,12 @@ def list_view(rows: Sequence[AnomalyRow], zone: ZoneInfo) -> dict[str, Any]:
         items.append(
             {
                 "anomaly_id": row.anomaly.anomaly_id,
-                "version": version(row.anomaly, row.annotation_id, row.verdict),
+                "version": version(
+                    row.anomaly,
+                    row.annotation_id,
+                    (row.verdict, row.person) if row.verdict and row.person else None,
+                    row.advisory_id,
+                ),
                 "state": row.anomaly.state,
                 "severity": int(row.anomaly.severity),
                 "severity_name": _SEVERITY[int(row.anomaly.severity)],
@@ -69,11 +85,16 @@ def list_view(rows: Sequence[AnomalyRow], zone: ZoneInfo) -> dict[str, Any]:
                 "onset": moment(row.anomaly.onset_ns, zone),
                 # of one that is open the list would change with every look
                 "lasted": f", {duration(closed_ns - onset_ns)}" if closed_ns else "",
-                "review": f"{row.verdict} by {row.person}" if row.verdict else _CAUSES.get(suppressed, waiting),
+                "review": _reviewed(row) or _CAUSES.get(suppressed, waiting),
                 "waiting": row.verdict is None and suppressed is None,
             }
         )
     return {"rows": items}
+
+
+def _reviewed(row: AnomalyRow) -> str:
+    withdrawn = "; withdrawn" if row.withdrawn else ""
+    return f"{row.verdict} by {row.person}{withdrawn}" if row.verdict else ""
 
 
 def detail_view(
@@ -82,18 +103,26 @@ def detail_view(
     """
     Context of one anomaly.
 
-    Shown is the annotation that was released, if one was; else the newest one.
+    Shown is the annotation that was released, if one was; else the newest one that counts. What an advisory model said
+    of the same evidence stands beside it.
     """
     anomaly = found.anomaly
     entry = _shown(found)
     seen = next((e for e in found.evidence if entry and e.evidence_id == entry.annotation.evidence_id), None)
+    beside = found.advisory_to(entry.annotation) if entry else None
     newest = found.annotations[0].annotation.annotation_id if found.annotations else None
+    told = next((one.annotation for one in found.annotations if one.annotation.origin == "advisory"), None)
     end_ns = anomaly.closed_ns or max(now_ns, anomaly.updated_ns)
     lead = min(max(LEAD_NS, end_ns - anomaly.onset_ns), MAX_LEAD_NS)
     reviews = entry.reviews if entry else []
     return {
         "anomaly_id": anomaly.anomaly_id,
-        "version": version(anomaly, newest, found.reviews[-1].verdict if found.reviews else None),
+        "version": version(
+            anomaly,
+            newest,
+            (found.reviews[-1].verdict, found.reviews[-1].person) if found.reviews else None,
+            told.annotation_id if told else None,
+        ),
         "equipment": anomaly.equipment,
         "equipment_name": _name(anomaly.equipment),
         "title": anomaly.title,
@@ -115,6 +144,7 @@ def detail_view(
         "trends": [_trend(member) for member in strongest(anomaly.members)[:MAX_TRENDS]],
         "more_trends": max(0, len({member.path for member in anomaly.members}) - MAX_TRENDS),
         "annotation": _annotation(entry, seen) if entry else None,
+        "advisory": _annotation(beside, seen) if beside else None,
         "facts": [_fact(fact, anomaly.onset_ns) for fact in seen.facts] if seen else [],
         "members": [_member(member, anomaly.onset_ns, end_ns) for member in anomaly.members[:MAX_MEMBERS]],
         "more_members": max(0, len(anomaly.members) - MAX_MEMBERS),
@@ -122,16 +152,35 @@ def detail_view(
         "may_suppress": anomaly.state == "open" and bool(person.roles & SHELVER),
         "evidence_changed": _evidence_changed(found, entry),
         "reviewed_as": reviews[-1].verdict if reviews else "written",
-        "reviews": [_review(one, zone) for one in reviews],
-        "may_review": bool(entry) and not reviews and "engineer" in person.roles,
+        "reviews": [_review(one, one not in reviews, zone) for one in found.reviews],
+        "decisions": _decisions(reviews) if entry and "engineer" in person.roles else (),
+        "released": bool(reviews) and reviews[-1].verdict != "rejected",
+        "by_policy": bool(reviews) and reviews[-1].by_policy,
         "reject_reasons": get_args(RejectReason),
         "cause_options": _options(seen),
-        "documents": [{"id": one.id, "type": one.type, "title": _DOCUMENTS[one.type]} for one in documents],
+        "documents": [_document(one) for one in documents],
+    }
+
+
+def _decisions(reviews: Sequence[Review]) -> tuple[ReviewVerdict, ...]:
+    """What a person may still say of an annotation; see :func:`broker.review.decide`."""
+    if not reviews or reviews[-1].by_policy:
+        return "approved", "rejected", "edited"
+    return () if reviews[-1].verdict == "rejected" else ("rejected",)
+
+
+def _document(document: Document) -> dict[str, Any]:
+    return {
+        "id": document.id,
+        "type": document.type,
+        "title": _DOCUMENTS[document.type],
+        "status": document.data.get("status", "released"),
+        "revision": document.data.get("revision", 0),
     }
 
 
 def _shown(found: AnomalyDetail) -> AnnotationEntry | None:
-    released = [entry for entry in found.annotations if any(one.verdict != "rejected" for one in entry.reviews)]
+    released = [entry for entry in found.annotations if entry.reviews and entry.reviews[-1].verdict != "rejected"]
     return next(iter(released or found.annotations), None)
 
 
@@ -140,8 +189,9 @@ def _evidence_changed(found: AnomalyDetail, entry: AnnotationEntry | None) -> bo
     return entry is not None and newest is not None and newest != entry.annotation.evidence_id
 
 
-def _review(review: Review, zone: ZoneInfo) -> dict[str, Any]:
+def _review(review: Review, elsewhere: bool, zone: ZoneInfo) -> dict[str, Any]:
     return {
+        "elsewhere": elsewhere,
         "person": review.person,
         "verdict": review.verdict,
         "reason": (review.reason or "").replace("_", " "),
@@ -157,7 +207,7 @@ def _trend(member: Member) -> dict[str, Any]:
         "unit": symbol(member.unit),
         "low": "" if member.low is None else repr(member.low),
         "high": "" if member.high is None else repr(member.high),
-        "direction": member.direction,
+        "did": seen(member.kind, member.direction) or member.direction,
         "peak": "" if member.peak is None else with_unit(member.peak, member.unit),
     }
 
@@ -174,13 +224,15 @@ def _annotation(entry: AnnotationEntry, evidence: Evidence | None) -> dict[str, 
         "origin": annotation.origin,
         "model": annotation.provenance.model_name,
         "fallback": entry.reason if annotation.origin == "rules" else "",
+        "shared": annotation.provenance.shared_with,
+        "advisory_reason": annotation.provenance.advisory_reason,
         "causes": [
             {
                 "id": cause.id,
                 "text": cause.text,
                 "mechanism": cause.mechanism,
-                "probability": f"{cause.probability:.3f}",
-                "percent": f"{100 * cause.probability:.0f} %",
+                "probability": None if cause.probability is None else f"{cause.probability:.3f}",
+                "percent": "?" if cause.probability is None else f"{100 * cause.probability:.0f} %",
                 "cites": cause.cites,
             }
             for cause in annotation.causes
@@ -198,7 +250,7 @@ def _parts(text: str, evidence: Evidence | None) -> Iterator[dict[str, str]]:
         if i % 2:
             fact = evidence.fact(piece) if evidence else None
             words = phrase(fact) if fact else ""
-            yield {"cite": piece, "fact": words, "text": "" if piece in told else words}
+            yield {"cite": piece, "fact": words, "text": "" if piece in told or fact is None else brief(fact)}
             told.add(piece)
         elif piece:
             yield {"cite": "", "fact": "", "text": piece}
@@ -216,7 +268,7 @@ def _member(member: Member, onset_ns: int, end_ns: int) -> dict[str, Any]:
         "name": _name(member.path),
         "path": member.path,
         "kind": member.kind.value.replace("_", " "),
-        "direction": member.direction,
+        "did": seen(member.kind, member.direction) or member.direction,
         "after": f"+{duration(member.onset_ns - onset_ns)}",
         "lasted": duration((end_ns if member.active else member.last_ns) - member.onset_ns),
         "peak": "" if member.peak is None else with_unit(member.peak, member.unit),

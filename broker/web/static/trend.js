@@ -22,9 +22,10 @@ window.fairleadTrend = (() => {
     plot.ctx.restore();
   }
 
-  function hatch(plot, gap) {
+  // words of a gap are left out where those of the one before still stand; returns where its own end
+  function hatch(plot, gap, taken) {
     const span = within(plot, gap.from, gap.to);
-    if (!span) return;
+    if (!span) return taken;
     const [x, width] = span, { top, height } = plot.bbox, ctx = plot.ctx;
     ctx.save();
     ctx.beginPath();
@@ -43,9 +44,12 @@ window.fairleadTrend = (() => {
     ctx.save();
     ctx.fillStyle = TEXT;
     ctx.font = `${11 * devicePixelRatio}px sans-serif`;
-    const room = plot.bbox.left + plot.bbox.width - ctx.measureText(gap.cause).width;
-    ctx.fillText(gap.cause, Math.min(x + 3, room), top + 11 * devicePixelRatio);
+    const words = ctx.measureText(gap.cause).width;
+    const at = Math.min(x + 3, plot.bbox.left + plot.bbox.width - words);
+    const free = at > taken;
+    if (free) ctx.fillText(gap.cause, at, top + 11 * devicePixelRatio);
     ctx.restore();
+    return free ? at + words : taken;
   }
 
   function limit(plot, value) {
@@ -93,7 +97,7 @@ window.fairleadTrend = (() => {
       bands: [{ series: [2, 1], fill: SPREAD }],
       axes: [{ ...axis, space: 60, size: 26, gap: 4, values: clock }, { ...axis, size: 46, gap: 4, space: 24 }],
       hooks: {
-        drawClear: [(plot) => { shade(plot, given.onset / 1000, given.end / 1000); gaps.forEach((gap) => hatch(plot, gap)); }],
+        drawClear: [(plot) => { shade(plot, given.onset / 1000, given.end / 1000); gaps.reduce((taken, gap) => hatch(plot, gap, taken), 0); }],
         draw: [(plot) => limits.forEach((value) => limit(plot, value))],
       },
     };
@@ -128,7 +132,9 @@ window.fairleadTrend = (() => {
       return;
     }
     if (!data.points.some((point) => point.last !== null)) {
-      box.textContent = "No samples are kept for this time.";
+      const [all, bad] = data.points.reduce(([n, b], point) => [n + point.n, b + point.bad], [0, 0]);
+      if (all === 0) box.textContent = "No samples are kept for this time.";
+      else box.textContent = bad === all ? `All ${all} samples of this time are bad.` : "No sample of this time is a number.";
       figure.dataset.trend = "empty";
       return;
     }

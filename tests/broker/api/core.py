@@ -28,6 +28,7 @@ from broker.core.pipeline import Pipeline
 from broker.core.writer import Writer
 from broker.evidence import build_evidence
 from broker.journal import JournalFiles
+from broker.scorecard.standing import Standings
 from broker.store import Store, Transaction
 from detectors.detection import Detection
 from llm.client import Reasoner
@@ -66,9 +67,10 @@ _CONFIG = """\
 version: 1
 site: {{path: Acme/Lyon, timezone: Europe/Paris}}
 data_dir: var
+store: {{query_limit: 60s}}
 sources:
   pumps: {{kind: replay, file: none.csv}}
-{sources}llm: {{backend: none}}
+{sources}llm: {llm}
 api: {{listen: "127.0.0.1:{port}"}}
 {more}
 """
@@ -117,7 +119,7 @@ class Core:
     def new_client(self) -> httpx.Client:
         """A client of its own cookies."""
         # without TLS there is nothing to verify, and loading certificates takes longer than a test
-        client = httpx.Client(base_url=self.url, trust_env=False, timeout=30, verify=False)
+        client = httpx.Client(base_url=self.url, trust_env=False, timeout=120, verify=False)
         self.clients.append(client)
         return client
 
@@ -130,7 +132,7 @@ class Core:
 
     def raw_get(self, target: str, host: str) -> tuple[int, str]:
         """Status and body of a request whose target and Host header no client library has tidied up."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.services.config.api.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.services.config.api.port, timeout=120)
         try:
             connection.putrequest("GET", target, skip_host=True)
             connection.putheader("Host", host)
@@ -152,21 +154,23 @@ def serving(app: FastAPI, listener: socket.socket) -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(120)
 
 
-def write_config(folder: Path, port: int = 8080, more: str = "", sources: str = "") -> Path:
-    """``fairlead.yaml`` in *folder*; *more* are further sections, *sources* further sources."""
+def write_config(
+    folder: Path, port: int = 8080, more: str = "", sources: str = "", llm: str = "{backend: none}"
+) -> Path:
+    """``fairlead.yaml`` in *folder*; *more* are further sections, *sources* further sources, *llm* that section."""
     path = folder / "fairlead.yaml"
-    path.write_text(_CONFIG.format(port=port, more=more, sources=sources))
+    path.write_text(_CONFIG.format(port=port, more=more, sources=sources, llm=llm))
     return path
 
 
 @contextmanager
-def running_core(folder: Path, *, more: str = "", sources: str = "") -> Iterator[Core]:
+def running_core(folder: Path, *, more: str = "", sources: str = "", llm: str = "{backend: none}") -> Iterator[Core]:
     """A core over an empty journal, with one person of each role, behind a real server on a free loopback port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = load_config(write_config(folder, listener.getsockname()[1], more, sources), {})
+        config = load_config(write_config(folder, listener.getsockname()[1], more, sources, llm), {})
         store = Store.open(config.store, config.data_dir, write=True)
         store.upgrade()
         (config.data_dir / "journal").mkdir()
@@ -177,7 +181,7 @@ def running_core(folder: Path, *, more: str = "", sources: str = "") -> Iterator
         )
         writer.start()
         reasoner = Reasoner(config.llm, base_dir=config.base_dir, now_ns=time.time_ns)
-        services = Services(config, store, writer, reasoner, TOKEN)
+        services = Services(config, store, writer, reasoner, TOKEN, Standings(config.data_dir, config.llm.mode))
         clock = Clock()
         core = Core(services, build_app(services, mono_s=clock), clock)
         try:

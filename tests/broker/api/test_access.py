@@ -22,6 +22,7 @@ BODIES: dict[str, dict[str, object]] = {
     "/ui/annotations/{annotation_id}/review": {"data": {"anomaly_id": "x", "verdict": "approved"}},
     "/ui/ask": {"data": {"question": "why"}},
     "/api/v1/ask": {"json": {"question": "why"}},
+    "/api/v1/manuals/{manual_id}/passages": {"json": {"passages": [{"text": "grease"}]}},
     "/api/v1/replays": {"json": {"from_ns": "1"}},
     "/login": {"data": {"name": "nobody", "password": "wrong"}},
 }
@@ -37,7 +38,13 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
 
 def _address(path: str) -> str:
     return path.format(
-        anomaly_id="none", annotation_id="none", document_id="none", suppression_id="none", name="i.kaya", source="none"
+        anomaly_id="none",
+        annotation_id="none",
+        document_id="none",
+        suppression_id="none",
+        manual_id=999,
+        name="i.kaya",
+        source="none",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from broker.api import cursor
 from broker.store import tables
 from schemas.annotation import Annotation
 from schemas.documents import AnomalyAnnotationV1, MaintenanceRequestV1
@@ -194,6 +195,36 @@ def test_documents_behind_retention_are_410(core: Core, review: Send) -> None:
     assert gone.status_code == 410
     rest = consumer.get("/api/v1/documents", params={"after": gone.json()["earliest"]}).json()
     assert [one["sequence"] for one in rest["documents"]] == ["2"]
+
+
+def test_documents_of_an_emptied_outbox_are_410(core: Core, review: Send) -> None:
+    """Retention may have taken all of them; who had read them all (control) and who begins has lost nothing."""
+    consumer = core.as_role("consumer")
+    start = consumer.get("/api/v1/documents").json()["next"]
+    review(verdict="approved")
+    read = consumer.get("/api/v1/documents", params={"after": start}).json()["next"]
+    core.write(lambda tx: tx._connection.execute(sa.delete(tables.outbox)))
+
+    gone = consumer.get("/api/v1/documents", params={"after": start})
+
+    assert (gone.status_code, gone.json()["earliest"]) == (410, read)
+    assert "retention" in gone.json()["detail"]
+    for place in (read, None):
+        answer = consumer.get("/api/v1/documents", params={"after": place} if place else {})
+        assert (answer.status_code, answer.json()["documents"]) == (200, [])
+
+
+def test_document_cursor_ahead_of_a_restored_store(core: Core, review: Send) -> None:
+    """After a restore from an older copy places are given again: the reader is told where to go on, and loses none."""
+    review(verdict="approved")
+    store_id = core.store.reader().store_id
+    ahead = cursor.encode(store_id, 3)
+
+    answer = core.as_role("consumer").get("/api/v1/documents", params={"after": ahead})
+
+    assert answer.status_code == 410
+    assert "older copy" in answer.json()["detail"]
+    assert answer.json()["earliest"] == cursor.encode(store_id, 2)
 
 
 def test_document_in_each_shape(core: Core, review: Send) -> None:

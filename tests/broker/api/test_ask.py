@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from broker.api.questions import Question, answer
+from broker.ask.parse import NotUnderstood
+from broker.models import registry
 from broker.store import Transaction
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
+from schemas.errors import Refused
 from schemas.evidence import Evidence
+from schemas.ladder import Decision
 from schemas.question import Answer
-from tests.broker.api.core import P101, Core, S, bearing_wear, fill
+from schemas.tagmap import Tag, TagMap
+from tests.broker.api.core import P101, Core, S, batch, bearing_wear, fill, plant, running_core
+from tests.broker.models.site import AXES
+from tests.llm.hostile_server import HostileServer
 
 #: 2026-09-21 14:13:20 UTC.
 T0 = 1_790_000_000 * S
@@ -152,6 +161,70 @@ def test_many_episodes_are_counted_before_they_are_cut(core: Core, episode: Epis
     assert said in "\n".join(found.lines)
 
 
+def _states(core: Core, *told: tuple[int, float]) -> None:
+    """The pump's state as (seconds from T0, number)."""
+    known = plant()
+    state = Tag(
+        number=len(known.tags),
+        id="state",
+        path=f"{P101}/State",
+        source="pumps",
+        address="s",
+        equipment=P101,
+        role="state",
+        enum={2: "Stopped", 6: "Execute", 9: "Aborted"},
+    )
+    tag_map = TagMap(site=known.site, tags=(*known.tags, state), equipment=known.equipment)
+
+    def command(tx: Transaction) -> None:
+        tx.use_map(tag_map.revision, tag_map)
+        times, values = [T0 + at * S for at, _ in told], [value for _, value in told]
+        tx.records(batch(tag_map, [state.number] * len(told), times, values))
+
+    core.write(command)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (((-60, 6), (60, 9), (90, 2)), r"P101 State = Aborted: began at 2026-09-21 16:14:20 CEST \[R1\]\."),
+        (
+            ((-60, 6), (60, 6)),
+            r"P101 State = Aborted did not begin from .* \[S1\]\. What follows is what detectors found",
+        ),
+        (((-9000, 9),), r"P101 State = Aborted: it was so already when the window began \[R1\]\."),
+    ],
+)
+def test_why_looks_whether_it_happened(
+    core: Core, episode: Episode, told: tuple[tuple[int, float], ...], said: str
+) -> None:
+    """The state that the question speaks of comes first, with its record; the episodes follow as they are."""
+    _states(core, *told)
+    found = _ask(core, f"why did P101 trip {SPAN}?")
+    _cited(found)
+    assert re.match(said, found.lines[0])
+    assert "mean shift on BearingTemp" in "\n".join(found.lines[1:])
+
+
+def test_why_does_not_say_that_it_did_not_happen_without_data(core: Core, episode: Episode) -> None:
+    """Before the first record of the state nothing is known of it."""
+    _states(core, (0, 6))
+    found = _ask(core, "why did P101 trip on 2026-09-20?")
+    assert "did not begin" not in "\n".join(found.lines)
+    assert not found.complete
+    assert "whether it began is not known" in found.reasons[0]
+
+
+def test_the_value_at_a_moment(core: Core, episode: Episode) -> None:
+    """The newest record at or before it, and not the newest of the quarter of an hour after it."""
+    for when in ("on 21.09.2026 at 16:12:30", "at 2026-09-21T14:12:30Z"):
+        found = _ask(core, f"what was Flow {when}")
+        _cited(found)
+        (row,) = (one.body for one in found.citations if one.kind == "record")
+        assert row["source_time"].startswith("2026-09-21T14:12:30.000")
+        assert "up to 2026-09-21 16:12:30 CEST" in found.lines[0]
+
+
 def test_nothing_in_the_window_names_the_last_one_before(core: Core, episode: Episode) -> None:
     """No episode is said so, and the nearest earlier one is cited (it is still open, so it touches later windows)."""
     found = _ask(core, "why did P101 trip on 2026-09-20?")
@@ -198,6 +271,30 @@ def test_a_query_about_an_unknown_path(core: Core, episode: Episode) -> None:
     assert f"{P101}/Flow" in answer.json()["detail"]
 
 
+def test_an_answer_says_that_a_replay_is_correcting_its_window(core: Core) -> None:
+    """As long as minutes of the window wait to be made anew, and not for another tag or window."""
+    tag_map = fill(core, 70, T0)
+
+    def correct(tx: Transaction) -> None:
+        revision = tx.begin_replay("a", "", sources=(), span_ns=(0, 1), tag_map=tag_map)
+        tx.records(batch(tag_map, [0], [T0], [9.0]), revision=revision)
+
+    name, other = (tag.path.rsplit("/", 1)[1] for tag in tag_map.tags[:2])
+    assert _replayed(_ask(core, f"max {name} of P101 {SPAN}")) == []
+    core.write(correct)
+    assert len(_replayed(_ask(core, f"max {name} of P101 {SPAN}"))) == 1
+    assert _replayed(_ask(core, f"max {other} of P101 {SPAN}")) == []
+    later = SPAN.replace("T14:00Z", "T14:30Z")
+    assert _replayed(_ask(core, f"max {name} of P101 {later}")) == []
+    while core.write(lambda tx: tx.rebuild()[0]):
+        pass
+    assert _replayed(_ask(core, f"max {name} of P101 {SPAN}")) == []
+
+
+def _replayed(found: Answer) -> list[str]:
+    return [reason for reason in found.reasons if reason.startswith("a replay has corrected")]
+
+
 def _page(core: Core, **form: str) -> httpx.Response:
     return core.as_role("auditor").post("/ui/ask", data=form)
 
@@ -226,3 +323,37 @@ def test_without_a_model_nothing_else_is_tried(core: Core, episode: Episode) -> 
     assert not core.services.reasoner.reads_questions
     answer = core.as_role("consumer").post("/api/v1/ask", json={"question": "P101?"})
     assert answer.status_code == 400
+
+
+async def test_a_question_leaves_this_machine_only_by_a_decision(tmp_path: Path, eventually) -> None:
+    """A server that may annotate gets no question before one for ``questions``; the forms need none."""
+    server = HostileServer()
+    await server.start()
+    llm = f"{{backend: openai, url: '{server.url}', model: plant-7b}}"
+    with running_core(tmp_path, llm=llm) as core:
+        bearing_wear(core, T0)
+        reasoner, reader = core.services.reasoner, core.store.reader()
+        await reasoner.start()
+        try:
+            await eventually(lambda: reasoner.reads_questions)
+            before = len(server.seen)
+            for use, model in (("annotation", "plant-7b"), ("questions", "builtin:plant-tiny")):
+                _choose(core, use, model)
+                with pytest.raises(Refused, match="fairlead model decide plant-7b --use questions"):
+                    await answer(core.services, reader, Question(question="P101?"))
+            assert (await answer(core.services, reader, Question(question=f"max Flow of P101 {SPAN}"))).lines
+            assert len(server.seen) == before
+
+            _choose(core, "questions", "plant-7b")
+            with pytest.raises(NotUnderstood):  # what this server says is no form
+                await answer(core.services, reader, Question(question="P101?"))
+            assert len(server.seen) > before
+        finally:
+            await reasoner.close()
+            await server.stop()
+
+
+def _choose(core: Core, use: Any, model: str) -> None:
+    rung: Any = "site_server" if model == "plant-7b" else "builtin"
+    decision = Decision(use=use, model=model, rung=rung, axes=AXES, reason="it fits")
+    core.write(lambda tx: registry.decide(tx, decision, "a.moreau"))

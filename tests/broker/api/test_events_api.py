@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,40 @@ def test_a_cursor_before_what_is_kept_is_gone(tmp_path: Path) -> None:
         assert answer.status_code == 410
         rows = client.get("/api/v1/events", params={"after": answer.json()["earliest"]}).json()["events"]
         assert [row["seq"] for row in rows] == ["4", "5"]
+
+
+def test_a_puller_meets_the_correction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An event that was pulled without an equipment comes again with it: same key, higher revision, once."""
+    with running_core(tmp_path) as core:
+        client = core.as_role("consumer")
+        mine: dict[str, tuple[int, str]] = {}
+
+        def pull(after: str | None, **wanted: str) -> tuple[str, int]:
+            answer = client.get("/api/v1/events", params={**wanted, **({"after": after} if after else {})}).json()
+            for one in answer["events"]:
+                if one["revision"] >= mine.get(one["key"], (0, ""))[0]:
+                    mine[one["key"]] = (one["revision"], one["equipment"])
+            return answer["next"], len(answer["events"])
+
+        told = replace(event(0), equipment="")
+        core.write(lambda tx: [tx.event(one, Position(1, 1)) for one in (told, event(1))])
+        place, _ = pull(None)
+        filtered, none = pull(None, equipment=P101)
+        assert (sorted(mine.values()), none) == ([(0, ""), (0, "Acme/Lyon/Utilities")], 0)
+
+        for _ in range(2):
+            core.write(lambda tx: tx.event(event(0), Position(1, 2)))
+
+        after, count = pull(place)
+        assert (sorted(mine.values()), count) == ([(0, "Acme/Lyon/Utilities"), (1, P101)], 1)
+        assert pull(after) == (after, 0)
+        assert pull(filtered, equipment=P101)[1] == 1
+        pull(None)
+        assert len(mine) == 2, "a puller that begins anew ends with the same"
+        capsys.readouterr()
+        path = str(core.services.config.path)
+        assert run(["events", "-c", path, "-o", "json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert [(row["message"], row["revision"], row["equipment"]) for row in shown] == [
+            ("event 1", 0, "Acme/Lyon/Utilities"), ("event 0", 1, P101),
+        ]  # fmt: skip

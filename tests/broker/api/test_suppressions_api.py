@@ -37,9 +37,9 @@ def journal(core: Core, eventually_sync: Settle) -> Callable[[], None]:
         writer = JournalWriter(data_dir / "journal", JournalOptions())
         writer.open()
         for path in commands.waiting(data_dir):
-            writer.append(commands.read(path)).result(10)
+            writer.append(commands.read(path)).result(120)
             commands.settle(path, bad=False)
-        place = writer.append(Tick()).result(10)
+        place = writer.append(Tick()).result(120)
         writer.close()
         eventually_sync(lambda: core.services.writer.position >= place)
 

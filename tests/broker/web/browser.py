@@ -78,7 +78,7 @@ class Page:
             message["sessionId"] = self._session
         os.write(self._write_fd, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._receive(20.0)
+            answer = self._receive(60.0)
             if answer.get("id") == self._next_id:
                 if "error" in answer:
                     raise BrowserError(f"{method}: {answer['error']['message']}")
@@ -119,7 +119,7 @@ class Page:
             raise BrowserError(found["exceptionDetails"].get("exception", {}).get("description", expression))
         return found["result"].get("value")
 
-    def wait(self, expression: str, within_s: float = 10.0) -> None:
+    def wait(self, expression: str, within_s: float = 60.0) -> None:
         """Return when the expression is true; a page that is being replaced counts as not yet."""
         end = time.monotonic() + within_s
         while True:
@@ -193,7 +193,7 @@ def open_page(chromium: str, profile: Path, width: int = 1366, height: int = 768
         os.close(from_us)
         os.close(to_us)
         try:
-            process.wait(5)  # the end of its pipe ends the browser
+            process.wait(120)  # the end of its pipe ends the browser
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

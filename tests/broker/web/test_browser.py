@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from broker import commands
 from schemas.anomaly import Anomaly
-from tests.broker.api.core import PASSWORD, Core, S, bearing_wear, fill
+from schemas.entries import Position
+from schemas.samples import Gap, GapCause
+from schemas.status import BAD_SENSOR_FAILURE
+from tests.broker.api.core import PASSWORD, Core, S, batch, bearing_wear, fill
 from tests.broker.web.browser import Page, open_page
 
 ITEM = f"[data-anomaly='{'a1' * 16}']"
@@ -125,6 +130,54 @@ def test_line_is_broken_at_the_gap(core: Core, page: Page) -> None:
     assert inked["gap"] == 0
     assert inked["before"] > 10
     assert inked["after"] > 10
+
+
+def test_words_of_many_gaps_do_not_lie_upon_each_other(core: Core, page: Page) -> None:
+    """Of forty short gaps those are named that have room; of each what is named stands alone."""
+    onset = _onset()
+    bearing_wear(core, onset)
+    gaps = [
+        Gap("pumps", (), onset - 280 * S + i * 5 * S, onset - 278 * S + i * 5 * S, GapCause.LINK_DOWN)
+        for i in range(40)
+    ]
+    core.write(lambda tx: [tx.gap(gap, Position(1, 1)) for gap in gaps])
+    _sign_in(core, page)
+    page.evaluate(
+        """(() => { window.said = new Map(); const own = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+            if (text === 'link down') {
+                if (!said.has(this.canvas)) said.set(this.canvas, []);
+                said.get(this.canvas).push([x, x + this.measureText(text).width]);
+            }
+            return own.call(this, text, x, y); }; return true; })()"""
+    )
+    page.click(ITEM)
+    page.wait(f"{DRAWN} === 3")
+
+    drawn: list[list[list[float]]] = page.evaluate("[...said.values()]")
+    assert len(drawn) == 3
+    for spans in drawn:
+        apart = sorted(set(map(tuple, spans)))
+        assert 2 <= len(apart) < 40
+        assert all(left[1] < right[0] for left, right in pairwise(apart))
+
+
+def test_trend_of_bad_samples_says_that_they_are_bad(core: Core, page: Page) -> None:
+    """What was stored and cannot be drawn is told apart from what was never there."""
+    tag_map = fill(core, 0)
+    at = [_onset() + i * S for i in range(9)]
+    core.write(lambda tx: tx.records(batch(tag_map, [0] * 9, at, [math.nan] * 9, status=[BAD_SENSOR_FAILURE] * 9)))
+    _sign_in(core, page)
+
+    said = []
+    for path in (tag_map.tags[0].path, tag_map.tags[1].path):
+        span = f"data-from='{at[0] // 10**6}' data-to='{at[-1] // 10**6 + 1000}'"
+        figure = f"<figure data-path='{path}' {span}><div class='plot'></div></figure>"
+        page.evaluate(f"document.body.insertAdjacentHTML('afterbegin', `{figure}`); true")
+        page.evaluate("fairleadTrend.draw(document.querySelector('figure')); true")
+        page.wait("document.querySelector('figure').dataset.trend === 'empty'")
+        said.append(page.text("figure .plot"))
+    assert said == ["All 9 samples of this time are bad.", "No samples are kept for this time."]
 
 
 def test_refresh_keeps_what_the_person_does(core: Core, page: Page) -> None:

@@ -10,10 +10,11 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from broker.review import decide
 from broker.store import Transaction
 from llm.rules import annotate_by_rules
 from schemas.alarms import Condition, Event
-from schemas.annotation import Annotation, Provenance
+from schemas.annotation import Annotation, Provenance, Review
 from schemas.anomaly import Anomaly
 from schemas.entries import Position
 from schemas.evidence import Evidence
@@ -213,11 +214,53 @@ def test_approval_on_the_page(core: Core, episode: Episode) -> None:
     assert "heard it" in first.text
     assert first.text.count("Released:") == 2
     assert "shape=sap" in first.text
-    assert 'name="verdict"' not in first.text
+    assert re.findall(r'name="verdict" value="(\w+)"', first.text) == ["rejected"]
     assert second.status_code == 409
     assert "a.moreau has approved this annotation already" in second.text
+    stale = _post(client, episode[2].annotation_id, verdict="rejected", reason="other")
+    assert (stale.status_code, "reject it again to withdraw" in stale.text) == (409, True)
+    assert 'name="withdraw" value="true"' in stale.text
+    assert 'name="withdraw"' not in client.get("/ui/anomalies").text
+    taken_back = _post(client, episode[2].annotation_id, verdict="rejected", reason="other", withdraw="true")
+    assert "Rejected; 2 documents withdrawn." in taken_back.text
     for link in re.findall(r'href="(/api/v1/documents/[^"]+)"', first.text):
         assert client.get(html.unescape(link)).status_code == 200
+
+
+def test_a_release_by_the_policy_is_confirmed_or_withdrawn_on_the_page(core: Core, episode: Episode) -> None:
+    """Who looks at it sees that nobody has, and what follows; afterwards who took it back, and nothing to decide."""
+    client = core.as_role("engineer", name="a.moreau")
+    note = episode[2]
+    released = Review(annotation_id=note.annotation_id, verdict="approved", person="policy:greasing", at_ns=1)
+    core.write(lambda tx: decide(tx, released, "lyon"))
+    address = f"/ui/anomalies/{episode[0].anomaly_id}"
+
+    shown = client.get(address).text
+    assert re.findall(r'name="verdict" value="(\w+)"', shown) == ["approved", "rejected", "edited"]
+    assert "nobody has looked at it" in shown
+    assert "approved by policy:greasing" in client.get("/ui/anomalies?show=policy").text
+
+    done = _post(client, note.annotation_id, verdict="rejected", reason="known_work").text
+    assert "Rejected; 2 documents withdrawn." in done
+    assert re.findall(r'name="verdict"', done) == []
+    assert (done.count("Released:"), done.count("Withdrawn:")) == (2, 2)
+    assert "rejected by a.moreau; withdrawn" in client.get("/ui/anomalies").text
+    assert "Nothing was released that nobody has looked at." in client.get("/ui/anomalies?show=policy").text
+
+
+def test_a_confirmation_on_the_page_sends_nothing(core: Core, episode: Episode) -> None:
+    """It leaves the rejection open, and other pages see that something is new."""
+    client = core.as_role("engineer", name="a.moreau")
+    note = episode[2]
+    released = Review(annotation_id=note.annotation_id, verdict="approved", person="policy:greasing", at_ns=1)
+    core.write(lambda tx: decide(tx, released, "lyon"))
+    versions = re.compile(r'data-revision="([^"]+)"')
+    before = versions.findall(client.get("/ui/anomalies").text)
+    done = _post(client, note.annotation_id, verdict="approved").text
+    assert "Confirmed; nothing new is sent." in done
+    assert done.count("Released:") == 2
+    assert re.findall(r'name="verdict" value="(\w+)"', done) == ["rejected"]
+    assert versions.findall(client.get("/ui/anomalies").text) == versions.findall(done) != before
 
 
 def test_edit_sends_only_what_differs(core: Core, episode: Episode) -> None:
