@@ -110,7 +110,7 @@ EVENT_ROWS = Counter("fairlead_event_rows", "Events by what became of them.", ["
 
 
 def event_rows_became(outcome: str, count: int) -> None:
-    """So many events of sources were stored, redelivered, or put into quarantine."""
+    """So many events of sources were stored, corrected (a revision), redelivered, or put into quarantine."""
     EVENT_ROWS.labels(outcome).inc(count)
 
 
@@ -184,9 +184,84 @@ def replay_ended(revision: int, state: str, rows: int, detail: str) -> None:
     (_log.info if state == "done" else _log.error)("replay_ended", revision=revision, state=state, detail=detail)
 
 
+LLM_QUEUE = Gauge("fairlead_llm_queue", "Evidence that waits for the model.", registry=CORE)
+LLM_SKIPPED = Counter("fairlead_llm_skipped", "Evidence for which the model would have been too late.", registry=CORE)
+LLM_SHARED = Counter("fairlead_llm_shared", "Annotations that share the answer to an alike question.", registry=CORE)
+
+
+def llm_queue(waiting: int) -> None:
+    """So many explanations wait for the model."""
+    LLM_QUEUE.set(waiting)
+
+
+def policy_failed(policy: str, annotation_id: str, reason: str) -> None:
+    """The written policy could not release an annotation, or could not look; a person decides as ever."""
+    _log.warning("policy_failed", policy=policy, annotation_id=annotation_id, reason=reason)
+
+
+def llm_skipped(count: int) -> None:
+    """For so many the model is not asked: its answer would come too late. Rules stand, the page says why."""
+    LLM_SKIPPED.inc(count)
+    _log.warning("llm_skipped", count=count)
+
+
+def llm_shared() -> None:
+    """An anomaly got the answer to an alike one's question."""
+    LLM_SHARED.inc()
+
+
+PASSAGES_FAILED = Counter(
+    "fairlead_passage_searches_failed", "Searches in manuals that the database could not make.", registry=CORE
+)
+
+
+def passages_not_searched(reason: str) -> None:
+    """Evidence was made without passages of the site's manuals."""
+    PASSAGES_FAILED.inc()
+    _log.error("passages_not_searched", reason=reason)
+
+
 def annotation_not_stored(anomaly_id: str, reason: str) -> None:
     """An answer of the model could not be written; the evidence is still pending."""
     _log.warning("annotation_not_stored", anomaly_id=anomaly_id, reason=reason)
+
+
+MODEL_NOTICES = Counter("fairlead_model_notices", "Times a figure of the model went over.", ["kind"], registry=CORE)
+MODEL_CRASHES = Counter("fairlead_model_crashes", "Times the model's worker ended unasked.", registry=CORE)
+for _kind in ("reject_rate", "unknown_rate", "drift"):
+    MODEL_NOTICES.labels(_kind)
+
+
+def model_notice_raised(model: str, kind: str, detail: str) -> None:
+    """A figure of the model in service is over its limit; it goes on answering."""
+    MODEL_NOTICES.labels(kind).inc()
+    _log.warning("model_notice_raised", model=model, kind=kind, detail=detail)
+
+
+def model_notice_ended(model: str, kind: str) -> None:
+    """It is within its limit again."""
+    _log.info("model_notice_ended", model=model, kind=kind)
+
+
+def model_crashed(model: str, reason: str) -> None:
+    """The model's worker ended unasked, or could not be loaded; it is started again."""
+    MODEL_CRASHES.inc()
+    _log.error("model_crashed", model=model, reason=reason)
+
+
+def model_given_up(model: str, reason: str) -> None:
+    """The model crashed too often and is not started again before core is; rules explain."""
+    _log.error("model_given_up", model=model, reason=reason)
+
+
+def model_refused(model: str, reason: str) -> None:
+    """The configured model may not be loaded, or is not there; rules explain."""
+    _log.error("model_refused", model=model, reason=reason)
+
+
+def model_not_watched(reason: str) -> None:
+    """Figures of the model could not be read or written; the next look may."""
+    _log.warning("model_not_watched", reason=reason)
 
 
 def request_failed(method: str, path: str, error: BaseException) -> None:

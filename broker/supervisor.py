@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Final
 
 from broker import events, footprint
+from broker.stopping import SUPERVISED, stop_on_signal
 from broker.store.lock import WriterLock
 from broker.version import VERSION
 
-SUPERVISED: Final = "FAIRLEAD_SUPERVISED"
 EXIT_CONFIG: Final = 78
 READY_POLL_S: Final = 0.2
 
@@ -88,12 +87,7 @@ def _run(plan: Plan, commands: Mapping[str, Sequence[str]]) -> int:
 
 async def _until_signal(commands: Mapping[str, Sequence[str]], ready: Callable[[], bool]) -> int:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stop.set)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    stop_on_signal(asyncio.get_running_loop(), stop)
     return await supervise(commands, stop, ready=ready)
 
 
@@ -243,19 +237,3 @@ async def _beat(environ: Mapping[str, str]) -> None:
     while True:
         notify("WATCHDOG=1", environ)
         await asyncio.sleep(int(period) / 2e6)
-
-
-def stop_at_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """In a child of the supervisor: set *stop* when the supervisor closes our standard input, or dies."""
-    if os.environ.get(SUPERVISED) != "1":
-        return
-
-    def wait() -> None:
-        # The file number, not sys.stdin: a lock held by this thread would abort the interpreter's end.
-        with suppress(OSError):
-            while os.read(0, 4096):
-                pass
-        with suppress(RuntimeError):  # the loop is closed already
-            loop.call_soon_threadsafe(stop.set)
-
-    threading.Thread(target=wait, name="supervisor's end", daemon=True).start()

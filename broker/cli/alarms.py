@@ -43,7 +43,7 @@ def events(
             if page.has_more:
                 note = f"there may be more; go on with --after {page.next_after}"
     rows = [{**event_json(row), "state": _state(row)} for row in found]
-    columns = ("seq", "time", "severity", "equipment", "source_name", "state", "message")
+    columns = ("seq", "revision", "time", "severity", "equipment", "source_name", "state", "message")
     print_rows(output, columns, rows, empty="no events")
     if note:
         typer.echo(note, err=True)

@@ -16,13 +16,16 @@ from broker.cli import (
     configs,
     database,
     discover,
+    docs,
     exits,
     journal,
     llm,
     modbus,
+    model,
     processes,
     records,
     replay,
+    status,
     suppress,
     trust,
     users,
@@ -36,6 +39,7 @@ app = typer.Typer(
     help="Broker between plant floor and office.",
 )
 app.command()(processes.run)
+app.command()(status.status)
 app.command()(check.check)
 app.command()(discover.discover)
 app.command()(processes.demo)
@@ -48,11 +52,13 @@ app.command()(suppress.shelve)
 app.command()(suppress.unshelve)
 app.add_typer(suppress.app, name="maintenance")
 app.add_typer(audit.app, name="audit")
+app.add_typer(docs.app, name="docs")
 app.add_typer(users.app, name="user")
 app.add_typer(trust.app, name="trust")
 app.add_typer(database.app, name="db")
 app.add_typer(journal.app, name="journal")
 app.add_typer(llm.app, name="llm")
+app.add_typer(model.app, name="model")
 app.add_typer(configs.app, name="config")
 app.add_typer(modbus.app, name="modbus")
 app.command(hidden=True)(processes.acquire)

@@ -1,48 +1,51 @@
-"""One batch from each source, without touching what a running broker has open there."""
+"""A value of each tag of each source, without touching what a running broker has open there."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import shutil
 import tempfile
 import time
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, Final
 
 from adapters.base import REGISTRY, Adapter, AdapterContext, SourceOptions
+from adapters.mqtt import MqttOptions
 from broker.cli import exits
+from broker.cli.seen import Seen
 from broker.config import Config
-from schemas import status
 from schemas.errors import ConfigError, EndOfInput, FairleadError
-from schemas.samples import Delivery, SampleBatch
-from schemas.tagmap import Tag, TagMap
+from schemas.samples import Delivery
+from schemas.tagmap import TagMap
 
-#: Values shown of a batch.
-_SHOWN: Final = 3
 #: Our certificate must be the one that the server's people trusted, or will trust.
 _KEPT: Final = "pki"
 
 
 def probe_all(config: Config, tag_map: TagMap, limit_s: float) -> tuple[list[dict[str, Any]], int]:
-    """A row for each source (source, kind, result, detail, values), and the exit code of all."""
+    """A row for each source (source, kind, result, detail, values, missing), and the exit code of all."""
     return asyncio.run(_probe_all(config, tag_map, limit_s))
 
 
 async def _probe_all(config: Config, tag_map: TagMap, limit_s: float) -> tuple[list[dict[str, Any]], int]:
     names = list(config.sources)
     found = await asyncio.gather(*(_probe(config, tag_map, name, limit_s) for name in names))
-    codes = {code for _, code in found}
-    worst = next((code for code in (exits.BAD_CONFIGURATION, exits.UNREACHABLE) if code in codes), exits.OK)
-    return [row for row, _ in found], worst
+    return [row for row, _ in found], worst({code for _, code in found})
+
+
+def worst(codes: Set[int]) -> int:
+    """The exit code of several probes."""
+    return next((code for code in (exits.BAD_CONFIGURATION, exits.UNREACHABLE) if code in codes), exits.OK)
 
 
 async def _probe(config: Config, tag_map: TagMap, name: str, limit_s: float) -> tuple[dict[str, Any], int]:
     options, kind = config.sources[name], config.kinds[name]
-    row: dict[str, Any] = {"source": name, "kind": kind, "result": "ok", "detail": "", "values": []}
+    row: dict[str, Any] = {"source": name, "kind": kind, "result": "ok", "detail": "", "values": [], "missing": []}
     tags = tag_map.of_source(name)
     if not options.enabled or not tags:
         return {**row, "result": "skipped", "detail": "disabled" if not options.enabled else "no tag"}, exits.OK
+    seen, end = Seen(tags, kind), f"in {limit_s:g} s"
     with tempfile.TemporaryDirectory(prefix="fairlead-check-") as folder:
         state_dir = Path(folder)
         keep = config.state_dir(name) / _KEPT
@@ -57,22 +60,24 @@ async def _probe(config: Config, tag_map: TagMap, name: str, limit_s: float) -> 
                     step = "connect"
                     await adapter.connect()
                     step = "read"
-                    row["values"], row["detail"] = _shown(await _first_batch(adapter), tags)
+                    await _read(adapter, seen)
             finally:
+                row.update(values=seen.values(), missing=seen.missing())
                 await adapter.close()
         except TimeoutError:
             if step == "connect":
                 return {**row, "result": "failed: connect", "detail": f"no answer in {limit_s:g} s"}, exits.UNREACHABLE
-            row["detail"] = f"connected; no value in {limit_s:g} s"
         except EndOfInput:
-            row["detail"] = "connected; the input has ended"
+            end = "before the input ended"
         except ConfigError as error:
             return {**row, "result": f"failed: {step}", "detail": str(error)}, exits.BAD_CONFIGURATION
         except (FairleadError, OSError) as error:
-            return {**row, "result": f"failed: {step}", "detail": str(error)}, exits.UNREACHABLE
+            told = str(error).replace(str(state_dir), str(config.state_dir(name)))  # where people find the files
+            return {**row, "result": f"failed: {step}", "detail": told}, exits.UNREACHABLE
         finally:
             _keep_new(state_dir / _KEPT, keep)
-    return row, exits.OK
+    row.update(result=seen.result, detail=seen.text(end))
+    return row, exits.OK if seen.usable else exits.UNREACHABLE
 
 
 def _keep_new(found: Path, keep: Path) -> None:
@@ -85,7 +90,14 @@ def _keep_new(found: Path, keep: Path) -> None:
 
 
 def _apart(options: SourceOptions, site: str, name: str) -> SourceOptions:
-    """*options* under a client id of our own, forgotten at once: the running broker keeps its MQTT session."""
+    """
+    *options* under a client id of our own, forgotten at once: the running broker keeps its MQTT session.
+
+    It only listens: the STATE and the commands of a Sparkplug host are the running broker's affair, and so are the
+    messages of a shared subscription.
+    """
+    if isinstance(options, MqttOptions):
+        options = options.listening()
     changes: dict[str, object] = {}
     if "client_id" in type(options).model_fields:
         changes["client_id"] = f"fairlead-check-{site}-{name}"[:128]
@@ -94,25 +106,10 @@ def _apart(options: SourceOptions, site: str, name: str) -> SourceOptions:
     return options.model_copy(update=changes)
 
 
-async def _first_batch(adapter: Adapter) -> SampleBatch:
-    while True:
+async def _read(adapter: Adapter, seen: Seen) -> None:
+    """Take batches until each tag has said something; whoever calls sets the limit of time."""
+    while not seen.complete:
         item = await adapter.read()
         if isinstance(item, Delivery):
             await item.settle()
-            if len(item.batch):
-                return item.batch
-
-
-def _shown(batch: SampleBatch, tags: tuple[Tag, ...]) -> tuple[list[dict[str, Any]], str]:
-    by_number = {tag.number: tag for tag in tags}
-    values = []
-    for sample in batch.rows():
-        number = isinstance(sample.value, float) and not math.isfinite(sample.value)
-        value = None if number else str(sample.value) if isinstance(sample.value, bytes) else sample.value
-        tag = by_number[sample.tag]
-        values.append({"path": tag.path, "raw": value, "status": status.name(sample.status)})
-    bad = sum(status.quality(sample.status) is status.Quality.BAD for sample in batch.rows())
-    first = ", ".join(
-        f"{by_number[s.tag].name} = {item['raw']}" for s, item in zip(batch.rows(), values[:_SHOWN], strict=False)
-    )
-    return values, f"{len(values)} values ({bad} bad), raw: {first}{' …' if len(values) > _SHOWN else ''}"
+            seen.take(item.batch)

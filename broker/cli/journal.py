@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -184,16 +183,17 @@ def _directory(config: Path) -> tuple[Config, Path]:
 
 def _committed(settings: Config) -> Position | None:
     """How far the store has come; None where it cannot say, then the published position counts."""
+    from broker.cli.store_access import patient
     from broker.store import Store
 
     try:
-        store = Store.open(settings.store, settings.data_dir, write=False)
+        store = Store.open(patient(settings), settings.data_dir, write=False)
     except FairleadError:
         return None
     try:
-        with suppress(FairleadError):
-            if store.is_current():
-                return store.position()
+        return store.position() if store.is_current() else None
+    except FairleadError as error:
+        typer.echo(f"fairlead: the store does not say how far core is, what it published counts: {error}", err=True)
         return None
     finally:
         store.close()

@@ -1,4 +1,4 @@
-"""``fairlead llm``: what the reviews say to a model that is to be tuned."""
+"""``fairlead llm``: the score card of a model, and what the reviews say to one that is to be tuned."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, TextIO
 
 import typer
 
+from broker.cli import bench
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption
 from schemas.errors import Refused
 
@@ -18,11 +19,8 @@ app = typer.Typer(no_args_is_help=True, help="The annotator's model.")
 #: Makes the pseudonyms of exported people; stays on the site.
 KEY_FILE = "pseudonyms.key"
 KEY_BYTES = 32
-
-
-@app.callback()
-def _group() -> None:
-    """Keep the name of the command where there is only one."""
+app.command("bench")(bench.bench)
+app.command("card")(bench.show_card)
 
 
 @app.command("export-dataset")

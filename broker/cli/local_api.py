@@ -37,7 +37,7 @@ def ask_core(config: Config, method: str, path: str, body: dict[str, Any] | None
             found: dict[str, Any] = json.load(answer)
             return found
     except urllib.error.HTTPError as error:
-        raise Refused(f"the running core refuses: {_reason(error)}") from None
+        raise Refused(_reason(error)) from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, ConnectionRefusedError):
             return None  # a core that was killed leaves its file behind

@@ -11,6 +11,7 @@ import typer
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption
 
 if TYPE_CHECKING:
+    from broker.config import Config
     from broker.supervisor import Plan
 
 
@@ -27,13 +28,15 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 def _check(path: Path) -> Plan:
-    """Read configuration and tag map. Raises ConfigError."""
+    """Read configuration and tag map, then make the data folder. Raises ConfigError."""
     from broker.config import load_config
+    from broker.config.data_folder import make_data_dir
     from broker.supervisor import Plan
     from broker.tagmap import load
 
     config = load_config(path)
     load(config)
+    make_data_dir(config)
     return Plan(config.path, config.data_dir, config.log.level)
 
 
@@ -43,9 +46,8 @@ def acquire(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     footprint.confine()
     from broker.acquire.process import run_acquire
-    from broker.config import load_config
 
-    raise typer.Exit(run_acquire(load_config(config)))
+    raise typer.Exit(run_acquire(_with_folder(config)))
 
 
 def core(config: ConfigOption = DEFAULT_CONFIG) -> None:
@@ -53,10 +55,19 @@ def core(config: ConfigOption = DEFAULT_CONFIG) -> None:
     from broker import footprint
 
     footprint.confine()
-    from broker.config import load_config
     from broker.core.process import run_core
 
-    raise typer.Exit(run_core(load_config(config)))
+    raise typer.Exit(run_core(_with_folder(config)))
+
+
+def _with_folder(path: Path) -> Config:
+    """The configuration, its data folder made. Raises ConfigError."""
+    from broker.config import load_config
+    from broker.config.data_folder import make_data_dir
+
+    config = load_config(path)
+    make_data_dir(config)
+    return config
 
 
 def demo(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Records among which the newest of one tag are looked for.
 NEWEST_SPAN: Final = 10_000
+#: Letters of an id in a table; whoever takes one takes its beginning.
+_SHORT_ID: Final = 12
 LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Most rows.")]
 
 
@@ -22,6 +24,16 @@ class EpisodeState(StrEnum):
 
     OPEN = "open"
     CLOSED = "closed"
+
+
+class EpisodeReview(StrEnum):
+    """Newest review of an episode; ``policy``: a written policy released it, and nobody has looked at it."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    EDITED = "edited"
+    REJECTED = "rejected"
+    POLICY = "policy"
 
 
 def records(
@@ -44,22 +56,63 @@ def records(
         else:
             found = reader.records(after=after, limit=limit, path=path)
         rows = [record_json(row) for row in found]
+        if output is Output.TABLE:
+            types = {tag.path: tag.type or "" for tag in reader.tags(path)}
+            rows = [
+                _readable(row, types.get(row["path"], ""), is_text=one.value_text is not None)
+                for row, one in zip(rows, found, strict=True)
+            ]
     print_rows(output, ("seq", "source_time", "path", "value", "unit", "quality", "status"), rows, empty="no records")
+
+
+def _readable(row: dict[str, Any], kind: str, *, is_text: bool) -> dict[str, Any]:
+    """*row* as people read it: whole numbers of an integer or a switch without a point, a text without a unit."""
+    value = row["value"]
+    if is_text:
+        return {**row, "unit": ""}
+    if kind.startswith(("bool", "int", "uint", "bcd")) and isinstance(value, float) and value.is_integer():
+        return {**row, "value": int(value), "unit": "" if kind == "bool" else row["unit"]}
+    return row
 
 
 def anomalies(
     config: ConfigOption = DEFAULT_CONFIG,
     state: Annotated[EpisodeState | None, typer.Option(help="Only open, or only closed episodes.")] = None,
+    review: Annotated[
+        EpisodeReview | None,
+        typer.Option(help="By the newest review; policy: a policy released it and nobody has looked at it."),
+    ] = None,
     limit: LimitOption = 100,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print episodes, newest first, with cause and review."""
+    """
+    Print episodes, newest first, with cause, review, and whether what was released is withdrawn.
+
+    annotation is the beginning of an id, and enough for fairlead audit show.
+    """
     from broker.cli.store_access import reading
 
     with reading(config) as (_, reader):
-        found = reader.anomalies(state=None if state is None else state.value, limit=limit)
-    columns = ("onset", "state", "severity", "equipment", "title", "cause", "origin", "review", "reviewed_by")
-    print_rows(output, columns, [_episode(row) for row in found], empty="no anomalies")
+        found = reader.anomalies(
+            state=None if state is None else state.value, review=None if review is None else review.value, limit=limit
+        )
+    columns = (
+        "onset",
+        "state",
+        "severity",
+        "equipment",
+        "title",
+        "cause",
+        "origin",
+        "review",
+        "reviewed_by",
+        "withdrawn",
+        "annotation",
+    )
+    rows = [_episode(row) for row in found]
+    if output is Output.TABLE:
+        rows = [{**row, "annotation": (row["annotation_id"] or "")[:_SHORT_ID]} for row in rows]
+    print_rows(output, columns, rows, empty="no anomalies")
 
 
 def _episode(row: AnomalyRow) -> dict[str, Any]:
@@ -83,4 +136,6 @@ def _episode(row: AnomalyRow) -> dict[str, Any]:
         "probability": row.probability,
         "review": row.verdict,
         "reviewed_by": row.person,
+        "reviewed_annotation_id": row.reviewed_annotation_id,
+        "withdrawn": row.withdrawn,
     }

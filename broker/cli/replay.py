@@ -32,7 +32,10 @@ def replay(
     source: Annotated[list[str] | None, typer.Option(help="Only of this source; may be repeated.")] = None,
     map_file: Annotated[
         list[Path] | None,
-        typer.Option("--map", help="Tag-map file with the corrected tags; default: the map in force. May be repeated."),
+        typer.Option(
+            "--map",
+            help="Tag-map file with the corrected tags; default: the map the broker was started with. May be repeated.",
+        ),
     ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
     output: OutputOption = Output.TABLE,
@@ -73,6 +76,7 @@ def replay(
 
 
 def _map(settings: Config, files: list[Path] | None) -> TagMap | None:
+    from broker.release import ReviewOptions
     from broker.tagmap import load
 
     if not files:
@@ -80,7 +84,9 @@ def _map(settings: Config, files: list[Path] | None) -> TagMap | None:
     for file in files:
         if not file.is_file():
             raise ConfigError(f"{file}: there is no such file")
-    return load(settings.model_copy(update={"tag_maps": tuple(str(file.resolve()) for file in files)}))
+    named = tuple(str(file.resolve()) for file in files)
+    # what may be released is not judged by a part of the map, which may lack the catalogue
+    return load(settings.model_copy(update={"tag_maps": named, "review": ReviewOptions()}))
 
 
 def _follow(settings: Config, revision: int) -> dict[str, Any]:
@@ -105,7 +111,8 @@ def _alone(
     from broker import events
     from broker.api.replays import replay_json
     from broker.cli.store_access import writing
-    from broker.core.replay import Replay, ReplayRequest
+    from broker.core.replay import Replay
+    from broker.core.replay_outcome import ReplayRequest
 
     events.set_up(settings.log.level)  # to stderr: standard output is the answer's
     show = _progress()

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from broker.config import Config, load_config
 from schemas.errors import StoreError
 
 if TYPE_CHECKING:
-    from broker.store import Reader, Store
+    from broker.store import Reader, Store, StoreOptions
+
+
+#: A person at a terminal waits longer than a page or an MES does: ``store.query_limit`` counts where it is more.
+PATIENCE_S: Final = 30.0
+
+
+def patient(config: Config) -> StoreOptions:
+    """The options of the store for a person who waits."""
+    limit_s = max(PATIENCE_S, config.store.query_limit)
+    return config.store.model_copy(update={"query_limit": limit_s})
 
 
 @contextmanager
@@ -20,7 +30,7 @@ def reading(path: Path) -> Iterator[tuple[Config, Reader]]:
     from broker.store import Store
 
     config = load_config(path)
-    store = Store.open(config.store, config.data_dir, write=False)
+    store = Store.open(patient(config), config.data_dir, write=False)
     try:
         if not store.is_current():
             raise StoreError(
@@ -33,10 +43,11 @@ def reading(path: Path) -> Iterator[tuple[Config, Reader]]:
 
 @contextmanager
 def writing(config: Config) -> Iterator[Store]:
-    """The store with its writer lock, at the newest schema. Raises StoreLocked while another process writes."""
+    """The store with its writer lock, at the newest schema. Raises ConfigError, or StoreLocked while another writes."""
+    from broker.config.data_folder import make_data_dir
     from broker.store import Store
 
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(config)
     store = Store.open(config.store, config.data_dir, write=True)
     try:
         store.upgrade()

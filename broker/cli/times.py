@@ -11,6 +11,8 @@ import typer
 _MOMENT: Final = re.compile(
     r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d{2}:\d{2})$", re.IGNORECASE
 )
+#: Meant as a duration, right or wrong.
+_AMOUNT: Final = re.compile(r"^\s*[0-9]+(\.[0-9]+)?\s*[A-Za-z]*\s*$")
 HELP: Final = "RFC 3339 with its offset (2026-03-01T08:00:00Z), or a duration: so long ago (2h)."
 
 
@@ -44,6 +46,7 @@ def moment(text: str | None, now_ns: int, option: str) -> int | None:
         return now_ns - round(parse_duration(text) * 1e9)
     except OverflowError:
         raise typer.BadParameter(f"{text!r} is longer than any calendar", param_hint=option) from None
-    except ValueError:
+    except ValueError as error:
         hint = f"{text!r} is neither a time with its offset, such as 2026-03-01T08:00:00Z, nor a duration such as 2h"
-        raise typer.BadParameter(hint, param_hint=option) from None
+        # 5m: what was meant is known, so the unit is what is said
+        raise typer.BadParameter(str(error) if _AMOUNT.match(text) else hint, param_hint=option) from None

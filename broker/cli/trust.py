@@ -72,6 +72,8 @@ def own(
 
     _, options, pki = _open(config, source)
     files = pki.own_certificate(options.uri(source), time.time_ns())
+    for remark in files.remarks:
+        typer.echo(remark, err=True)
     certificate = files.load()
     if export is not None:
         form = Encoding.PEM if export.suffix.lower() == ".pem" else Encoding.DER

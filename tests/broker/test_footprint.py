@@ -15,7 +15,7 @@ from schemas.errors import ConfigError, Problem
 PROCESSES = {
     "supervisor": ("broker.cli.app, broker.supervisor", "numpy pydantic sqlalchemy fastapi asyncua paho yaml pint"),
     "acquire": ("broker.config, broker.acquire.process", "sqlalchemy alembic psycopg fastapi asyncua paho pint"),
-    "core": ("broker.config, broker.core.process", "alembic psycopg asyncua paho pint llama_cpp"),
+    "core": ("broker.config, broker.core.process", "alembic psycopg asyncua paho pint llama_cpp cryptography"),
 }
 
 
@@ -34,7 +34,7 @@ def test_a_process_loads_what_it_needs(process: str) -> None:
     """An import at the top of some module is enough to bring a library into a process that has no use for it."""
     modules, unwanted = PROCESSES[process]
     code = f"import {modules}, sys; print(*(set('{unwanted}'.split()) & sys.modules.keys()))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
 
     assert found.stdout.split() == []
 
@@ -50,7 +50,7 @@ def _run(code: str, *, beside_a_thread: bool) -> str:
     stop = "end = threading.Event(); waiting = threading.Thread(target=end.wait); waiting.start()\n"
     text = "import os, threading\nfrom broker import footprint\n"
     text += (stop if beside_a_thread else "") + code + ("\nend.set()" if beside_a_thread else "")
-    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=300, check=True).stdout
 
 
 def test_work_apart_gives_its_result(*, beside_a_thread: bool) -> None:

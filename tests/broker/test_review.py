@@ -28,6 +28,7 @@ class MemoryLedger:
     documents: list[Document] = field(default_factory=list)
     actions: list[tuple[str, str, str]] = field(default_factory=list)
     grown: list[Anomaly] = field(default_factory=list)
+    sap_object: str | None = "10002345"
 
     def annotation_by_id(self, annotation_id: str) -> Annotation | None:
         return next((a for a in self.annotations if a.annotation_id == annotation_id), None)
@@ -43,7 +44,10 @@ class MemoryLedger:
         return list(self.reviews)
 
     def equipment_by_path(self, path: str) -> Equipment | None:
-        return Equipment(path=path, equipment_class="centrifugal_pump", sap_object="10002345", sap_plant="1000")
+        return Equipment(path=path, equipment_class="centrifugal_pump", sap_object=self.sap_object, sap_plant="1000")
+
+    def document_by_id(self, document_id: str) -> Document | None:
+        return next((one for one in self.documents if one.id == document_id), None)
 
     def review(self, review: Review) -> None:
         self.reviews.append(review)
@@ -128,15 +132,61 @@ def test_document_states_the_revision_that_was_shown(ledger: MemoryLedger, annot
     assert (request.priority, request.breakdown) == ("2", False)
 
 
-def test_nothing_is_decided_after_a_release(ledger: MemoryLedger, annotation: Annotation) -> None:
+def test_another_annotation_is_not_decided_after_a_release(ledger: MemoryLedger, annotation: Annotation) -> None:
     """Once a request is out, rejecting another annotation of the anomaly would only look like taking it back."""
     ledger.grown.append(ledger.anomaly.model_copy(update={"revision": 9}))
     newer = annotation.model_copy(update={"anomaly_revision": 9})
     ledger.annotations.append(newer)
     decide(ledger, _review(annotation), "lyon")
 
-    with pytest.raises(Refused, match="released"):
+    with pytest.raises(Refused, match="reject that one to withdraw it"):
         decide(ledger, _review(newer, verdict="rejected", reason="other"), "lyon")
+
+
+def test_withdrawal_states_the_revision_that_was_released(ledger: MemoryLedger, annotation: Annotation) -> None:
+    """It is built of what was approved, however the episode has grown, and whether or not the outbox still has it."""
+    released = decide(ledger, _review(annotation), "lyon")
+    worse = {"revision": 9, "severity": Severity.CRITICAL, "ne107": "F", "detector_score": 99.0}
+    ledger.grown.append(ledger.anomaly.model_copy(update=worse))
+    ledger.documents.clear()
+
+    rejected = _review(annotation, verdict="rejected", reason="sensor_fault", at_ns=AT + 1)
+    withdrawn = decide(ledger, rejected, "lyon")
+
+    for before, after in zip(released, withdrawn, strict=True):
+        assert after.data["supersedes"] == before.id
+        same = before.data.keys() - {"revision", "status", "supersedes", "review", "withdrawn"}
+        same -= {"short_text", "long_text"}
+        assert {name: after.data[name] for name in same} == {name: before.data[name] for name in same}
+    assert [action for _, action, _ in ledger.actions[-3:]] == [
+        "annotation_rejected",
+        "document_withdrawn",
+        "document_withdrawn",
+    ]
+
+
+@pytest.mark.parametrize("sap_object", ["20009999", None])
+@pytest.mark.parametrize("kept", [True, False])
+def test_withdrawal_is_of_the_object_that_was_released(
+    ledger: MemoryLedger, annotation: Annotation, sap_object: str | None, kept: bool
+) -> None:
+    """Map and site may say otherwise by then; they are asked only (control) where retention has taken the release."""
+    released = decide(ledger, _review(annotation), "lyon")
+    ledger.sap_object = sap_object
+    if not kept:
+        ledger.documents.clear()
+
+    rejected = _review(annotation, verdict="rejected", reason="sensor_fault", at_ns=AT + 1)
+    told, request = decide(ledger, rejected, "lyon2")
+
+    names = ("sap_object", "sap_object_kind", "sap_plant")
+    found = tuple(request.data[name] for name in names)
+    if kept:
+        assert found == tuple(released[1].data[name] for name in names) == ("10002345", "EAMS_EQUI", "1000")
+        assert [told.source, request.source] == [one.source for one in released]
+    else:
+        assert found == (sap_object, "EAMS_EQUI" if sap_object else None, "1000")
+        assert told.source == request.source != released[0].source
 
 
 def test_other_actions_alone_leave_the_origin(ledger: MemoryLedger, annotation: Annotation) -> None:

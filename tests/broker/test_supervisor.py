@@ -15,13 +15,13 @@ import psutil
 from broker.supervisor import Limits, supervise
 
 Eventually = Callable[..., Awaitable[None]]
-QUICK = Limits(first=0.01, longest=0.05, healthy=60, grace=5)
+QUICK = Limits(first=0.01, longest=0.05, healthy=60, grace=60)
 
 #: Writes its name and number to a file, ends in order at SIGTERM or at the end of its standard input.
 GOOD = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from broker.supervisor import stop_at_eof
+from broker.stopping import stop_at_eof
 async def main():
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -71,7 +71,7 @@ async def test_a_child_that_ends_is_started_again(tmp_path: Path, eventually: Ev
     commands = {"acquire": child(CRASHING, log), "core": child(GOOD, other, "core", "signal")}
     task = asyncio.create_task(supervise(commands, stop, limits=QUICK))
 
-    await eventually(lambda: len(lines(log)) >= 4 and lines(other), 20)
+    await eventually(lambda: len(lines(log)) >= 4 and lines(other))
     stop.set()
     await task
 
@@ -124,7 +124,7 @@ asyncio.run(supervise({{"core": {child(GOOD, log, "core", "deaf")!r}}}, asyncio.
     pid = int(lines(log)[0].split()[-1])
 
     supervisor.kill()
-    supervisor.wait(10)
+    supervisor.wait(60)
 
     await eventually(lambda: lines(log)[-1] == "core stopped" and not psutil.pid_exists(pid))
 

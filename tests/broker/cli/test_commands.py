@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from broker.store import Store, StoreOptions
+from tests.waiting import PATIENT_STORE
 
 Fairlead = Callable[..., Any]
 MakeSite = Callable[..., Path]
@@ -134,7 +135,7 @@ def test_the_store_from_upgrade_to_stats(fairlead: Fairlead, make_site: MakeSite
 def test_a_locked_store_is_exit_75(fairlead: Fairlead, make_site: MakeSite) -> None:
     """While another process writes, the command says to try later; afterwards it works."""
     path = make_site()
-    store = Store.open(StoreOptions(), path.parent / "var", write=True)
+    store = Store.open(StoreOptions.model_validate(PATIENT_STORE), path.parent / "var", write=True)
     try:
         said = fairlead("db", "upgrade", "-c", str(path))
         assert said.code == 75
@@ -172,6 +173,6 @@ def test_module_and_script_are_the_same_program(tmp_path: Path, program: list[st
     if not Path(program[0]).exists():
         pytest.skip("the command fairlead is not installed in this environment")
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*program, "check"], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*program, "check"], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (78, "fairlead.yaml: there is no such file [bad_file]\n1 error\n")
     assert done.stderr == ""

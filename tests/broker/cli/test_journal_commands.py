@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker.cli import store_access
+from broker.config import load_config
 from broker.journal import JournalOptions, JournalWriter
-from schemas.entries import Link, MapInForce, Tick
+from schemas.entries import Link, MapInForce, Position, Tick
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
 from schemas.status import Flag
 from schemas.tagmap import Tag, TagMap
@@ -38,7 +41,7 @@ def site(make_site: MakeSite, capsys: pytest.CaptureFixture[str]) -> Iterator[Pa
     options = JournalOptions.model_validate({"commit": {"every": "1ms"}})
     writer = JournalWriter(path.parent / "var" / "journal", options, now_ns=lambda: now[0], mono_ns=lambda: now[0])
     writer.open()
-    writer.append(MapInForce(MAP.revision, MAP.body)).result(10)
+    writer.append(MapInForce(MAP.revision, MAP.body)).result(120)
     for step in range(2):
         now[0] = T0 + step * S
         batch = SampleBatch.build(
@@ -52,11 +55,11 @@ def site(make_site: MakeSite, capsys: pytest.CaptureFixture[str]) -> Iterator[Pa
             flags=[int(Flag.ARRIVAL_TIME), int(Flag.RETAINED | Flag.DUP_POSSIBLE)],
             exact={1: "=1+1" if step else 2**60},
         )
-        writer.append(batch).result(10)
-    writer.append(Gap("plc1", (0,), T0, T0 + S, GapCause.LINK_DOWN, map_revision=MAP.revision)).result(10)
-    writer.append(Reject("plc2", "40009", "cannot be decoded", b"\x00\xff", T0)).result(10)
-    writer.append(Link("plc1", False, "gone")).result(10)
-    writer.append(Tick()).result(10)
+        writer.append(batch).result(120)
+    writer.append(Gap("plc1", (0,), T0, T0 + S, GapCause.LINK_DOWN, map_revision=MAP.revision)).result(120)
+    writer.append(Reject("plc2", "40009", "cannot be decoded", b"\x00\xff", T0)).result(120)
+    writer.append(Link("plc1", False, "gone")).result(120)
+    writer.append(Tick()).result(120)
     capsys.readouterr()  # what the writer said
     yield path
     writer.close()
@@ -74,6 +77,28 @@ def test_stats(fairlead: Fairlead, site: Path) -> None:
     assert said.code == 0
     assert "plc2" in said.out
     assert json.loads(fairlead("journal", "stats", "--quick", "-c", str(site), "-o", "json").out)["sources"] == {}
+
+
+def test_stats_wait_for_the_store_as_other_commands(
+    fairlead: Fairlead, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A query that takes longer than a page waits is patiently waited for; one beyond that is told, not hidden."""
+    config = load_config(site)
+    assert config.store.query_limit < store_access.PATIENCE_S == store_access.patient(config).query_limit
+    with store_access.writing(config) as store, store.transaction() as tx:
+        tx.set_position(Position(1, 3))
+    stats = ("journal", "stats", "-c", str(site), "-o", "json")
+    said = fairlead(*stats)
+    assert (json.loads(said.out)["core_seq"], "the store does not say" in said.err) == (3, False)
+
+    monkeypatch.setattr(store_access, "patient", lambda _: config.store.model_copy(update={"query_limit": 0.1}))
+    stray = sqlite3.connect(config.data_dir / "store.db", isolation_level=None)
+    stray.execute("PRAGMA locking_mode=EXCLUSIVE")
+    stray.execute("BEGIN EXCLUSIVE")
+    said = fairlead(*stats)
+    stray.close()
+    assert (said.code, json.loads(said.out)["core_seq"]) == (0, 0)
+    assert "fairlead: the store does not say how far core is, what it published counts: " in said.err
 
 
 def test_verify(fairlead: Fairlead, site: Path) -> None:

@@ -86,6 +86,8 @@ async def test_the_table_is_for_people(ask: Callable[..., Any]) -> None:
         (("HR21", "--type", "string[6]"), {"ABCD": "Pump 7", "BADC": "uPpm7 "}),
         (("HRS21:6",), {"ABCD": "Pump 7"}),
         (("30001.0-3",), {"ABCD": 3, "BADC": 1}),
+        (("30001.L", "--type", "uint8"), {"ABCD": 3, "BADC": 1}),
+        (("30001.0-1", "--type", "int16"), {"ABCD": -1, "BADC": 1}),
         (("30001.8",), {"": True}),
         (("30001", "--type", "bool"), {"": True}),
         (("C1", "--count", "3"), {"": True}),
@@ -107,6 +109,13 @@ async def test_reads_any_address_and_type(
     [
         (("plc1", "401"), 2, "write 400401"),
         (("plc1", "40001", "--type", "datetime"), 2, "write one of"),
+        (
+            ("plc1", "40001", "--type", "int8"),
+            2,
+            "write 40001.L for its low byte, 40001.H for its high",
+        ),
+        (("plc1", "HR1", "--type", "uint8"), 2, "write HR1.L for its low byte"),
+        (("plc1", "HR1.0-9", "--type", "uint8"), 2, "is 10 bits of a register and cannot be uint8"),
         (("plc1", "40001", "--count", "90", "--type", "float32"), 2, "more than one request can read"),
         (("plc1", "HR900"), 69, "exception 2"),
         (("file1", "40001"), 2, "there is: plc1"),

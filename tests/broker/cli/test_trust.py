@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from broker.store import Store, StoreOptions
 from tests.adapters.opcua.authority import issue
 from tests.secure_opcua import NAME, NAMESPACE, PASSWORD, secure_server
+from tests.waiting import PATIENT_STORE
 
 Fairlead = Callable[..., Any]
 LEAF = issue("filler 01", since=datetime.now(UTC) - timedelta(days=1))
@@ -55,7 +56,7 @@ def served(site: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def _audit(site: Path) -> list[tuple[str, str, str]]:
-    store = Store.open(StoreOptions(), site.parent / "var", write=False)
+    store = Store.open(StoreOptions.model_validate(PATIENT_STORE), site.parent / "var", write=False)
     try:
         return [(row.action, row.object_id, row.actor) for row in store.reader().audit(before=None, limit=10)]
     finally:
@@ -127,7 +128,7 @@ def test_nothing_is_accepted_that_cannot_be_noted(fairlead: Fairlead, site: Path
     """While another process holds the store, the command says so and moves nothing."""
     pki = site.parent / "var" / "sources" / "filler" / "pki"
     LEAF.put(pki / "rejected")
-    store = Store.open(StoreOptions(), site.parent / "var", write=True)
+    store = Store.open(StoreOptions.model_validate(PATIENT_STORE), site.parent / "var", write=True)
     try:
         said = fairlead("trust", "accept", "filler", LEAF.fingerprint, "-c", str(site))
     finally:
@@ -162,3 +163,33 @@ def test_our_own_certificate_is_shown_and_exported(fairlead: Fairlead, site: Pat
         assert shown["fingerprint"] == f"sha256:{exported.fingerprint(hashes.SHA256()).hex()}"
     assert "urn:fairlead:filler" in fairlead("trust", "own", "filler", "-c", str(site)).out
     assert fairlead("trust", "list", "filler", "-c", str(site)).err.startswith("no certificate is known to filler")
+
+
+def test_a_certificate_for_another_name_is_made_anew_and_the_earlier_kept(
+    fairlead: Fairlead, site: Path, served: Path
+) -> None:
+    """A new application URI: what is new, and where the earlier pair is, stands in the error of the connection."""
+    fairlead("trust", "own", "filler", "-c", str(site))
+    served.write_text(served.read_text().replace("kind: opcua,", "kind: opcua, application_uri: 'urn:plant:edge1',"))
+    said = fairlead("check", "--connect", "-c", str(served))
+    text = " ".join(said.out.split())
+    assert "names urn:fairlead:filler, and this source is urn:plant:edge1" in text
+    assert "its key as key-" in text
+
+
+def test_a_certificate_of_the_site_is_left_alone(fairlead: Fairlead, site: Path, served: Path) -> None:
+    """One for another URI than the source's is refused with both, by every command, and stays as it is."""
+    own = Path(json.loads(fairlead("trust", "own", "filler", "-c", str(site), "-o", "json").out)["file"])
+    pair = issue("edge 1", issue("plant root", ca=True), uri="urn:plant:edge1")
+    certificate, key = pair.files(own.parent, "site")
+    certificate.replace(own)
+    key.replace(own.with_name("key.pem"))
+    before = {path: path.read_bytes() for path in own.parent.iterdir()}
+    said = fairlead("trust", "own", "filler", "-c", str(served))
+    assert said.code == 69
+    assert "names urn:plant:edge1, and this source is urn:fairlead:filler" in said.err
+    checked = fairlead("check", "--connect", "-c", str(served), "-o", "json")
+    assert checked.code == 69
+    assert "application_uri" in checked.out
+    assert str(own) in checked.out
+    assert {path: path.read_bytes() for path in own.parent.iterdir()} == before

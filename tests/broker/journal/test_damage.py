@@ -21,7 +21,7 @@ def fill(folder: Path, options: JournalOptions, batch: MakeBatch, numbers: range
     writer = JournalWriter(folder, options)
     writer.open()
     for number in numbers:
-        writer.append(batch(number, 3)).result(10)
+        writer.append(batch(number, 3)).result(120)
     writer.close()
 
 
@@ -52,7 +52,7 @@ def test_torn_tail_is_cut(tmp_path: Path, small: JournalOptions, batch: MakeBatc
 
     writer = JournalWriter(tmp_path, small)
     opened = writer.open()
-    writer.append(batch(5, 3)).result(10)
+    writer.append(batch(5, 3)).result(120)
     writer.close()
 
     assert opened.cut_bytes == 10
@@ -145,7 +145,7 @@ def test_damage_before_the_mark_is_no_torn_tail(tmp_path: Path, small: JournalOp
 
     writer = JournalWriter(tmp_path, small)
     opened = writer.open()
-    place = writer.append(Tick()).result(10)
+    place = writer.append(Tick()).result(120)
     writer.close()
 
     assert opened.damage
@@ -198,7 +198,7 @@ def test_empty_directory_stands_above_the_one_it_replaces(
     after = entries(tmp_path / "old")[-1].position
     writer = JournalWriter(tmp_path / "new", small, now_ns=lambda: (after.epoch + 5) * 10**9)
     writer.open()
-    writer.append(batch(7, 3)).result(10)
+    writer.append(batch(7, 3)).result(120)
     writer.close()
 
     found = list(JournalFiles(tmp_path / "new").read(after))
@@ -217,7 +217,7 @@ def test_older_copy_gives_no_position_twice(tmp_path: Path, small: JournalOption
 
     writer = JournalWriter(tmp_path, small)
     writer.open()
-    writer.append(batch(9, 3)).result(10)
+    writer.append(batch(9, 3)).result(120)
     writer.close()
 
     assert numbers(list(core.read(end._replace(seq=end.seq + 100)))) == [9]
@@ -231,10 +231,10 @@ def test_every_segment_begins_with_the_map(tmp_path: Path, small: JournalOptions
     writer.open()
     tag_map = MapInForce(b"r" * 16, b"{}")
     gap = Gap("plc", (), 5, None, GapCause.LINK_DOWN)
-    writer.append(tag_map).result(10)
-    writer.append(gap).result(10)
+    writer.append(tag_map).result(120)
+    writer.append(gap).result(120)
     for number in range(30):
-        writer.append(batch(number, 3)).result(10)
+        writer.append(batch(number, 3)).result(120)
     writer.close()
 
     heads = []

@@ -214,15 +214,15 @@ def test_writer_says_that_it_refuses(small: JournalOptions, batch: MakeBatch) ->
     writer.open()
     error: BaseException | None = None
     for number in range(50):
-        error = writer.append(batch(number, 3)).exception(10)
+        error = writer.append(batch(number, 3)).exception(120)
         if error is not None:
             break
-    writer.append(Tick()).result(10)
+    writer.append(Tick()).result(120)
     assert isinstance(error, JournalFull)
     refusing = writer.refusing
     disk.capacity = 1 << 20
-    writer.append(Tick()).result(10)
-    writer.append(batch(99, 3)).result(10)
+    writer.append(Tick()).result(120)
+    writer.append(batch(99, 3)).result(120)
     writer.close()
 
     assert "bytes" in refusing

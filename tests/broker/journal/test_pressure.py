@@ -144,10 +144,10 @@ def test_the_writer_says_each_step_once(small: JournalOptions, batch: MakeBatch)
     writer.open()
     error: BaseException | None = None
     while error is None:
-        error = writer.append(batch(1, 3)).exception(10)
+        error = writer.append(batch(1, 3)).exception(120)
     for _ in range(5):
-        writer.append(batch(1, 3)).exception(10)
-    writer.append(Tick()).result(10)
+        writer.append(batch(1, 3)).exception(120)
+    writer.append(Tick()).result(120)
     status = writer.status()
     writer.close()
     found = JournalFiles(FOLDER, disk=disk).read(START, 100_000)
@@ -174,19 +174,19 @@ def test_refusing_ends_only_when_there_is_room(
     disk = SimulatedDisk()
     writer = JournalWriter(FOLDER, small, disk=disk)
     writer.open()
-    while writer.append(batch(1, 70)).exception(10) is None:
+    while writer.append(batch(1, 70)).exception(120) is None:
         pass
     room = small.disk.stop_ack * small.max_size - writer.status().used
     assert room > 1000, "the control: a smaller one would fit"
-    errors = [writer.append(batch(2, 1)).exception(10) for _ in range(5)]
+    errors = [writer.append(batch(2, 1)).exception(120) for _ in range(5)]
     assert all(isinstance(error, JournalFull) for error in errors)
-    writer.append(Tick()).result(10)
+    writer.append(Tick()).result(120)
     assert actions(disk) == ["journal_stop_ack_entered"]
 
     reader = JournalFiles(FOLDER, disk=disk)
     reader.done(reader.read(START, 100_000)[-1].position)
-    eventually_sync(lambda: bool(writer.append(Tick()).result(10)) and not writer.refusing)
-    assert writer.append(batch(3, 70)).exception(10) is None
+    eventually_sync(lambda: bool(writer.append(Tick()).result(120)) and not writer.refusing)
+    assert writer.append(batch(3, 70)).exception(120) is None
     writer.close()
     # what was trimmed had the first notice in it, or not
     assert actions(disk)[-1] == "journal_stop_ack_left"
@@ -198,15 +198,15 @@ def test_a_disk_that_fails_is_tried_with_each_commit(small: JournalOptions, batc
     disk = SimulatedDisk()
     writer = JournalWriter(FOLDER, small, disk=disk)
     writer.open()
-    writer.append(batch(0, 3)).result(10)
+    writer.append(batch(0, 3)).result(120)
     disk.fail_syncs = set(range(disk.syncs + 1, disk.syncs + 7))
     errors = []
     while disk.syncs < max(disk.fail_syncs):
-        errors.append(writer.append(batch(1, 3)).exception(10))
+        errors.append(writer.append(batch(1, 3)).exception(120))
     assert errors
     assert not any(isinstance(error, JournalFull) for error in errors)
-    writer.append(Tick()).result(10)
-    writer.append(Tick()).result(10)
+    writer.append(Tick()).result(120)
+    writer.append(Tick()).result(120)
     writer.close()
     assert writer.refusing == ""
     assert actions(disk) == ["journal_stop_ack_entered", "journal_stop_ack_left"]

@@ -69,7 +69,7 @@ def test_kill_loses_nothing_settled(tmp_path: Path, start: Callable[[int], subpr
         lines = [writer.stdout.readline() for _ in range(rng.randint(5, 200))]
         writer.kill()
         lines += writer.stdout.read().splitlines(keepends=True)
-        writer.wait(10)
+        writer.wait(120)
         writer.stdout.close()
         settled += [int(line) for line in lines if line.endswith("\n")]
 
@@ -92,7 +92,7 @@ def test_reader_follows_a_live_writer(tmp_path: Path, start: Callable[[int], sub
             found.append(entry.body.received_ns)
             after = entry.position
     writer.kill()
-    writer.wait(10)
+    writer.wait(120)
     writer.stdout.close()
 
     assert found == list(range(len(found)))
@@ -103,11 +103,11 @@ def test_reader_stays_behind_the_mark(tmp_path: Path, small: JournalOptions, bat
     """What stands in a segment behind the durable mark is not handed out."""
     writer = JournalWriter(tmp_path, small)
     writer.open()
-    writer.append(batch(0, 3)).result(10)
+    writer.append(batch(0, 3)).result(120)
     reader = JournalFiles(tmp_path)
     first = list(reader.read(START))
     mark = (tmp_path / "durable").read_bytes()
-    writer.append(batch(1, 3)).result(10)
+    writer.append(batch(1, 3)).result(120)
     after_second = (tmp_path / "durable").read_bytes()
     (tmp_path / "durable").write_bytes(mark)
 
@@ -125,7 +125,7 @@ def test_position_is_published(tmp_path: Path, small: JournalOptions, batch: Mak
     """The writer sees how far core has come; a position file that cannot be read counts as the beginning."""
     writer = JournalWriter(tmp_path, small)
     writer.open()
-    place = writer.append(batch(0, 3)).result(10)
+    place = writer.append(batch(0, 3)).result(120)
     reader = JournalFiles(tmp_path)
     reader.done(place)
 
@@ -148,7 +148,7 @@ async def test_append_from_a_loop_waits_for_room(
         futures.append(await writer.append_async(batch(number, 3)))
         most = max(most, writer.status().waiting)
     for future in futures:
-        future.result(10)
+        future.result(120)
     writer.close()
 
     assert most < 2_400

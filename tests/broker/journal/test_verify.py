@@ -28,7 +28,7 @@ def fill(folder: Path, options: JournalOptions, batch: MakeBatch, numbers: range
     writer = JournalWriter(folder, options)
     writer.open()
     for number in numbers:
-        writer.append(batch(number, 3)).result(10)
+        writer.append(batch(number, 3)).result(120)
     writer.close()
 
 
