@@ -22,7 +22,11 @@ BENCHES: Final = {
     "detect-speed": "bench.detect_speed",
     "detector-pictures": "bench.detector_pictures",
     "multivariate-pictures": "bench.multivariate_pictures",
+    "plant-evidence": "bench.plant_evidence",
+    "scorecards": "bench.scorecards",
     "week": "bench.week",
+    "llm": "bench.llm",
+    "llm-beside": "bench.llm_beside",
 }
 
 #: What ``make bench`` prints: rates offered, then ratios, medians of three; half an hour on two cores.
@@ -36,6 +40,7 @@ ALL: Final = (
     "opcua",
     "mqtt",
     "modbus-gateway --turns 3",
+    "llm",
 )
 
 

@@ -2,8 +2,9 @@
 False alarms on a healthy plant: seeded white and AR(1) noise, tags of several rates, a simulated week of journal time.
 
 Every default detector runs, through the same stage as in the product. Each tag is on equipment of its own, so that a
-finding is an alarm. Nothing changes in the signals, so everything that is found is false. The budget is one alarm per
-tag and week; counted are beginnings of conditions, by detector and kind of signal.
+finding is an alarm. Nothing changes in the signals, so everything that is found is false. The budget is half an alarm
+per tag and week, since each is all of its equipment; counted are beginnings of conditions, by detector and kind of
+signal.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def measure(arguments: argparse.Namespace, scan_s: float) -> None:
             for detector, _, _ in on - active.get(anomaly.equipment, frozenset()):
                 alarms[phi[int(anomaly.equipment.rsplit("U", 1)[1])]][detector] += 1
             active[anomaly.equipment] = on
-    charts = detection._panel.charts
+    charts = detection._parts.panel.charts
     learned = charts.chart.learned if charts is not None else np.zeros(count, np.bool_)
     for coefficient in PHI:
         weeks = arguments.tags * arguments.days / 7

@@ -29,7 +29,13 @@ _WORSE: Final = 0.5
 #: off, and tails alone are looked at, beside signal health. Learned is a day; the first 15 % of a series, at most 750
 #: rows, are not scored. A window found is worth some seventeen false rows: hence the budget.
 NAB: Final = DetectionOptions(
-    clean_window="24h", relearn_after="168h", extreme=True, spc=(), shape=(), false_alarms="4 per tag per week"
+    clean_window="24h",
+    relearn_after="168h",
+    extreme=True,
+    spc=(),
+    shape=(),
+    false_alarms="4 per tag per week",
+    equipment_false_alarms="4 per equipment per week",
 )
 
 

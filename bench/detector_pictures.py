@@ -288,13 +288,13 @@ def run(name: str, case: Case) -> tuple[list[bool], str]:
                     np.zeros(len(own), np.int64),
                 )
             )
-        if case.step_s > 60 and detection._panel.slow_trend is not None:
-            detection._panel.slow_trend.sampled_ns = 0  # a sample each tick: the ticks between are left out
+        if case.step_s > 60 and detection._parts.panel.slow_trend is not None:
+            detection._parts.panel.slow_trend.sampled_ns = 0  # a sample each tick: the ticks between are left out
         detection.tick(now)
-        place = detection._slots.find(tags[case.about].id)
-        on = place is not None and detection._panel.is_active(name, place)
+        place = detection._parts.slots.find(tags[case.about].id)
+        on = place is not None and detection._parts.panel.is_active(name, place)
         if on and place is not None:
-            said = detection._panel.seen(name, place).finding.reason
+            said = detection._parts.panel.seen(name, place).finding.reason
         active.append(on)
     return active, said
 

@@ -39,7 +39,7 @@ def judged(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     """The chart's size over its limit (NaN while learning), and where the detector has a finding."""
     options = DetectionOptions(clean_window=f"{_WINDOW}s", spc=(), health=())
     stream = Stream(["Flow", "Power", "Pressure"], 1000, options)
-    detector = stream.detection._multivariate
+    detector = stream.detection._parts.multivariate
     assert detector is not None
     level, found = np.full(len(values), np.nan), np.zeros(len(values), np.bool_)
     for i, row in enumerate(values):

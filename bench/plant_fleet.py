@@ -21,6 +21,7 @@ from detectors.detection import Detection, DetectionOptions
 from normalizers.normalizer import Normalizer, NormalizerOptions
 from schemas.anomaly import Anomaly
 from schemas.entries import Position
+from schemas.records import RecordBatch
 from schemas.samples import SampleBatch
 from schemas.tagmap import TagMap
 from simulators.plant import Plant
@@ -83,13 +84,13 @@ class Fleet:
         self.second = 0
         self.opened: list[Opened] = []
         self._plants = plants
-        self._map = _copies(site, len(plants))
+        self.tag_map = _copies(site, len(plants))
         self._names = [_signal(tag.path) for tag in site.tags]
-        self._numbers = list(range(len(self._map.tags)))
+        self._numbers = list(range(len(self.tag_map.tags)))
         self._normalizer = Normalizer(NormalizerOptions())
         self._detection = Detection(options)
-        self._normalizer.use_map(self._map.revision, self._map)
-        self._detection.use_map(self._map.revision, self._map)
+        self._normalizer.use_map(self.tag_map.revision, self.tag_map)
+        self._detection.use_map(self.tag_map.revision, self.tag_map)
 
     def until(self, second: int, tick_s: int = 1) -> None:
         """Let the plants run up to *second*; a batch and a tick come each *tick_s* simulated seconds."""
@@ -104,11 +105,24 @@ class Fleet:
                     signals = plant.signals()
                     values += [float(signals[name] or 0) for name in self._names]
             tags = self._numbers * (len(times) // len(self._numbers))
-            batch = SampleBatch.build(_SOURCE, self._map.revision, times[-1], tag=tags, source_ns=times, value=values)
-            self._detection.records(self._normalizer.step(batch, Position(1, self.second)))
-            for anomaly in self._detection.tick(times[-1]):
+            batch = SampleBatch.build(
+                _SOURCE, self.tag_map.revision, times[-1], tag=tags, source_ns=times, value=values
+            )
+            records = self._normalizer.step(batch, Position(1, self.second))
+            self._detection.records(records)
+            anomalies = self._detection.tick(times[-1])
+            self.seen(records, anomalies)
+            for anomaly in anomalies:
                 if anomaly.revision == 0:
                     self.opened.append(Opened(_plant_of(anomaly.equipment), self.second, anomaly))
+
+    def seen(self, records: RecordBatch, anomalies: Sequence[Anomaly]) -> None:
+        """What a batch and its tick brought; nothing here, a subclass may keep it."""
+
+    @staticmethod
+    def plant_of(anomaly: Anomaly) -> int:
+        """Number of the plant that an anomaly is of."""
+        return _plant_of(anomaly.equipment)
 
 
 def _copies(site: TagMap, count: int) -> TagMap:
