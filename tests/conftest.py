@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from hypothesis import settings
 
 from simulators.modbus_server import ModbusServer
 from tests.fault_table import figures, scale
+from tests.patient_loop import PatientPolicy
 from tests.waiting import until, until_async
 
 __all__ = ["figures", "scale"]
@@ -20,6 +22,7 @@ __all__ = ["figures", "scale"]
 # speed is measured in bench/, and a machine may be busy
 settings.register_profile("fairlead", settings(), deadline=None)
 settings.load_profile("fairlead")
+asyncio.set_event_loop_policy(PatientPolicy())
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -81,7 +84,7 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture
 def eventually() -> Callable[..., Awaitable[None]]:
-    """Wait until a condition holds, and fail when the time (default 30 s) is up."""
+    """Wait until a condition holds, and fail when the time (default 60 s) is up."""
     return until_async
 
 

@@ -78,7 +78,7 @@ def install(source: Path, npm: str, cache: Path) -> Path:
     for path in source.glob("*.js*"):
         shutil.copyfile(path, folder / path.name)
     command = [npm, "install", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, check=False)
     if done.returncode:
         if os.environ.get("CI") == "true":
             pytest.fail(f"npm install of node-opcua failed: {done.stderr[-500:]}")
@@ -96,7 +96,7 @@ def start(
     ns_shift: int = 0,
     *,
     drop_every_s: int = 0,
-    seconds: int = 170,
+    seconds: int = 1800,
 ) -> NodeOpcUa:
     """Start the server; it cuts all channels each *drop_every_s* (0: never), and ends by itself after *seconds*."""
     arguments = ["--port", port, "--period-ms", period_ms, "--ns-shift", ns_shift, "--pki", pki]

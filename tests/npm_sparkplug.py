@@ -21,7 +21,7 @@ def install(source: Path, npm: str, cache: Path) -> Path:
     for name in ("package.json", "sparkplug.js"):
         shutil.copyfile(source / name, folder / name)
     command = [npm, "install", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, check=False)
     if done.returncode:
         if os.environ.get("CI") == "true":
             pytest.fail(f"npm install of sparkplug-payload failed: {done.stderr[-500:]}")

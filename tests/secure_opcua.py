@@ -85,11 +85,11 @@ def secure_server(
     thread = threading.Thread(target=run, name="secure OPC UA server")
     thread.start()
     try:
-        assert ready.wait(30), "the server did not come up"
+        assert ready.wait(120), "the server did not come up"
         if failure:
             raise failure[0]
         yield SecureOpcUa(endpoint, port)
     finally:
         if not failure:
             loop.call_soon_threadsafe(stop.set)
-        thread.join(30)
+        thread.join(120)

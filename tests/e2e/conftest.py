@@ -36,7 +36,7 @@ def mosquitto(
     eventually_sync(lambda: _listens(port))
     yield port
     server.terminate()
-    server.wait(10)
+    server.wait(120)
 
 
 def _listens(port: int) -> bool:
@@ -56,7 +56,7 @@ def start_node(
     pytestconfig: pytest.Config,
 ) -> Iterator[Callable[..., NodeOpcUa]]:
     """
-    Start a node-opcua server with two ticks a second: ``start_node(drop_every_s=0, seconds=170)``.
+    Start a node-opcua server with two ticks a second: ``start_node(drop_every_s=0, seconds=1800)``.
 
     Its own sampling skips ticks when it stalls for longer than one.
     """
@@ -99,5 +99,5 @@ def modbus_port(
     assert server.stdout.readline() == f"READY port={port}\n".encode()
     yield port
     server.terminate()
-    server.wait(10)
+    server.wait(120)
     server.stdout.close()

@@ -63,13 +63,13 @@ class Broker:
         """SIGKILL, as a power cut would."""
         process = self._running.pop(name)
         process.kill()
-        process.wait(10)
+        process.wait(120)
 
     def end(self, name: str) -> int:
         """SIGTERM and the exit code."""
         process = self._running.pop(name)
         process.send_signal(signal.SIGTERM)
-        return process.wait(40)
+        return process.wait(120)
 
     def stop(self) -> None:
         """End everything that still runs."""
@@ -95,7 +95,7 @@ class Broker:
         database = self.home / "var" / "store.db"
         if not database.exists():
             return []
-        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
+        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)
         try:
             return connection.execute(query, parameters).fetchall()
         except sqlite3.OperationalError:
@@ -116,11 +116,11 @@ class Broker:
         """Answer to a GET with the token that core gives to programs of this machine; None while core is not there."""
         try:
             access = json.loads((self.home / "var" / "core.json").read_bytes())
-            return httpx.get(access["url"] + path, headers={"Authorization": f"Bearer {access['token']}"}, timeout=10)
+            return httpx.get(access["url"] + path, headers={"Authorization": f"Bearer {access['token']}"}, timeout=60)
         except (OSError, ValueError, httpx.TransportError):
             return None
 
-    def get(self, path: str, within_s: float = 30.0) -> Any:
+    def get(self, path: str, within_s: float = 60.0) -> Any:
         """JSON of :meth:`answer`, which is waited for: core stores records before its API listens."""
         found: list[httpx.Response] = []
 

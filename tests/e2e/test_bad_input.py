@@ -55,7 +55,7 @@ def tag(name: str, source: str, address: str, type_: str | None = "float64", **m
 def command(broker: Broker, *words: str) -> subprocess.CompletedProcess[str]:
     """Run ``fairlead`` with the broker's configuration."""
     line = [sys.executable, "-m", "broker", *words, "--config", str(broker.config)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
 
 
 def publish(port: int, messages: list[tuple[str, str]]) -> None:
@@ -65,7 +65,7 @@ def publish(port: int, messages: list[tuple[str, str]]) -> None:
     client.loop_start()
     try:
         for sent in [client.publish(topic, payload, 1) for topic, payload in messages]:
-            sent.wait_for_publish(20)
+            sent.wait_for_publish(60)
     finally:
         client.disconnect()
         client.loop_stop()
@@ -92,14 +92,16 @@ async def test_an_unreachable_device_is_an_open_gap_with_its_reason(
         tags = [tag("N", "plc", "40001", "uint16"), tag("M", "gone", "40001", "uint16")]
         broker = make_broker(sources, tags)
         broker.start("acquire", "core")
-        await eventually(lambda: broker.count() > 10 and broker.rows("SELECT * FROM v_gaps"), 60)
+        await eventually(lambda: broker.count() > 10 and broker.rows("SELECT * FROM v_gaps"), 240)
         known = {row["name"]: row for row in broker.get("/api/v1/sources")["sources"]}
         broker.end("acquire")
         broker.end("core")
         # the simulator lives on this loop: the command has to run beside it
-        checked = await asyncio.to_thread(command, broker, "check", "--connect", "--timeout", "3", "--output", "json")
+        checked = await asyncio.to_thread(command, broker, "check", "--connect", "--timeout", "30", "--output", "json")
 
-    [(source, cause, to_ns, detail)] = broker.rows("SELECT source, cause, to_ns, detail FROM v_gaps")
+    told = broker.rows("SELECT source, cause, to_ns, detail FROM v_gaps")
+    # polls of the other one that a busy machine missed are told, too
+    [(source, cause, to_ns, detail)] = [row for row in told if row[1] != "poll_missed"]
     assert (source, cause, to_ns) == ("gone", "link_down", None)
     assert f"127.0.0.1:{dead}" in detail
     assert {row[0] for row in broker.rows("SELECT path FROM v_records")} == {"Acme/Lyon/Line1/N"}
@@ -132,7 +134,7 @@ async def test_a_refused_node_a_nan_and_a_64_bit_counter(
         names = ("Count", "Big", "Level", "Nothing")
         broker = make_broker({"cell": source}, [tag(n, "cell", f"nsu={NAMESPACE};s={n}", None) for n in names])
         broker.start("acquire", "core")
-        await eventually(lambda: broker.count("SELECT count(*) FROM v_records WHERE path LIKE '%/Count'") >= 20, 60)
+        await eventually(lambda: broker.count("SELECT count(*) FROM v_records WHERE path LIKE '%/Count'") >= 20, 240)
         answer = await asyncio.to_thread(broker.get, "/api/v1/records?limit=10000")
         refused = broker.source("cell")["facts"]["refused"]
         broker.end("acquire")
@@ -170,7 +172,7 @@ async def test_undecodable_payloads_are_quarantined_one_by_one(
     tags = [tag("N", "line", "line/json#n", "uint64"), tag("P", "line", "line/plain")]
     broker = make_broker({"line": source}, tags)
     broker.start("acquire", "core")
-    await eventually(lambda: subscribed(broker, "line"), 60)
+    await eventually(lambda: subscribed(broker, "line"), 240)
     bad = [
         ("line/json", '{"n": '),
         ("line/json", '{"n": NaN}'),
@@ -185,7 +187,7 @@ async def test_undecodable_payloads_are_quarantined_one_by_one(
     for n, message in enumerate(bad):
         messages += [("line/json", json.dumps({"n": EXACT + n})), message, ("line/plain", f"{n}.5")]
     publish(mosquitto, messages)
-    await eventually(lambda: broker.count() == 2 * len(bad), 60)
+    await eventually(lambda: broker.count() == 2 * len(bad), 240)
     shown = broker.get("/api/v1/quarantine")["quarantine"]
     metrics = broker.answer("/metrics")
     broker.end("acquire")
@@ -219,13 +221,13 @@ async def test_a_corrupt_model_leaves_the_rules_in_charge(
         tags = [tag("Temperature", "plc", "40001", "uint16", range=[0, 80])]
         broker = make_broker({"plc": source}, tags, llm={"backend": "local", "model": "bad.gguf"})
         broker.start("acquire", "core")
-        await eventually(lambda: broker.rows("SELECT * FROM v_annotations"), 60)
+        await eventually(lambda: broker.rows("SELECT * FROM v_annotations"), 240)
         # core answers by itself, so the question may block this loop
-        await eventually(lambda: "quarantined" in getattr(broker.answer("/readyz"), "text", ""), 60)
+        await eventually(lambda: "quarantined" in getattr(broker.answer("/readyz"), "text", ""), 240)
         ready = await asyncio.to_thread(broker.answer, "/readyz")
         [listed] = (await asyncio.to_thread(broker.get, "/api/v1/anomalies"))["anomalies"]
         before = broker.count()
-        await eventually(lambda: broker.count() > before, 60)
+        await eventually(lambda: broker.count() > before, 240)
         broker.end("acquire")
         assert broker.end("core") == 0
     assert ready is not None
@@ -246,15 +248,15 @@ async def test_a_full_journal_acknowledges_nothing_and_loses_nothing(
     journal = {"max_size": "4MiB", "segment": "256KiB"}
     broker = make_broker({"line": source}, [tag("N", "line", "line/n#n", "string[400]")], journal=journal)
     broker.start("acquire")
-    await eventually(lambda: subscribed(broker, "line"), 60)
+    await eventually(lambda: subscribed(broker, "line"), 240)
     base_ms = time.time_ns() // 1_000_000
     sent = [f"{n:0>400}" for n in range(12_000)]
     publish(mosquitto, [("line/n", json.dumps({"ts": base_ms + n, "n": text})) for n, text in enumerate(sent)])
-    await eventually(lambda: "journal holds" in broker.source("line").get("error", ""), 60)
+    await eventually(lambda: "journal holds" in broker.source("line").get("error", ""), 240)
     broker.start("core")
-    await eventually(lambda: broker.count() == len(sent), 60)
+    await eventually(lambda: broker.count() == len(sent), 240)
     # what had been refused last may be on its way again
-    await eventually(lambda: broker.count("SELECT count(*) FROM v_gaps WHERE to_ns IS NULL") == 0, 60)
+    await eventually(lambda: broker.count("SELECT count(*) FROM v_gaps WHERE to_ns IS NULL") == 0, 240)
     broker.end("acquire")
     broker.end("core")
 
@@ -276,7 +278,9 @@ async def test_a_full_queue_of_the_server_is_a_gap(
     tags = [tag(n, "peer", f"nsu=urn:example:line1;s=Line1.{n}", None) for n in names]
     broker = make_broker({"peer": source}, tags)
     broker.start("acquire", "core")
-    await eventually(lambda: broker.rows("SELECT * FROM v_gaps WHERE cause = 'queue_overflow'"), 60)
+    await eventually(lambda: broker.rows("SELECT * FROM v_gaps WHERE cause = 'queue_overflow'"), 240)
+    marked = "SELECT count(*) FROM v_records WHERE (flags & ?) <> 0"
+    await eventually(lambda: broker.count(marked, int(status.Flag.OVERFLOW)) > 0, 240)
     broker.end("acquire")
     broker.end("core")
     gaps = broker.rows("SELECT path, from_ns, to_ns FROM v_gaps WHERE cause = 'queue_overflow'")

@@ -80,22 +80,22 @@ async def test_mqtt_kill_loop(
     broker = make_site(timed=timed)
     broker.start("acquire", "core")
     publisher = Publisher(mosquitto)
-    await eventually(lambda: _published(broker, publisher), 60)
+    await eventually(lambda: _published(broker, publisher), 240)
     first = int(broker.rows("SELECT min(value) FROM records")[0][0])
     slowest = 0.0
     for turn in range(kills):
         victim = "acquire" if turn % 2 == 0 else "core"
         publishing = asyncio.create_task(asyncio.to_thread(publisher.publish, 150))
         before = broker.count()
-        await eventually(lambda before=before, task=publishing: broker.count() > before or task.done(), 120)
+        await eventually(lambda before=before, task=publishing: broker.count() > before or task.done(), 240)
         broker.kill(victim)
         before, begun = broker.count(), time.monotonic()
         broker.start(victim)
         await publishing
-        await eventually(lambda before=before: broker.count() > before, 120)
+        await eventually(lambda before=before: broker.count() > before, 240)
         slowest = max(slowest, time.monotonic() - begun)
     total = publisher.sent
-    await eventually(lambda: broker.count("SELECT count(DISTINCT value) FROM records") >= total - first, 120)
+    await eventually(lambda: broker.count("SELECT count(DISTINCT value) FROM records") >= total - first, 240)
     publisher.close()
 
     found = broker.rows("SELECT value, flags FROM records ORDER BY seq")
@@ -148,13 +148,13 @@ async def test_modbus_kill_leaves_gaps_and_no_wrong_value(
             broker.start("acquire", "core")
             for turn in range(3):
                 before = broker.count()
-                await eventually(lambda before=before: broker.count() > before + 10, 60)
+                await eventually(lambda before=before: broker.count() > before + 10, 240)
                 broker.kill("acquire")
                 broker.start("acquire")
                 # rows of before the kill may still be on their way: what counts is that the new process was heard
-                await eventually(lambda turn=turn: broker.count(DOWN) == turn + 1, 120)
+                await eventually(lambda turn=turn: broker.count(DOWN) == turn + 1, 240)
             before = broker.count()
-            await eventually(lambda: broker.count() > before + 10, 60)
+            await eventually(lambda: broker.count() > before + 10, 240)
             gaps = broker.rows("SELECT from_ns, to_ns FROM gaps WHERE cause = 'not_running' ORDER BY from_ns")
             rows = broker.rows("SELECT source_ts, value FROM records ORDER BY seq")
         finally:

@@ -70,7 +70,7 @@ def play(rows: list[Row], port: int) -> None:
             if pause_s > 0:
                 time.sleep(pause_s)  # the pace of the recording, not a wait for something
             last = client.publish(TOPIC, row.payload, 1)
-        last.wait_for_publish(20)
+        last.wait_for_publish(60)
     finally:
         client.disconnect()
         client.loop_stop()
@@ -110,10 +110,10 @@ async def test_the_labelled_anomaly_becomes_an_episode(
     """Every row is stored as it stands in the file; the episode lies in the label, nothing is found before it."""
     rows = recording(shared / "data" / "skab" / "valve1" / "3.csv")
     labelled = [row.time_ns for row in rows if row.anomalous]
-    await eventually(lambda: bench.source("testbed").get("facts", {}).get("session"), 60)
+    await eventually(lambda: bench.source("testbed").get("facts", {}).get("session"), 240)
     await asyncio.to_thread(play, rows, mosquitto)
-    await eventually(lambda: bench.count() == len(rows) * len(SENSORS), 60)
-    await eventually(lambda: bench.count("SELECT count(*) FROM v_anomalies WHERE state = 'closed'") >= 1, 60)
+    await eventually(lambda: bench.count() == len(rows) * len(SENSORS), 240)
+    await eventually(lambda: bench.count("SELECT count(*) FROM v_anomalies WHERE state = 'closed'") >= 1, 240)
 
     columns = "SELECT source_ns, value FROM v_records WHERE path = ? ORDER BY seq"
     for name in SENSORS:

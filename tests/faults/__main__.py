@@ -26,8 +26,8 @@ HEAD = """# Faults, and what they cost
 
 Written by `make faults`: the scenarios of `tests/faults`, at their full length. *Lost*, *doubled* and *wrong* count
 values that were acknowledged or are due by the protocol, in SQL at the end; *recovery* is the time until values flow
-again. A negative control is the same run with the guard taken away. A cell without a number is not a figure of that
-scenario.
+again, without the time in which the whole process could not run (`tests/patient_loop.py`). A negative control is the
+same run with the guard taken away. A cell without a number is not a figure of that scenario.
 
 """
 

@@ -23,6 +23,7 @@ from schemas.entries import Position
 from schemas.errors import StoreError
 from tests.broker.core import stream
 from tests.faults.plant import TAGS, Plant, outcome, pipeline_of, plant
+from tests.waiting import PATIENT_STORE
 
 __all__ = ["plant"]
 
@@ -94,7 +95,8 @@ def test_postgresql_killed_in_the_middle_of_a_batch(
     slowest = 0.0
     rng = random.Random(9)
     with running(need) as cluster, closing(JournalFiles(tmp_path / "journal")) as files:
-        store = Store.open(StoreOptions(url=cluster.url), tmp_path / "data", write=True)
+        options = StoreOptions.model_validate({"url": cluster.url, **PATIENT_STORE})
+        store = Store.open(options, tmp_path / "data", write=True)
         with closing(store):
             store.upgrade()
             bundled: Any = stream.Bundled(files, [40])
@@ -102,14 +104,14 @@ def test_postgresql_killed_in_the_middle_of_a_batch(
             writer.start()
             for _ in range(kills):
                 at = _rows(store)
-                eventually_sync(lambda at=at: _rows(store) > at, 60)
+                eventually_sync(lambda at=at: _rows(store) > at, 240)
                 end = time.monotonic() + rng.uniform(0.0, 0.1)
                 eventually_sync(lambda end=end: time.monotonic() >= end)
                 cluster.kill()
                 cluster.start()
                 up, before = time.monotonic(), _rows(store)
                 plant.run(5)
-                eventually_sync(lambda before=before: _rows(store) > before, 120)
+                eventually_sync(lambda before=before: _rows(store) > before, 240)
                 slowest = max(slowest, time.monotonic() - up)
             eventually_sync(lambda: _position(store) >= plant.writer.status().position, 300)
             found = outcome(store, plant)

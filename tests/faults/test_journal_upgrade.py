@@ -19,6 +19,7 @@ from broker.store import Store, StoreOptions, layout, migrate
 from schemas.errors import StoreError
 from tests.broker.core import stream
 from tests.faults.plant import TAGS, Plant, count, outcome, pipeline_of, plant
+from tests.waiting import PATIENT_STORE
 
 __all__ = ["plant"]
 
@@ -61,7 +62,7 @@ def older_store(store: Path, folder: Path, revision: str) -> None:
 
 
 def opened(folder: Path) -> Store:
-    return Store.open(StoreOptions(), folder, write=True)
+    return Store.open(StoreOptions.model_validate(PATIENT_STORE), folder, write=True)
 
 
 @pytest.mark.parametrize("revision", OLDER)

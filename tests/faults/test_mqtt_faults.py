@@ -52,7 +52,7 @@ def numbers(begin: int, end: int) -> list[tuple[str, str]]:
     return [(TOPIC, json.dumps({"v": n})) for n in range(begin, end)]
 
 
-async def read(adapter: MqttAdapter, count: int, within_s: float = 30.0) -> tuple[list[int], list[Gap]]:
+async def read(adapter: MqttAdapter, count: int, within_s: float = 60.0) -> tuple[list[int], list[Gap]]:
     """Read and settle until so many values came."""
     values: list[int] = []
     gaps: list[Gap] = []
@@ -90,7 +90,7 @@ class Source:
         """End when the broker has confirmed everything."""
         self._stop.set()
         self._thread.join()
-        self._last.wait_for_publish(30)
+        self._last.wait_for_publish(60)
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -124,21 +124,21 @@ def test_f1_kill_under_load(
         running = start()
         # The session must exist before the first message, or the broker keeps nothing for it.
         memory = tmp_path / "session.json"
-        eventually_sync(lambda: memory.exists() and b'"session":true' in memory.read_bytes(), 30)
+        eventually_sync(lambda: memory.exists() and b'"session":true' in memory.read_bytes(), 240)
         source = Source(broker.port)
         slowest = 0.0
         try:
             for _ in range(kills):
-                eventually_sync(grown(200), 60)
+                eventually_sync(grown(200), 240)
                 running.kill()
                 running.wait()
                 began = time.monotonic()
                 running = start()
-                eventually_sync(grown(1), 60)
+                eventually_sync(grown(1), 240)
                 slowest = max(slowest, time.monotonic() - began)
             source.stop()
             if mode == "durable":
-                eventually_sync(lambda: len(set(journal.read_bytes().split())) == source.published, 60)
+                eventually_sync(lambda: len(set(journal.read_bytes().split())) == source.published, 240)
         finally:
             source._stop.set()
             running.kill()
@@ -163,36 +163,51 @@ def test_f1_kill_under_load(
 
 @pytest.mark.parametrize("guarded", [True, False])
 async def test_f15_a_frozen_broker_is_noticed(
-    need: Need, tmp_path: Path, free_port: Callable[[], int], figures: Callable[..., None], guarded: bool
+    need: Need,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    scale: Scale[float],
+    figures: Callable[..., None],
+    guarded: bool,
 ) -> None:
     """F15: a broker stopped by SIGSTOP, its socket open, ends the read within two keep-alives; nothing is lost."""
     with Mosquitto(need("mosquitto"), tmp_path, free_port()).running() as broker:
         assert broker._process is not None
-        adapter = build(broker.url, tmp_path / "state", keepalive="2s" if guarded else "60s")
+        keepalive_s = scale(4.0, 2.0)  # a broker throws out who is silent for one and a half of them
+        adapter = build(broker.url, tmp_path / "state", keepalive=f"{keepalive_s:g}s" if guarded else "60s")
         await adapter.connect()
         await asyncio.to_thread(broker.publish, numbers(0, 20))
         assert (await read(adapter, 20))[0] == list(range(20))
         os.kill(broker._process.pid, signal.SIGSTOP)
-        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        limit_s = 3 * keepalive_s
         try:
             if guarded:
                 with pytest.raises(NotConnected):
-                    await asyncio.wait_for(adapter.read(), 20)
-                took = time.monotonic() - began
-                figures("F15 half-open, MQTT", "SIGSTOP, keepalive 2s", lost=0, recovery_s=round(took, 1))
-                assert took < 10
+                    await asyncio.wait_for(adapter.read(), 60)
+                took = loop.time() - began
+                load = f"SIGSTOP, keepalive {keepalive_s:g}s"
+                figures("F15 half-open, MQTT", load, lost=0, recovery_s=round(took, 1))
+                assert took < limit_s
             else:
                 with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(adapter.read(), 6)
-                figures(
-                    "F15 control: half-open, MQTT", "SIGSTOP of the broker, keepalive 60s", control="not noticed in 6 s"
-                )
+                    await asyncio.wait_for(adapter.read(), limit_s)
+                load = "SIGSTOP of the broker, keepalive 60s"
+                figures("F15 control: half-open, MQTT", load, control=f"not noticed in {limit_s:g} s")
         finally:
             os.kill(broker._process.pid, signal.SIGCONT)
         await adapter.connect()
         await asyncio.to_thread(broker.publish, numbers(20, 40))
-        values, gaps = await read(adapter, 20)
-        assert (values, gaps) == (list(range(20, 40)), [])
+        values: list[int] = []
+        gaps: list[Gap] = []
+        while 39 not in values:
+            more, told = await read(adapter, 1)
+            values, gaps = values + more, gaps + told
+        # what was acknowledged as the broker froze may come once more
+        assert values == list(range(values[0], 40))
+        assert values[0] <= 20
+        assert gaps == []
         await adapter.close()
 
 
@@ -246,7 +261,7 @@ async def test_f22_poison_costs_only_itself(
         await asyncio.to_thread(broker.publish, messages)
         values: list[int] = []
         raws: list[bytes] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(values) < 700 or len(raws) < len(poison):
                 item = await adapter.read()
                 assert isinstance(item, Delivery)
@@ -288,7 +303,7 @@ async def test_f23_what_the_broker_dropped_nobody_can_see(
         began = time.monotonic()
         await asyncio.to_thread(broker.publish, numbers(1500, 1501))
         values: list[int] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while 1500 not in values:
                 values += (await read(adapter, 1))[0]
         took = time.monotonic() - began
