@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -42,6 +43,22 @@ class Client(mqtt.Client):
     now_ns: Clock
     packets: Packets
     _last_read_s = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._gate = threading.Lock()
+        self._greeted = self._abandoned = False
+        super().__init__(*args, **kwargs)
+
+    @property
+    def greeted(self) -> bool:
+        """Whether CONNECT was sent: before it, a broker knows nothing of us."""
+        return self._greeted
+
+    def abandon(self) -> bool:
+        """Send no CONNECT from now on, whatever another thread is doing; return whether one was sent."""
+        with self._gate:
+            self._abandoned = True
+            return self._greeted
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:  # noqa: ARG002 - the library's signature
         """Read what is there and hand it over. Called by paho's thread."""
@@ -133,6 +150,13 @@ class Client(mqtt.Client):
     def keep_alive_at_most(self, seconds: int) -> None:
         """Ask for signs of life this often even where the broker allows more (MQTT 5.0, 3.2.2.3.14)."""
         self._keepalive = min(self._keepalive or seconds, seconds)
+
+    def _send_connect(self, keepalive: int) -> MQTTErrorCode:
+        with self._gate:
+            if self._abandoned:
+                raise ConnectionAbortedError("given up before CONNECT")
+            self._greeted = True
+            return super()._send_connect(keepalive)
 
     def _get_proxy(self) -> dict[str, Any] | None:
         return None

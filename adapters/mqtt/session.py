@@ -82,6 +82,7 @@ class Session:
         self._now_ns = now_ns
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
+        self._opening: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._connected: asyncio.Future[tuple[bool, ReasonCode]] = self._loop.create_future()
         self._client = self._make(login)
@@ -102,12 +103,9 @@ class Session:
             NotConnected: with the step that failed.
         """
         where = f"{self._options.host}:{self._options.port}"
-        opening = self._loop.run_in_executor(None, self._open_socket)
+        self._opening = self._loop.run_in_executor(None, self._open_socket)
         try:
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(self._abandon)
-            raise
+            await asyncio.shield(self._opening)
         except (OSError, ValueError) as error:  # ssl errors are both
             self._client.release()
             raise NotConnected(f"no connection to {where}: {error}") from error
@@ -206,11 +204,17 @@ class Session:
     async def close(self) -> None:
         """Disconnect without acknowledging what is held; the session stays at the broker. Never raises."""
         self.inbox.close()
-        up = self._client._thread is not None and not self._ended.done()
+        try:
+            await self._stop_opening()
+        finally:
+            await self._say_goodbye()
+
+    async def _say_goodbye(self) -> None:
+        up = self._client.greeted and not self._ended.done()
         peer = self._client.second_handle() if up else None
         self._client.disconnect()
         try:
-            if up:
+            if up and self._client._thread is not None:
                 await asyncio.wait([self._ended], timeout=_GOODBYE_S)
             self._client.release()
             if peer is not None:
@@ -218,6 +222,20 @@ class Session:
         finally:
             if peer is not None:
                 peer.close()
+
+    async def _stop_opening(self) -> None:
+        """
+        See that no CONNECT of ours leaves any more: behind that of the next session it would throw that one out.
+
+        The thread that resolves, connects and shakes hands cannot be interrupted; its socket is closed when it ends.
+        """
+        greeted = self._client.abandon()
+        if self._opening is None:
+            return
+        if not greeted:
+            self._opening.add_done_callback(self._abandoned)
+        elif not self._opening.done():
+            await asyncio.wait([self._opening], timeout=_GOODBYE_S)
 
     async def _hung_up(self, peer: socket.socket) -> None:
         """
@@ -279,7 +297,7 @@ class Session:
         if self._ended.done() and not future.done():
             raise NotConnected(self._reason or "closed by the broker unanswered", retry_after_s=self._retry_after_s)
 
-    def _abandon(self, opening: asyncio.Future[None]) -> None:
+    def _abandoned(self, opening: asyncio.Future[None]) -> None:
         """Close a socket that was opened when nobody waited for it any more."""
         if not opening.cancelled():
             opening.exception()
