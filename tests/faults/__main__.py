@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Scenarios of the whole broker, with its processes.
+WHOLE = ("kill", "reasoning_faults", "api_load", "real_peers")
 PAGE = ROOT / "docs" / "faults.md"
 #: The scenarios, and the peers of other people that run for ten minutes.
-PLACES = ("tests/faults", "tests/e2e/test_kill.py", "tests/e2e/test_real_peers.py")
+PLACES = ("tests/faults", *(f"tests/e2e/test_{name}.py" for name in WHOLE))
 COLUMNS = ("scenario", "load", "lost", "doubled", "wrong", "recovery_s", "control")
 HEAD = """# Faults, and what they cost
 
