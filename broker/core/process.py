@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
+from anyio.to_thread import current_default_thread_limiter
 
 from broker import events, footprint
 from broker.api.app import Services, build_app
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 
     from broker.config.model import Config
 
+#: Requests that are worked on at once. Each takes turns with the writer's thread for the interpreter: beside 40, the
+#: number of the framework, rows were in SQL four times as late, and no more requests were answered (F29).
+_REQUESTS: Final = 4
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_TRY_LATER: Final = 75
@@ -139,6 +143,7 @@ async def _serve(config: Config, store: Store, api_key: str, listener: socket.so
         reader, writer, reasoner, time.time_ns, standings, services.derived_work_waits, named, config.llm
     )
     app = build_app(services)
+    current_default_thread_limiter().total_tokens = _REQUESTS
     server = _server(config, app)
     ended = asyncio.Event()
     writer.start(lambda: _tell(loop, reasoning.wake), lambda: _tell(loop, ended.set))
