@@ -7,13 +7,38 @@ proved with it: tests of delivery use mosquitto.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from amqtt.broker import Broker
 
 _QUIET = ("amqtt", "transitions")
+_GOODBYE_S: Final = 5.0
+
+
+class _Broker(Broker):  # type: ignore[misc]
+    """amqtt's broker, which leaves the socket of a client open that went away before the goodbye was written."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.serving: set[asyncio.Task[Any]] = set()
+
+    async def stream_connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
+        try:
+            await super().stream_connected(reader, writer, listener_name)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            self.serving.discard(task)
 
 
 class EmbeddedBroker:
@@ -37,7 +62,7 @@ class EmbeddedBroker:
         """Listen. Raises OSError when the port is taken."""
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        self._broker = Broker(
+        self._broker = _Broker(
             {
                 "listeners": {"default": {"type": "tcp", "bind": f"{self.host}:{self.port}"}},
                 "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
@@ -54,3 +79,5 @@ class EmbeddedBroker:
     ) -> None:
         """Stop listening and drop every client."""
         await self._broker.shutdown()
+        if self._broker.serving:
+            await asyncio.wait(self._broker.serving, timeout=_GOODBYE_S)
