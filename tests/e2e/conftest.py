@@ -7,10 +7,12 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import node_opcua
+from tests.e2e.processes import Broker
 from tests.libmodbus import compile_server
 from tests.node_opcua import NodeOpcUa
 
@@ -45,6 +47,20 @@ def _listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.fixture
+def make_broker(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..., Broker]]:
+    """A site of the test's own: ``make_broker(sources, tags, **sections)``; its processes end with the test."""
+    made: list[Broker] = []
+
+    def make(*arguments: Any, **sections: Any) -> Broker:
+        made.append(Broker(tmp_path, *arguments, port=free_port(), **sections))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        broker.stop()
 
 
 @pytest.fixture

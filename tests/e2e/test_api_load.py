@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -107,8 +106,7 @@ def _p99(values: list[float]) -> float:
 
 async def test_requests_beside_the_stream(
     mosquitto: int,
-    tmp_path: Path,
-    free_port: Callable[[], int],
+    make_broker: Callable[..., Broker],
     eventually: Eventually,
     scale: Callable[[float, float], float],
     figures: Callable[..., None],
@@ -129,7 +127,7 @@ async def test_requests_beside_the_stream(
         "broker": f"mqtt://127.0.0.1:{mosquitto}",
         "subscriptions": [{"filter": "line1/#", "decode": "json", "time": "ts", "time_format": "epoch_ms"}],
     }
-    broker = Broker(tmp_path, {"line": source}, tags, port=free_port())
+    broker = make_broker({"line": source}, tags)
     broker.start("acquire", "core")
     stream = Stream(mosquitto, broker)
     running = asyncio.create_task(stream.run())
@@ -161,7 +159,6 @@ async def test_requests_beside_the_stream(
         doubled=stored - distinct,
         control=f"a reader that keeps its snapshot: WAL {held / 2**20:.0f} MiB and growing",
     )
-    broker.stop()
     assert set(answers) <= {200, 503}, answers
     assert answers[200] > 0
     assert wal < LIMIT

@@ -61,7 +61,7 @@ class Plant:
         self._client.loop_stop()
 
 
-def _site(home: Path, mosquitto: int, port: int, **llm: object) -> Broker:
+def _site(make_broker: Callable[..., Broker], mosquitto: int, **llm: object) -> Broker:
     source = {
         "kind": "mqtt",
         "broker": f"mqtt://127.0.0.1:{mosquitto}",
@@ -82,7 +82,7 @@ def _site(home: Path, mosquitto: int, port: int, **llm: object) -> Broker:
         for pump in range(PUMPS)
     ]
     equipment = [{"path": f"Acme/Lyon/Line1/P{pump}", "class": "centrifugal_pump"} for pump in range(PUMPS)]
-    return Broker(home, {"line": source}, tags, port=port, equipment=equipment, llm={"backend": "local", **llm})
+    return make_broker({"line": source}, tags, equipment=equipment, llm={"backend": "local", **llm})
 
 
 @asynccontextmanager
@@ -128,15 +128,14 @@ HURT = {"killed": signal.SIGKILL, "aborted": signal.SIGABRT, "hung": signal.SIGS
 async def test_a_hurt_worker_costs_no_value(
     how: str,
     mosquitto: int,
-    tmp_path: Path,
-    free_port: Callable[[], int],
+    make_broker: Callable[..., Broker],
     eventually: Eventually,
     scale: Callable[[int, int], int],
     figures: Callable[..., None],
 ) -> None:
     """Every message is in SQL once, every anomaly is explained, if by rules, and another worker answers in a minute."""
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    broker, plant = _site(tmp_path, mosquitto, free_port(), deadline="5s", share="0s"), Plant(mosquitto)
+    broker, plant = _site(make_broker, mosquitto, deadline="5s", share="0s"), Plant(mosquitto)
     turns, slowest = scale(1, 2), 0.0
     async with _flowing(broker, plant, eventually):
         first = int(min(_values(broker)))
@@ -162,7 +161,6 @@ async def test_a_hurt_worker_costs_no_value(
         recovery_s=round(slowest, 1),
         control="see F27 control",
     )
-    broker.stop()
     assert values == list(map(float, range(first, plant.sent)))
     assert slowest < WITHIN_S
 
@@ -170,7 +168,7 @@ async def test_a_hurt_worker_costs_no_value(
 async def test_a_file_that_is_no_model_costs_no_value(
     mosquitto: int,
     tmp_path: Path,
-    free_port: Callable[[], int],
+    make_broker: Callable[..., Broker],
     eventually: Eventually,
     figures: Callable[..., None],
 ) -> None:
@@ -178,7 +176,7 @@ async def test_a_file_that_is_no_model_costs_no_value(
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     whole = (MODELS / "plant-tiny.gguf").read_bytes()
     (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
-    broker, plant = _site(tmp_path, mosquitto, free_port(), model="cut.gguf"), Plant(mosquitto)
+    broker, plant = _site(make_broker, mosquitto, model="cut.gguf"), Plant(mosquitto)
     async with _flowing(broker, plant, eventually):
         first = int(min(_values(broker)))
         await eventually(lambda: broker.get("/api/v1/model")["status"] not in ("ready", "starting"), 240)
@@ -193,21 +191,19 @@ async def test_a_file_that_is_no_model_costs_no_value(
         wrong=sum(value not in range(first, plant.sent) for value in values),
         control="see F27 control",
     )
-    broker.stop()
     assert values == list(map(float, range(first, plant.sent)))
     assert "cut.gguf" in told["reason"] or told["reason"], told
 
 
 async def test_control_what_decodes_is_core(
     mosquitto: int,
-    tmp_path: Path,
-    free_port: Callable[[], int],
+    make_broker: Callable[..., Broker],
     eventually: Eventually,
     scale: Callable[[float, float], float],
     figures: Callable[..., None],
 ) -> None:
     """The negative control: were the model in the process that stores, nothing would be stored while it stands."""
-    broker, plant = _site(tmp_path, mosquitto, free_port(), model="none.gguf"), Plant(mosquitto)
+    broker, plant = _site(make_broker, mosquitto, model="none.gguf"), Plant(mosquitto)
     stands_s = scale(3.0, 60.0)
     async with _flowing(broker, plant, eventually):
         first = int(min(_values(broker)))
@@ -224,7 +220,6 @@ async def test_control_what_decodes_is_core(
         doubled=len(values) - len(set(values)),
         control="all wait in the journal",
     )
-    broker.stop()
     assert stored == 0
     assert values == list(map(float, range(first, plant.sent)))
 
