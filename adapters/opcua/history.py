@@ -27,7 +27,7 @@ from adapters.opcua.handover import Handover
 from adapters.opcua.holes import Hole, Holes
 from adapters.opcua.link import Link
 from adapters.opcua.publishing import Handed
-from adapters.opcua.wire import Rows
+from adapters.opcua.rows import Rows
 from schemas import status
 from schemas.errors import NotConnected
 from schemas.samples import Gap, Origin

@@ -32,9 +32,9 @@ from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.progress import Held, Ledger, ahead, following
 from adapters.opcua.requests import Acks, Requests
 from adapters.opcua.responses import Message
+from adapters.opcua.rows import Rows
 from adapters.opcua.subscription import Watch
 from adapters.opcua.window import Window
-from adapters.opcua.wire import Rows
 from schemas.alarms import Event
 from schemas.errors import NotConnected
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
