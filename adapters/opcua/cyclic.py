@@ -20,10 +20,9 @@ from adapters.base import AdapterContext
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.faults import LINK_ERRORS, describe
-from adapters.opcua.handover import Handover
+from adapters.opcua.handover import Handed, Handover
 from adapters.opcua.link import Link
 from adapters.opcua.polled import Polled
-from adapters.opcua.publishing import Handed
 from schemas.errors import NotConnected
 from schemas.samples import Gap, GapCause
 
