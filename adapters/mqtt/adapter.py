@@ -205,10 +205,7 @@ class MqttAdapter:
         return SampleBatch.build(context.name, context.map_revision, context.now_ns(), tag=[], source_ns=[], value=[])
 
     def _gap(self, cause: GapCause, from_ns: int, to_ns: int, detail: str) -> None:
-        context = self._context
-        self._gaps.append(
-            Gap(context.name, (), from_ns, to_ns, cause, map_revision=context.map_revision, detail=detail)
-        )
+        self._gaps.append(self._context.gap(cause, (), from_ns, to_ns, detail))
 
     def _note_session(self, present: bool, properties: dict[str, int]) -> None:
         self.continuity = "unknown"

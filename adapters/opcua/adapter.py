@@ -152,7 +152,7 @@ class OpcUaAdapter:
             whole = resumed and owed is None and all(watch.whole for watch in self._watching.watches)
             self.continuity = "kept" if whole else "lost"
             if owed is not None:
-                first += self._owed_gaps(loop, owed)
+                first += self._owed_gaps(owed)
         else:
             loop = ReadLoop(
                 link,
@@ -200,11 +200,10 @@ class OpcUaAdapter:
             if await link.close():
                 self._session.remove()
 
-    def _owed_gaps(self, loop: PublishLoop, owed: tuple[int, int, str]) -> list[Gap]:
+    def _owed_gaps(self, owed: tuple[int, int, str]) -> list[Gap]:
         """What the server no longer held: of values, and apart from it of events, which no history of values fills."""
         kinds = [False] * bool(self._tags) + [True] * self._notifiers.wanted
-        gap = loop.deliveries.gap
-        return [gap(GapCause.SESSION_LOST, owed[0], owed[1], (), owed[2], events=events) for events in kinds]
+        return [self._context.gap(GapCause.SESSION_LOST, (), *owed, events=events) for events in kinds]
 
     def _start_filling(self, link: Link, loop: PublishLoop) -> None:
         """Fill gaps from the server's history beside the publish loop, which tells of new ones."""

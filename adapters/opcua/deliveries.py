@@ -96,13 +96,6 @@ class Deliveries:
         acks, self._acks = self._acks, []
         return acks
 
-    def gap(
-        self, cause: GapCause, from_ns: int, to_ns: int, tags: tuple[int, ...], detail: str, *, events: bool = False
-    ) -> Gap:
-        """A closed gap of this source."""
-        name, revision = self._context.name, self._context.map_revision
-        return Gap(name, tags, from_ns, to_ns, cause, map_revision=revision, detail=detail, events=events)
-
     async def tell(self, gap: Gap) -> None:
         """Hand on a gap."""
         self.found(gap)
@@ -122,7 +115,7 @@ class Deliveries:
         """Hand on values that were read of items which have sent none: (tag number, value)."""
         columns = Columns(self._context.now_ns(), self._times)
         columns.extend(rows)
-        await self.batch(columns, watch, None)
+        await self.batch(columns, watch)
 
     async def message(self, watch: Watch, message: Message, *, behind: bool) -> None:
         """The values and events of one message as one batch; *behind*: more waits at the server."""
@@ -153,7 +146,8 @@ class Deliveries:
         if told.overflowed:
             since = min(watch.held.covered_ns or received_ns, received_ns)
             detail = f"the server's queue of events overflowed: {', '.join(sorted(set(told.overflowed)))}"
-            await self.tell(self.gap(GapCause.QUEUE_OVERFLOW, since, received_ns, (), detail, events=True))
+            gap = self._context.gap(GapCause.QUEUE_OVERFLOW, (), since, received_ns, detail, events=True)
+            await self.tell(gap)
 
     def _ours(self, rows: Rows) -> Rows:
         """The rows of tags that we have."""
@@ -167,8 +161,8 @@ class Deliveries:
     async def batch(
         self,
         columns: Columns,
-        watch: Watch | None,
-        sequence: int | None,
+        watch: Watch | None = None,
+        sequence: int | None = None,
         told: Told | None = None,
         *,
         behind: bool = False,
@@ -185,7 +179,8 @@ class Deliveries:
         if hole is not None:
             self._counters["overflow"] += columns.overflowed
             detail = f"the server's queue overflowed for {len(hole.tags)} tags"
-            await self.tell(self.gap(GapCause.QUEUE_OVERFLOW, hole.from_ns, hole.to_ns, hole.tags, detail))
+            gap = self._context.gap(GapCause.QUEUE_OVERFLOW, hole.tags, hole.from_ns, hole.to_ns, detail)
+            await self.tell(gap)
         generation, covered_ns = self._ledger.generation, 0 if behind else self._covered_ns(columns)
 
         def noted() -> None:

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from asyncua import ua
 from asyncua.ua.uaerrors import BadNoSubscription, BadSubscriptionIdInvalid, UaStructParsingError
 
 from adapters.base import AdapterContext
@@ -37,8 +36,6 @@ _MOST_REPUBLISHED: Final = 1000
 #: A server that said nothing for so long is asked for its clock: with the time-out of a request, one that has stopped
 #: without closing is noticed within ten seconds, however rare its keep-alives.
 ASK_AFTER_S: Final = 4.0
-
-_CURRENT_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 
 
 class PublishLoop:
@@ -79,7 +76,7 @@ class PublishLoop:
                 if isinstance(item, Gap):
                     await self.deliveries.tell(item)
                 else:
-                    await self.deliveries.batch(item, None, None)
+                    await self.deliveries.batch(item)
             await self._chores()
             for watch in self._watches.values():
                 await self._catch_up(watch)
@@ -139,11 +136,11 @@ class PublishLoop:
 
     async def _ask(self) -> None:
         """
-        Read the server's clock: a sign of life where the server made the keep-alive longer than was asked for.
+        Ask for a sign of life where the server made the keep-alive longer than was asked for.
 
         Whether the subscription lives is still judged by its own answers alone.
         """
-        await self._link.read([_CURRENT_TIME], 1)
+        await self._link.ask()
         self._counters["asked"] += 1
 
     def _silence_s(self) -> float:
@@ -239,7 +236,7 @@ class PublishLoop:
         since = min(watch.held.covered_ns or now_ns, now_ns)
         last = following(watch.reached, lost)
         detail = f"{lost} messages up to number {last}"
-        gap = self.deliveries.gap(GapCause.SEQUENCE_GAP, since, now_ns, tags, detail, events=watch.events)
+        gap = self._context.gap(GapCause.SEQUENCE_GAP, tags, since, now_ns, detail, events=watch.events)
         await self.deliveries.told(gap)
         self._counters["sequence_gaps"] += lost
         self._ledger.lost(watch.held, last)
