@@ -17,7 +17,7 @@ from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.quantities import Duration
-from schemas.samples import Delivery, Gap
+from schemas.samples import Delivery, Gap, GapCause
 from schemas.tagmap import Tag
 
 #: UTC nanoseconds since 1970.
@@ -74,6 +74,19 @@ class AdapterContext:
     now_ns: Clock
     state_dir: Path
     base_dir: Path = field(default_factory=Path.cwd)
+
+    def gap(
+        self,
+        cause: GapCause,
+        tags: tuple[int, ...],
+        from_ns: int,
+        to_ns: int | None,
+        detail: str,
+        *,
+        events: bool = False,
+    ) -> Gap:
+        """A gap of this source; no *tags* means all of them, no end that it is open. Times are UTC ns."""
+        return Gap(self.name, tags, from_ns, to_ns, cause, map_revision=self.map_revision, detail=detail, events=events)
 
 
 #: ``kept``: the peer held everything since ``covered_ns`` and delivers it, nothing is lost. ``lost``: it did not; the

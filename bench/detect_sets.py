@@ -77,7 +77,9 @@ def skab(folder: Path, options: DetectionOptions, detector: str = "pca") -> Iter
         before: set[tuple[str, int, str]] = set()
         for i, time_ns in enumerate(series.time_ns.tolist()):
             found = stream.row(time_ns, series.values[i])
-            now = {(f.detector, f.tag, f.direction) for f in found if detector in ("", f.detector)}
+            now: set[tuple[str, int, str]] = {
+                (f.detector, f.tag, f.direction) for f in found if detector in ("", f.detector)
+            }
             yield series.name, series.texts[i], int(bool(now)), int(now != before)
             before = now
 

@@ -213,11 +213,11 @@ def _watch(home: Path, broker: subprocess.Popen[bytes], load: Load, seconds: flo
     took = time.monotonic() - began
     used = {name: seconds_used - cpu[name] for name, seconds_used in _cpu(family).items()}
     pss = sum(process.memory_full_info().pss for _, process in family) / 1e6
-    places, times = np.array([s for s, _ in seen]), np.array([t for _, t in seen])
+    places, times = np.array([place for place, _ in seen]), np.array([t for _, t in seen])
     rows = _rows(connection, int(places[0]), int(places[-1]))
     connection.close()
-    seq, source_ns, found, tag = rows
-    late = (times[np.searchsorted(places, seq)] - source_ns) / 1e6
+    numbers, source_ns, found, tag = rows
+    late = (times[np.searchsorted(places, numbers)] - source_ns) / 1e6
     stored = int(places[-1] - places[0])
     p50, p99, p999 = np.percentile(late, [50, 99, 99.9])
     us = {name: value / max(stored, 1) * 1e6 for name, value in used.items()}
@@ -232,7 +232,7 @@ def _watch(home: Path, broker: subprocess.Popen[bytes], load: Load, seconds: flo
         pss,
         longest / 1e6,
         _wrong(source_ns, found, tag, load),
-        len(seq),
+        len(numbers),
     )
 
 

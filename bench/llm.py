@@ -17,6 +17,7 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -133,7 +134,7 @@ def _annotate(
         watches.append(watch)
         batcher.add(
             number,
-            lambda sequence, watch=watch, evidence=evidence: watch.answer(decoder, evidence, style, family, sequence),
+            partial(watch.answer, decoder, evidence, style, family),
             decoder.home,
             float("inf"),
         )

@@ -174,7 +174,7 @@ class _Counted:
         else:
             self._take(message.payload)
 
-    def _take(self, payload: bytes) -> None:
+    def _take(self, payload: bytes | bytearray) -> None:
         for rows in json.loads(payload).values():
             for row in rows:
                 found = row.get("values", {key: value for key, value in row.items() if key != "ts"})

@@ -60,9 +60,12 @@ def expected(k: int, tag: int | np.ndarray, tags: int, kind: str = "float32") ->
     ``k % 2**12 * 2**TAG_BITS + tag``.
     """
     number = np.asarray(tag)
+    found: np.ndarray
     if kind == "uint32":
-        return (k % 2 ** (32 - TAG_BITS) * 2**TAG_BITS + number).astype(np.uint32)
-    return (k % WRAP + number / tags).astype(_DTYPES[kind][1:])
+        found = (k % 2 ** (32 - TAG_BITS) * 2**TAG_BITS + number).astype(np.uint32)
+    else:
+        found = (k % WRAP + number / tags).astype(_DTYPES[kind][1:])
+    return found
 
 
 class LoadServer:

@@ -30,7 +30,9 @@ from asyncua.ua.ua_binary import struct_from_binary
 from adapters.base import AdapterContext
 from adapters.opcua import OpcUaAdapter, OpcUaOptions, responses
 from adapters.opcua.columns import Columns, Times
-from bench.opcua_replay import URI, Load, Template
+from adapters.opcua.rows import Rows
+from bench.opcua_messages import Load, Template
+from bench.opcua_replay import URI
 from schemas.samples import Delivery
 from schemas.tagmap import Tag
 
@@ -80,6 +82,7 @@ _TIMES = Times()
 def _ours(body: bytes) -> Any:
     columns = Columns(10**18, _TIMES)
     for part in responses.published(Buffer(body)).message.parts:
+        assert isinstance(part, Rows)
         columns.add(part)
     return columns.batch("bench", bytes(16))
 

@@ -134,14 +134,12 @@ class ModbusAdapter:
     def _gap(self, missed: Missed, now_s: float) -> Gap:
         self.counters["missed_polls"] += missed.polls
         now_ns = self._context.now_ns()
-        return Gap(
-            self._context.name,
+        return self._context.gap(
+            GapCause.POLL_MISSED,
             self._tags_of[missed.period_ms],
             now_ns - round((now_s - missed.from_s) * 1e9),
             now_ns - round((now_s - missed.to_s) * 1e9),
-            GapCause.POLL_MISSED,
-            map_revision=self._context.map_revision,
-            detail=f"{missed.polls} polls of {missed.period_ms} ms",
+            f"{missed.polls} polls of {missed.period_ms} ms",
         )
 
     async def _poll(self, periods: tuple[int, ...], now_s: float) -> Delivery:

@@ -11,8 +11,9 @@ from adapters.base import AdapterContext, Continuity
 from adapters.mqtt import login, memory
 from adapters.mqtt.config import MqttOptions
 from adapters.mqtt.decode import Decoder
-from adapters.mqtt.session import Session, Ticket
+from adapters.mqtt.session import Session
 from adapters.mqtt.sparkplug.participant import Outcome, Participant, Saved
+from adapters.mqtt.tickets import Ticket
 from schemas.errors import NotConnected
 from schemas.samples import Delivery, Gap, GapCause, Reject, SampleBatch
 
@@ -157,7 +158,7 @@ class MqttAdapter:
         batch, rejects = self._decoder.decode(messages, loop.time())
         extra = _NOTHING if self._sparkplug is None else self._sparkplug.outcome()
         last_ns = messages.arrivals[-1] if messages else 0
-        ticket = session.hold(messages, extra.waiting, _Settled(last_ns, extra.saved))
+        ticket = session.tickets.hold(messages, extra.waiting, _Settled(last_ns, extra.saved))
         if self._sparkplug is not None:
             self._sparkplug.tie(ticket)
             self._sparkplug.say(session.publish)
@@ -182,7 +183,7 @@ class MqttAdapter:
     async def _release(self, session: Session, tickets: list[Ticket]) -> None:
         """Release tickets, and keep and acknowledge what is free now: nothing moves past an unsettled delivery."""
         async with self._settling:  # a delivery and a batch without rows may come here at once
-            free = [one for ticket in tickets for one in session.release(ticket)]
+            free = [one for ticket in tickets for one in session.tickets.release(ticket)]
             notes: list[_Settled] = [one.note for one in free]
             if self._sparkplug is not None:
                 births = [note.saved.births for note in notes if note.saved.births is not None]
@@ -204,10 +205,7 @@ class MqttAdapter:
         return SampleBatch.build(context.name, context.map_revision, context.now_ns(), tag=[], source_ns=[], value=[])
 
     def _gap(self, cause: GapCause, from_ns: int, to_ns: int, detail: str) -> None:
-        context = self._context
-        self._gaps.append(
-            Gap(context.name, (), from_ns, to_ns, cause, map_revision=context.map_revision, detail=detail)
-        )
+        self._gaps.append(self._context.gap(cause, (), from_ns, to_ns, detail))
 
     def _note_session(self, present: bool, properties: dict[str, int]) -> None:
         self.continuity = "unknown"

@@ -10,24 +10,22 @@ import asyncio
 import contextlib
 import math
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from adapters.base import Clock
-from adapters.mqtt.client import CONNECT_S, Client
+from adapters.mqtt import protocol
+from adapters.mqtt.client import Client
 from adapters.mqtt.config import MqttOptions
 from adapters.mqtt.inbox import Inbox
 from adapters.mqtt.login import Login
 from adapters.mqtt.message import RAW_LIMIT, Block, Message
-from adapters.mqtt.packets import Packets
+from adapters.mqtt.tickets import Ticket, Tickets
 from schemas.errors import NotConnected
 
 _ANSWER_S: Final = 10.0
@@ -39,29 +37,13 @@ _STOPPED_S: Final = 3600.0
 _FILTERS: Final = 100
 
 
-class Ticket:
-    """
-    Message ids of one delivery, in order.
-
-    ``open`` is for how many reasons they may not be acknowledged yet: the delivery itself, and each of its messages
-    that waits for a later one. ``note`` is the holder's: what is true once this and all earlier tickets are released.
-    """
-
-    __slots__ = ("mids", "note", "open")
-
-    def __init__(self, mids: list[bytes], waiting: int = 0, note: Any = None) -> None:
-        self.mids = mids
-        self.open = 1 + waiting
-        self.note = note
-
-
 class Session:
     """
     A connection, used once: ``open``, ``subscribe``, then in turn ``wait`` and taking from ``inbox``, ``close``.
 
-    Acknowledgements leave in the order in which the messages came, whatever the order in which they are released
-    (MQTT 5.0, 4.6). ``properties`` are what an MQTT 5 broker decided for us. *idle* is called with the time (UTC ns)
-    of each answered ping before which nothing is waiting or unacknowledged.
+    ``tickets`` are the deliveries that may not be acknowledged yet, ``properties`` what an MQTT 5 broker decided for
+    us. *idle* is called with the time (UTC ns) of each answered ping before which nothing is waiting or
+    unacknowledged.
 
     Counter: ``packets``, everything the broker sent, answers to our pings included.
     """
@@ -88,10 +70,10 @@ class Session:
         self._client = self._make(login)
         # More than may be unacknowledged, so that MQTT 5 closes its window before the inbox is full.
         self.inbox = Inbox(max(2000, 2 * options.receive_maximum), options.keepalive / 2, counters, self._wake)
+        self.tickets = Tickets()
         self.properties: dict[str, int] = {}
         self._reason = ""
         self._retry_after_s: float | None = None
-        self._tickets: deque[Ticket] = deque()
         self._answers: dict[int, asyncio.Future[list[int]]] = {}
         self._granted: asyncio.Future[list[list[int]]] | None = None
 
@@ -169,20 +151,6 @@ class Session:
                 except TimeoutError:
                     return
 
-    def hold(self, messages: Block, waiting: int = 0, note: Any = None) -> Ticket:
-        """Remember what to acknowledge when the ticket is released once, and once more for each waiting message."""
-        ticket = Ticket([mid for mid in messages.mids if mid], waiting, note)
-        self._tickets.append(ticket)
-        return ticket
-
-    def release(self, ticket: Ticket) -> list[Ticket]:
-        """Release a ticket; return those that are free now, every earlier one being released, to acknowledge them."""
-        ticket.open -= 1
-        free: list[Ticket] = []
-        while self._tickets and not self._tickets[0].open:
-            free.append(self._tickets.popleft())
-        return free
-
     def acknowledge(self, free: Sequence[Ticket]) -> None:
         """Send the acknowledgements of free tickets."""
         mids = [mid for ticket in free for mid in ticket.mids]
@@ -249,22 +217,7 @@ class Session:
                     pass
 
     def _make(self, login: Login) -> Client:
-        five = self._options.protocol == "5"
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            login.client_id,
-            clean_session=None if five else False,
-            protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        client.connect_timeout = CONNECT_S
-        if login.user is not None:
-            client.username_pw_set(login.user, login.password)
-        if login.tls is not None:
-            client.tls_set_context(login.tls)
-        if login.will is not None:
-            client.will_set(login.will.topic, login.will.payload, 1, True)
+        client = protocol.new_client(self._options, login)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -273,18 +226,10 @@ class Session:
         client.on_packet = self._on_packet
         client.on_block = self._on_block
         client.now_ns = self._clock
-        client.packets = Packets(self._options.limits.payload, five=five)
         return client
 
     def _request(self, filters: Sequence[str]) -> asyncio.Future[list[int]]:
-        if self._options.protocol == "5":
-            # Retained messages come with a new subscription only, not at every reconnect (M11).
-            handling = 1 if self._options.retained == "uncertain" else 2
-            options = SubscribeOptions(qos=self._options.qos, retainHandling=handling)
-            _, mid = self._client.subscribe([(pattern, options) for pattern in filters])
-        else:
-            plain: list[tuple[str, int]] = [(pattern, self._options.qos) for pattern in filters]
-            _, mid = self._client.subscribe(plain)
+        mid = protocol.subscribe(self._client, self._options, filters)
         future: asyncio.Future[list[int]] = self._loop.create_future()
         if mid is not None:  # None when the connection has ended, which the wait for the answer reports
             self._answers[mid] = future
@@ -313,7 +258,7 @@ class Session:
         self._ready.set()
 
     def _answered(self, at_ns: int) -> None:
-        if not self.inbox and not self._tickets and not self._ended.done():
+        if not self.inbox and not self.tickets and not self._ended.done():
             self._idle(at_ns)
 
     # Everything below is called by paho, in its threads.
@@ -325,16 +270,7 @@ class Session:
             return  # the loop is closed: nobody waits any more
 
     def _open_socket(self) -> None:
-        keepalive = math.ceil(self._options.keepalive)
-        properties = None
-        if self._options.protocol == "5":
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = min(math.ceil(self._options.session_expiry), 2**32 - 1)
-            properties.ReceiveMaximum = self._options.receive_maximum
-        clean = False if properties is not None else mqtt.MQTT_CLEAN_START_FIRST_ONLY
-        self._client.connect(
-            self._options.host, self._options.port, keepalive, clean_start=clean, properties=properties
-        )
+        protocol.connect(self._client, self._options)
 
     def _on_connect(self, _c: Any, _u: Any, flags: Any, code: ReasonCode, properties: Properties | None) -> None:
         names = ("SessionExpiryInterval", "ServerKeepAlive", "MaximumQoS")

@@ -22,7 +22,7 @@ from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.cyclic import NO_SUBSCRIPTIONS, ReadLoop
 from adapters.opcua.decode import time_ns
 from adapters.opcua.faults import LINK_ERRORS, describe
-from adapters.opcua.handover import Handover
+from adapters.opcua.handover import Handed, Handover
 from adapters.opcua.history import Backfill
 from adapters.opcua.holes import Holes
 from adapters.opcua.limits import Limits
@@ -33,7 +33,7 @@ from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.pki import Pki
 from adapters.opcua.polled import Polled
 from adapters.opcua.progress import Ledger
-from adapters.opcua.publishing import Handed, PublishLoop
+from adapters.opcua.publishing import PublishLoop
 from adapters.opcua.refusals import Refusals
 from adapters.opcua.structures import Structures
 from adapters.opcua.ticket import TicketFile, TicketKeeper, identity
@@ -152,7 +152,7 @@ class OpcUaAdapter:
             whole = resumed and owed is None and all(watch.whole for watch in self._watching.watches)
             self.continuity = "kept" if whole else "lost"
             if owed is not None:
-                first += self._owed_gaps(loop, owed)
+                first += self._owed_gaps(owed)
         else:
             loop = ReadLoop(
                 link,
@@ -200,10 +200,10 @@ class OpcUaAdapter:
             if await link.close():
                 self._session.remove()
 
-    def _owed_gaps(self, loop: PublishLoop, owed: tuple[int, int, str]) -> list[Gap]:
+    def _owed_gaps(self, owed: tuple[int, int, str]) -> list[Gap]:
         """What the server no longer held: of values, and apart from it of events, which no history of values fills."""
         kinds = [False] * bool(self._tags) + [True] * self._notifiers.wanted
-        return [loop.gap(GapCause.SESSION_LOST, owed[0], owed[1], (), owed[2], events=events) for events in kinds]
+        return [self._context.gap(GapCause.SESSION_LOST, (), *owed, events=events) for events in kinds]
 
     def _start_filling(self, link: Link, loop: PublishLoop) -> None:
         """Fill gaps from the server's history beside the publish loop, which tells of new ones."""
@@ -217,7 +217,7 @@ class OpcUaAdapter:
             self.counters,
             self.facts,
         )
-        loop.found = backfill.found
+        loop.deliveries.found = backfill.found
         self._fill_task = asyncio.create_task(backfill.run(), name=f"OPC UA history of {self._context.name}")
         self._fill_task.add_done_callback(functools.partial(_pass_on_error, loop.handover))
 

@@ -12,7 +12,7 @@ from asyncua import ua
 from numpy.typing import NDArray
 
 from adapters.arrival import Arrival
-from adapters.opcua.wire import OneByOne, Rows
+from adapters.opcua.rows import OneByOne, Rows
 from schemas.samples import Origin, Reject, SampleBatch
 from schemas.status import OVERFLOW_MASK, Flag
 

@@ -20,14 +20,11 @@ from adapters.base import AdapterContext
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.faults import LINK_ERRORS, describe
-from adapters.opcua.handover import Handover
+from adapters.opcua.handover import Handed, Handover
 from adapters.opcua.link import Link
 from adapters.opcua.polled import Polled
-from adapters.opcua.publishing import Handed
 from schemas.errors import NotConnected
 from schemas.samples import Gap, GapCause
-
-_CURRENT_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 
 #: What says that a server has no subscriptions at all.
 NO_SUBSCRIPTIONS: Final = frozenset(
@@ -137,7 +134,7 @@ class ReadLoop:
         await asyncio.sleep(max(0.0, min(until, now + asking_s, self._link.renew_at) - now))
         await self._link.renew_when_due()
         if until - now > asking_s:
-            await self._link.read([_CURRENT_TIME], 1)
+            await self._link.ask()
             self._counters["asked"] += 1
 
     async def _hand_on(self, one: _Round, values: Sequence[ua.DataValue]) -> None:
@@ -158,20 +155,10 @@ class ReadLoop:
         if not missed:
             return
         self._counters["missed_reads"] += missed
-        context, now_ns = self._context, self._context.now_ns()
-        since_ns, until_ns = now_ns - round((now - begun) * 1e9), now_ns
+        now_ns = self._context.now_ns()
+        since_ns = now_ns - round((now - begun) * 1e9)
         detail = f"{missed} reads of {one.period_s * 1000:g} ms"
-        await self.handover.put(
-            Gap(
-                context.name,
-                one.tags,
-                since_ns,
-                until_ns,
-                GapCause.POLL_MISSED,
-                map_revision=context.map_revision,
-                detail=detail,
-            )
-        )
+        await self.handover.put(self._context.gap(GapCause.POLL_MISSED, one.tags, since_ns, now_ns, detail))
 
     async def _deliver(self, columns: Columns) -> None:
         """Hand a batch over and wait until it is settled. Raises NotConnected when it was not journalled."""

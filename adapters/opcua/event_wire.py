@@ -16,8 +16,8 @@ from asyncua import ua
 from asyncua.ua.uaerrors import UaStructParsingError
 
 from adapters.opcua import extent
+from adapters.opcua.data_value import decoded
 from adapters.opcua.faults import DECODE_ERRORS, describe
-from adapters.opcua.wire import decoded
 
 
 class Poison(NamedTuple):

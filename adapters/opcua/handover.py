@@ -1,12 +1,27 @@
-"""The bounded hand-over between the publish loop and ``read``."""
+"""The bounded hand-over between what receives (publish loop, read loop, history) and ``read``."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from schemas.alarms import Event
+from schemas.samples import Reject, SampleBatch
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A batch on its way to ``read``, what was refused and what happened beside it, and what settles all of it."""
+
+    batch: SampleBatch
+    settle: Callable[[Exception | None], Awaitable[None]]
+    rejects: tuple[Reject, ...] = ()
+    events: tuple[Event, ...] = ()
 
 
 class Handover(Generic[T]):

@@ -23,11 +23,10 @@ from adapters.base import AdapterContext
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import HistoryOptions
 from adapters.opcua.faults import LINK_ERRORS, describe
-from adapters.opcua.handover import Handover
+from adapters.opcua.handover import Handed, Handover
 from adapters.opcua.holes import Hole, Holes
 from adapters.opcua.link import Link
-from adapters.opcua.publishing import Handed
-from adapters.opcua.wire import Rows
+from adapters.opcua.rows import Rows
 from schemas import status
 from schemas.errors import NotConnected
 from schemas.samples import Gap, Origin

@@ -36,6 +36,7 @@ logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
 REQUEST_TIMEOUT_S: Final = 5.0
 _HISTORY_READ: Final = 1 << 2
+_CURRENT_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 #: A history may be on a slow disk.
 HISTORY_TIMEOUT_S: Final = 30.0
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -186,6 +187,10 @@ class Link:
         for start in range(0, len(nodes), chunk):
             values += await self._read_part(nodes[start : start + chunk], attribute)
         return values
+
+    async def ask(self) -> None:
+        """Read the server's clock, whatever it shows: a sign of life."""
+        await self.read([_CURRENT_TIME], 1)
 
     async def _read_part(self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds) -> list[ua.DataValue]:
         params = ua.ReadParameters()

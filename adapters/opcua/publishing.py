@@ -1,10 +1,10 @@
 """
-The publish loop of one connection: one message, one batch, acknowledged after it was settled.
+The publish loop of one connection: every message once and in order, and what is missing fetched again or a gap.
 
 It is ours and not the library's, which acknowledges whatever became of a message (A3), skips one it cannot read without
 a trace, never compares sequence numbers (A8), keeps one request in flight (A9), and makes a task per value. Several
-requests are in flight here and several batches unsettled, so that neither the way to the server nor a slow disk stops
-the stream; messages are judged by one consumer in the order of arrival, and batches are noted in their order.
+requests are in flight here, so that the way to the server does not stop the stream; messages are judged by one consumer
+in the order of arrival.
 """
 
 from __future__ import annotations
@@ -12,62 +12,38 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from asyncua import ua
 from asyncua.ua.uaerrors import BadNoSubscription, BadSubscriptionIdInvalid, UaStructParsingError
 
 from adapters.base import AdapterContext
 from adapters.opcua import subscription
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
-from adapters.opcua.event_reader import Told
-from adapters.opcua.event_wire import EventList
+from adapters.opcua.deliveries import Deliveries
 from adapters.opcua.faults import LINK_ERRORS, describe
-from adapters.opcua.handover import Handover
 from adapters.opcua.link import Link
 from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.progress import Held, Ledger, ahead, following
-from adapters.opcua.requests import Acks, Requests
+from adapters.opcua.requests import Requests
 from adapters.opcua.responses import Message
 from adapters.opcua.subscription import Watch
-from adapters.opcua.window import Window
-from adapters.opcua.wire import Rows
-from schemas.alarms import Event
 from schemas.errors import NotConnected
-from schemas.samples import Gap, GapCause, Reject, SampleBatch
+from schemas.samples import Gap, GapCause
 
 #: Messages asked for again when numbers are missing; a larger hole is a gap at once.
 _MOST_REPUBLISHED: Final = 1000
-_NS: Final = 1_000_000_000
 #: A server that said nothing for so long is asked for its clock: with the time-out of a request, one that has stopped
 #: without closing is noticed within ten seconds, however rare its keep-alives.
 ASK_AFTER_S: Final = 4.0
 
-_CURRENT_TIME: Final = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
-
-#: Batches that may wait for the journal; a commit may take a second (delivery contract).
-_MOST_UNSETTLED: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """A batch on its way to ``read``, what was refused and what happened beside it, and what settles all of it."""
-
-    batch: SampleBatch
-    settle: Callable[[Exception | None], Awaitable[None]]
-    rejects: tuple[Reject, ...] = ()
-    events: tuple[Event, ...] = ()
-
 
 class PublishLoop:
     """
-    Fetches messages over one link and hands them on in order, each at most once per connection.
+    Fetches messages over one link and hands them on in order (``deliveries``), each at most once per connection.
 
-    ``heard`` is told of the values of each message, ``chores`` is awaited after it and once after the opening,
-    ``found`` is told of each gap before it is handed on. :meth:`run` ends the hand-over with NotConnected.
+    *heard* is told of the values of each message, *chores* is awaited after it and once after the opening.
+    :meth:`run` ends the ``handover`` with NotConnected.
     """
 
     def __init__(
@@ -82,71 +58,37 @@ class PublishLoop:
         heard: Callable[[Watch, Columns], None],
         chores: Callable[[], Awaitable[None]],
         notifiers: Notifiers,
-        found: Callable[[Gap], None] = lambda _: None,
     ) -> None:
-        self.handover: Handover[Handed | Gap] = Handover()
+        self.deliveries = Deliveries(link, options, context, ledger, times, counters, heard, notifiers)
+        self.handover = self.deliveries.handover
         self._link = link
         self._watches: Mapping[int, Watch] = {watch.held.subscription_id: watch for watch in watches}
         self._options = options
         self._context = context
         self._ledger = ledger
-        self._times = times
         self._counters = counters
-        self._heard_values = heard
         self._chores = chores
-        self._notifiers = notifiers
-        self.found = found
-        self._places = {tag.number: tag.address for tag in context.tags}
-        self._tags = frozenset(self._places)
-        self._known = np.zeros(max(self._tags, default=0) + 1, np.bool_)
-        self._known[list(self._tags)] = True
-        self._lateness_ns = int(2 * options.subscription.publishing * _NS) + _NS
-        self._window: Window[Columns] = Window(_MOST_UNSETTLED, self._refused)
-        self._settled: Acks = []
 
     async def run(self, opening: Sequence[Gap | Columns]) -> None:
         """Hand on the *opening*, then what the server kept, then what comes, until the connection ends."""
         try:
             for item in opening:
                 if isinstance(item, Gap):
-                    self.found(item)
-                    await self.handover.put(item)
+                    await self.deliveries.tell(item)
                 else:
-                    await self._deliver(item, None, None)
+                    await self.deliveries.batch(item)
             await self._chores()
             for watch in self._watches.values():
                 await self._catch_up(watch)
             await self._follow()
         except NotConnected as error:
-            self._end(str(error))
+            self.deliveries.end(str(error))
         except LINK_ERRORS as error:
-            self._end(f"connection lost: {describe(error)}")
-
-    def gap(
-        self, cause: GapCause, from_ns: int, to_ns: int, tags: tuple[int, ...], detail: str, *, events: bool = False
-    ) -> Gap:
-        """A closed gap of this source."""
-        name, revision = self._context.name, self._context.map_revision
-        return Gap(name, tags, from_ns, to_ns, cause, map_revision=revision, detail=detail, events=events)
-
-    def _end(self, reason: str, *, at_once: bool = False) -> None:
-        self._link.drop()
-        self.handover.fail(NotConnected(f"{self._options.endpoint}: {reason}"), at_once=at_once)
-
-    def _refused(self, error: Exception) -> None:
-        """A batch was not journalled: what was not taken yet must not overtake it."""
-        self._end(f"a batch was not journalled, and so not acknowledged: {error}", at_once=True)
-
-    def _due(self) -> Acks:
-        """What may be acknowledged: never more than the file knows of."""
-        if not self._settled or not self._ledger.written():
-            return []
-        acks, self._settled = self._settled, []
-        return acks
+            self.deliveries.end(f"connection lost: {describe(error)}")
 
     async def _follow(self) -> None:
-        loop = asyncio.get_running_loop()
-        requests = Requests(self._link, self._options.subscription.in_flight, self._due, self._counters)
+        loop, deliveries = asyncio.get_running_loop(), self.deliveries
+        requests = Requests(self._link, self._options.subscription.in_flight, deliveries.due, self._counters)
         silence_s = self._silence_s()
         asking_s = min(self._options.silence_s() / 3, ASK_AFTER_S)
         while True:
@@ -157,11 +99,11 @@ class PublishLoop:
                 self._counters["undecodable"] += 1
                 continue  # its number is not known; the hole shows at the next message
             except (BadNoSubscription, BadSubscriptionIdInvalid) as error:
-                await self._give_up()
+                await deliveries.give_up()
                 raise NotConnected(f"the server no longer has the subscription: {describe(error)}") from error
             except NotConnected:
                 if not all(watch.alive for watch in self._watches.values()):
-                    await self._give_up()  # taken over and never heard: build anew (A1)
+                    await deliveries.give_up()  # taken over and never heard: build anew (A1)
                 raise
             self._counters["publish_responses"] += 1
             watch = self._watches.get(reply.subscription_id)
@@ -184,28 +126,21 @@ class PublishLoop:
         be newer than values that wait in the item's queue, and would make them late.
         """
         if watch.held.unheard:
-            await self._window.drained()  # a batch that waits may hold the first value of an item
+            await self.deliveries.drained()  # a batch that waits may hold the first value of an item
         opening, watch.opening = watch.opening, {}
         silent = [(tag, opening[tag]) for tag in watch.held.unheard if tag in opening]
         if not silent:
             return
         self._counters["silent_items"] += len(silent)
-        columns = Columns(self._context.now_ns(), self._times)
-        columns.extend(silent)
-        await self._deliver(columns, watch, None)
-
-    async def _give_up(self) -> None:
-        """Forget the subscriptions, after what came of them is in the journal."""
-        await self._window.drained()
-        self._ledger.forget()
+        await self.deliveries.first_values(watch, silent)
 
     async def _ask(self) -> None:
         """
-        Read the server's clock: a sign of life where the server made the keep-alive longer than was asked for.
+        Ask for a sign of life where the server made the keep-alive longer than was asked for.
 
         Whether the subscription lives is still judged by its own answers alone.
         """
-        await self._link.read([_CURRENT_TIME], 1)
+        await self._link.ask()
         self._counters["asked"] += 1
 
     def _silence_s(self) -> float:
@@ -220,7 +155,7 @@ class PublishLoop:
         for other in self._watches.values():
             other.quiet_s += waited_s
             if other.quiet_s > 2 * silence_s and other is not watch:
-                await self._give_up()
+                await self.deliveries.give_up()
                 raise NotConnected(f"subscription {other.held.subscription_id} is silent while others are not")
         watch.quiet_s = 0.0
         watch.alive = True
@@ -230,7 +165,7 @@ class PublishLoop:
         held = watch.held
         for number in watch.available:
             if ahead(number, following(held.last_sequence)) < 0:
-                self._settled.append((held.subscription_id, number))
+                self.deliveries.acknowledge(held, number)
         kept = [n for n in watch.available if ahead(n, following(watch.reached)) >= 0]
         kept.sort(key=lambda n: ahead(n, following(watch.reached)))
         if not watch.backlog and not kept:
@@ -257,15 +192,14 @@ class PublishLoop:
             if message.parts:
                 self._counters["repeated"] += 1
                 if ahead(sequence, following(held.last_sequence)) < 0:
-                    self._settled.append((held.subscription_id, sequence))
+                    self.deliveries.acknowledge(held, sequence)
             return
         if distance:
             await self._close_hole(watch, distance)
         if message.parts:
-            await self._hand_on(watch, message, behind=behind)
+            await self.deliveries.message(watch, message, behind=behind)
         else:  # a keep-alive; its number is that of the next message
-            covered_ns = self._context.now_ns() - self._lateness_ns
-            self._window.after(lambda: self._ledger.quiet(held, covered_ns))
+            self.deliveries.quiet(watch)
 
     async def _close_hole(self, watch: Watch, distance: int) -> None:
         """
@@ -276,135 +210,37 @@ class PublishLoop:
         """
         held = watch.held
         lost = max(0, distance - _MOST_REPUBLISHED)
-        asked_for: Acks = []
+        asked_for: list[int] = []
         for _ in range(distance - lost):
             sequence = following(watch.reached, lost + 1)
             message = await self._fetch(held, sequence)
             if message is None:
                 lost += 1
-                asked_for.append((held.subscription_id, sequence))
+                asked_for.append(sequence)
                 continue
             self._counters["republished"] += 1
             await self._tell_lost(watch, lost)
             lost = 0
-            await self._hand_on(watch, message, behind=True)
+            await self.deliveries.message(watch, message, behind=True)
         await self._tell_lost(watch, lost)
-        self._settled += asked_for  # one that cannot be read is still there
+        for sequence in asked_for:  # one that cannot be read is still there
+            self.deliveries.acknowledge(held, sequence)
 
     async def _tell_lost(self, watch: Watch, lost: int) -> None:
         """Hand on the gap over the next *lost* messages; returns when it is in the journal."""
         if not lost:
             return
-        await self._window.drained()
+        await self.deliveries.drained()
         now_ns = self._context.now_ns()
         tags = tuple(tag.number for tag in watch.tags) if len(self._watches) > 1 else ()
         since = min(watch.held.covered_ns or now_ns, now_ns)
         last = following(watch.reached, lost)
         detail = f"{lost} messages up to number {last}"
-        gap = self.gap(GapCause.SEQUENCE_GAP, since, now_ns, tags, detail, events=watch.events)
-        self.found(gap)
-        await self.handover.told(gap)  # a gap is durable before the runner reads again
+        gap = self._context.gap(GapCause.SEQUENCE_GAP, tags, since, now_ns, detail, events=watch.events)
+        await self.deliveries.told(gap)
         self._counters["sequence_gaps"] += lost
         self._ledger.lost(watch.held, last)
         watch.reached = last
 
     async def _fetch(self, held: Held, sequence: int) -> Message | None:
         return await subscription.republish(self._link, held, sequence, self._counters)
-
-    async def _hand_on(self, watch: Watch, message: Message, *, behind: bool) -> None:
-        """The values and events of one message as one batch."""
-        columns, told = Columns(self._context.now_ns(), self._times), Told()
-        for part in message.parts:
-            if isinstance(part, Rows):
-                columns.add(self._ours(part))
-            elif isinstance(part, EventList):
-                await self._notifiers.learn(self._link, part)
-                self._notifiers.read(part, watch.held, told, columns.received_ns)
-            elif isinstance(part, ua.StatusChangeNotification):
-                if part.Status.is_good():  # told of a transfer, meant for the session that it was taken from
-                    continue
-                await self._give_up()
-                raise NotConnected(f"the server ended the subscription: {part.Status.name}")
-            else:
-                self._counters["ignored_events"] += 1
-        self._counters["general_decoder"] += message.general
-        if len(columns):
-            self._heard_values(watch, columns)
-        if watch.events or told.foreign:
-            await self._note_events(watch, told, columns.received_ns)
-        await self._deliver(columns, watch, message.sequence, told, behind=behind)
-
-    async def _note_events(self, watch: Watch, told: Told, received_ns: int) -> None:
-        """Count what a message told; what the server's queue of events lost becomes a gap before it."""
-        self._notifiers.count(told)
-        if told.overflowed:
-            since = min(watch.held.covered_ns or received_ns, received_ns)
-            detail = f"the server's queue of events overflowed: {', '.join(sorted(set(told.overflowed)))}"
-            await self.handover.put(self.gap(GapCause.QUEUE_OVERFLOW, since, received_ns, (), detail, events=True))
-
-    def _ours(self, rows: Rows) -> Rows:
-        """The rows of tags that we have."""
-        known = self._known
-        if len(rows) and int(rows.tag.max()) < len(known):
-            mine = known[rows.tag]
-        else:
-            mine = (rows.tag < len(known)) & known[np.minimum(rows.tag, len(known) - 1)]
-        return rows if mine.all() else rows.take(mine)
-
-    async def _deliver(
-        self,
-        columns: Columns,
-        watch: Watch | None,
-        sequence: int | None,
-        told: Told | None = None,
-        *,
-        behind: bool = False,
-    ) -> None:
-        """
-        Hand a batch over; returns before it is settled. Raises NotConnected after one that was not journalled.
-
-        *sequence* is the message that it came in; None for values that were read. *behind*: the server holds more, of
-        any age and of any item, so that the batch says nothing about up to when data is complete.
-        """
-        await self._window.room()
-        held = None if watch is None else watch.held
-        hole = columns.hole(held.covered_ns if held is not None else 0, self._window)
-        if hole is not None:
-            self._counters["overflow"] += columns.overflowed
-            detail = f"the server's queue overflowed for {len(hole.tags)} tags"
-            gap = self.gap(GapCause.QUEUE_OVERFLOW, hole.from_ns, hole.to_ns, hole.tags, detail)
-            self.found(gap)
-            await self.handover.put(gap)
-        generation, covered_ns = self._ledger.generation, 0 if behind else self._covered_ns(columns)
-
-        def noted() -> None:
-            columns.remember()
-            if held is None or sequence is None:
-                number = 0 if held is None else held.last_sequence
-            else:
-                number = sequence
-                self._settled.append((held.subscription_id, sequence))
-            if held is not None and held.unheard:
-                held.hear(columns.tags)
-            self._ledger.settled(generation, held, number, covered_ns)
-
-        if watch is not None and sequence is not None:
-            watch.reached = sequence
-        rejects, happened = (tuple(told.rejects), tuple(told.events)) if told is not None else ((), ())
-        if len(columns) or rejects or happened:
-            settle = self._window.add(columns, noted)
-            undecodable = columns.rejects(self._context.name, self._places)
-            self._counters["undecodable_values"] += len(undecodable)
-            batch = columns.batch(self._context.name, self._context.map_revision)
-            await self.handover.put(Handed(batch, settle, (*undecodable, *rejects), happened))
-        else:
-            self._window.after(noted)
-
-    def _covered_ns(self, columns: Columns) -> int:
-        """
-        Up to when data is complete once this batch is journalled, on our clock.
-
-        The latest source time, where the device clock makes sense: not after reception, and not longer before it than
-        a busy server may publish late. A gap that begins there may overlap complete data by so much, and misses none.
-        """
-        return min(max(columns.latest_ns, columns.received_ns - self._lateness_ns), columns.received_ns)

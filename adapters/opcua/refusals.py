@@ -70,14 +70,5 @@ class Refusals:
         codes = Counter(refused[tag] for tag in fresh)
         detail = ", ".join(f"{status.name(code)}: {count} tags" for code, count in codes.most_common(5))
         detail += "".join(f"; {why[code]}" for code in codes if code in why)
-        context = self._context
-        begun = Gap(
-            context.name,
-            tuple(sorted(fresh)),
-            at_ns,
-            None,
-            GapCause.SERVER_REFUSED,
-            map_revision=context.map_revision,
-            detail=detail,
-        )
+        begun = self._context.gap(GapCause.SERVER_REFUSED, tuple(sorted(fresh)), at_ns, None, detail)
         return [*ended, begun]

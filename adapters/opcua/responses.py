@@ -19,9 +19,10 @@ from asyncua.ua.ua_binary import extensionobject_from_binary, nodeid_from_binary
 from asyncua.ua.uaerrors import UaStructParsingError
 
 from adapters.opcua import event_wire, wire
+from adapters.opcua.data_value import objects
 from adapters.opcua.event_wire import EventList
 from adapters.opcua.faults import DECODE_ERRORS
-from adapters.opcua.wire import Rows
+from adapters.opcua.rows import OneByOne, Rows
 
 T = TypeVar("T")
 
@@ -158,7 +159,7 @@ def _notification(body: bytes, offset: int) -> tuple[Rows | EventList | Any, int
     buffer = Buffer(body, offset)
     part = extensionobject_from_binary(buffer)
     if isinstance(part, ua.DataChangeNotification):  # in an encoding that only the library knows
-        rows = wire.OneByOne()
+        rows = OneByOne()
         for item in part.MonitoredItems or ():
             rows.add(item.ClientHandle, item.Value)
         return rows.rows(), buffer.cur_pos
@@ -170,7 +171,7 @@ def _notification(body: bytes, offset: int) -> tuple[Rows | EventList | Any, int
 def _values(body: bytes) -> list[ua.DataValue]:
     _, offset, _ = _header(body, _READ)
     [count] = struct.unpack_from("<i", body, offset)
-    return wire.objects(body, offset + 4, count)[0]
+    return objects(body, offset + 4, count)[0]
 
 
 def _history(body: bytes) -> list[History]:
@@ -193,7 +194,7 @@ def _history_data(body: bytes, offset: int) -> tuple[Rows, int]:
     type_id = nodeid_from_binary(buffer)
     [kind] = buffer.read(1)
     if not kind:
-        return wire.OneByOne().rows(), buffer.cur_pos
+        return OneByOne().rows(), buffer.cur_pos
     [length] = struct.unpack("<i", buffer.read(4))
     start = buffer.cur_pos
     part = body[start : start + max(length, 0)]

@@ -13,8 +13,8 @@ from asyncua.ua.uaerrors import UaStructParsingError
 from adapters.opcua import extent, responses, wire
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.faults import DECODE_ERRORS
+from adapters.opcua.rows import Rows
 from adapters.opcua.structures import Structures
-from adapters.opcua.wire import Rows
 from broker.acquire import quarantine
 from broker.journal import codec
 

@@ -1,4 +1,4 @@
-"""Fixtures of model servers: the real one of llama-cpp-python in a process of its own, and hand-written ones."""
+"""Fixtures of model servers, the real one of llama-cpp-python and hand-written ones, and of reasoners that ask them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from llm.client import Reasoner
+from llm.options import ReasonerOptions
 from tests.llm.hostile_server import HostileServer
 from tests.waiting import until
 
@@ -25,6 +27,7 @@ KEY = "sesame-4711"
 #: Keys that no header can hold, as a file with foreign line ends or a word processor gives them.
 UNUSABLE_KEYS = {"space": f"{KEY} ", "carriage return": f"{KEY}\r", "line": f"{KEY}\nX: y", "not ASCII": f"{KEY}é"}
 Serve = Callable[..., Awaitable[HostileServer]]
+Ask = Callable[..., Awaitable[Reasoner]]
 
 
 @pytest.fixture
@@ -41,6 +44,27 @@ async def hostile() -> AsyncIterator[Serve]:
     yield serve
     for one in started:
         await one.stop()
+
+
+@pytest.fixture
+async def speaking(tmp_path: Path) -> AsyncIterator[Ask]:
+    """Start reasoners that ask a server; all are closed at the end."""
+    started: list[Reasoner] = []
+
+    async def start(url: str, *, lookup=None, locate=None, **options: object) -> Reasoner:
+        told = ReasonerOptions.model_validate(
+            {"backend": "openai", "url": url, "model": "plant-7b", "api_key": "env:X", **options}
+        )
+        given = {"lookup": lookup, "locate": locate}
+        more = {name: one for name, one in given.items() if one is not None}
+        one = Reasoner(told, base_dir=tmp_path, now_ns=lambda: 7, api_key=KEY, **more)
+        started.append(one)
+        await one.start()
+        return one
+
+    yield start
+    for one in started:
+        await one.close()
 
 
 @pytest.fixture(scope="module")

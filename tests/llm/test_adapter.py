@@ -10,7 +10,7 @@ import pytest
 
 from llm.base import EngineError
 from schemas.annotation import model_key
-from tests.llm.test_reasoner import ask, check_valid, without_signs
+from tests.llm.reasoning import ask, check_valid, without_signs
 from tests.tiny_lora import write_lora
 from tests.waiting import until_async
 

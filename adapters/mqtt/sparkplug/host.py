@@ -1,10 +1,8 @@
 """
 A Sparkplug host application: follows births and deaths of the edge nodes that tags name, and reads their data.
 
-Nothing is guessed. A value whose alias no birth explains is not stored: the hole is a gap row, its messages are in
-quarantine, and a rebirth is asked for where the options allow it. Where they do not, the next birth may be weeks away:
-then a birth is used on behind a message that was lost, or that came while we were away, and may have been another one;
-its values are uncertain.
+Here messages get their turn: what comes early waits for what should have come before it, and a death for the birth that
+it belongs to. What they then do is in :mod:`adapters.mqtt.sparkplug.lifecycle`.
 """
 
 from __future__ import annotations
@@ -16,11 +14,10 @@ from adapters import values
 from adapters.mqtt.message import Message
 from adapters.mqtt.rows import Rows
 from adapters.mqtt.sparkplug import births, commands, deaths, payload, topics
-from adapters.mqtt.sparkplug.births import Device
 from adapters.mqtt.sparkplug.edge import EdgeNode
+from adapters.mqtt.sparkplug.lifecycle import Lifecycle
 from adapters.mqtt.sparkplug.losses import Losses, Setting
-from adapters.mqtt.sparkplug.metrics import MetricReader, Target
-from adapters.mqtt.sparkplug.naming import named
+from adapters.mqtt.sparkplug.metrics import Target
 from adapters.mqtt.sparkplug.order import Item, Step
 from adapters.mqtt.sparkplug.topics import Edge, Topic
 
@@ -48,7 +45,6 @@ class Host:
         self._context = setting.context
         self._counters = setting.counters
         self._refuse = setting.refuse
-        self._reader = MetricReader(self._counters)
         self._nodes: dict[Edge, EdgeNode] = {}
         for tag in self._context.tags:
             if topics.is_sparkplug(tag.address):
@@ -59,7 +55,7 @@ class Host:
         self.losses = Losses(setting if len(self._nodes) <= _SHOWN else replace(setting, facts={}))
         self.held: list[Item] = []
         self.finished: list[Item] = []
-        self.changed = False
+        self._life = Lifecycle(setting, self.losses)
         self._moved: set[EdgeNode] = set()
         self._places: dict[Edge, births.Position] = {}
         #: Our own STATE topic, and the latest time (epoch ms) at which someone said there that we are offline.
@@ -82,7 +78,7 @@ class Host:
             # What waited with QoS 1 comes again; the broker has nothing of the rest.
             self._counters["dropped"] += sum(1 for item in node.order.waiting if not item.message.qos)
         self.held, self.finished, self.losses.commands = [], [], []
-        self.changed = bool(known) and not kept
+        self._life.changed = bool(known) and not kept
         self._moved = set(self._nodes.values())
         for edge, node in self._nodes.items():
             state, place = known.get(edge) if kept or self._passive else None, places.get(edge)
@@ -93,12 +89,11 @@ class Host:
             provable, replaced = place is not None and place.expected is not None, node.replaced(state)
             if replaced or not (provable or self._passive):
                 node.begin_unknown()
-                self.changed = True
-                self._counters["births_forgotten"] += 1
+                self._life.forgotten()
             else:
                 node.resume(state, place)
                 if not (kept and provable):
-                    self._doubt(node)
+                    self._life.doubt(node)
             self.losses.show(node)
             if kept and (replaced or not provable):
                 detail = f"{edge}: a birth or death was not stored, or passed while we were away"
@@ -109,9 +104,14 @@ class Host:
             for node in self._nodes.values():
                 self.losses.need_rebirth(node, "the session is new", now_s)
 
+    @property
+    def changed(self) -> bool:
+        """Whether what is known of births is another than at the last :meth:`dump`."""
+        return self._life.changed
+
     def dump(self) -> bytes:
         """The births as they are, for :meth:`restore`."""
-        self.changed = False
+        self._life.changed = False
         return births.dump({edge: node.state for edge, node in self._nodes.items() if node.state.devices})
 
     @property
@@ -159,7 +159,7 @@ class Host:
             return True
         self._moved.add(node)
         if node.state.disputed and topic.kind not in ("NBIRTH", "NDEATH"):
-            self._revive(node, now_s)
+            self._life.revive(node, now_s)
         if topic.kind == "NBIRTH":
             self._node_birth(node, item, rows, now_s)
         elif topic.kind == "NDEATH":
@@ -171,8 +171,8 @@ class Host:
         else:
             if item.payload.seq is None and node.order.unproven and node.state.alive:
                 node.order.restart(None)
-                self._distrust(node, item, f"{node.edge}: a message without seq proves no birth", now_s)
-            self._process(node, item, rows, now_s)
+                self._life.distrust(node, item, f"{node.edge}: a message without seq proves no birth", now_s)
+            self._life.process(node, item, rows, now_s)
         self._drain(node, rows, now_s)
         return True
 
@@ -184,18 +184,9 @@ class Host:
         self._moved.add(node)
         if topic.kind == "NBIRTH":
             node.order.restart(None)
-            node.state = births.Node(True, None, {}, node.state.unsure_ns)
         else:
             node.order.unreadable()
-        if topic.kind == "DBIRTH":
-            node.state.devices.pop(topic.device, None)
-        if topic.kind == "NBIRTH" or (topic.kind == "DBIRTH" and topic.device in node.targets):
-            if not message.qos:
-                node.state.unsure_ns = message.arrival_ns
-            self.changed = True
-            self._counters["births_forgotten"] += 1
-            where = f"{node.edge}/{topic.device}" if topic.device else str(node.edge)
-            self.losses.need_rebirth(node, f"{where}: its birth cannot be read", now_s)
+        self._life.unreadable(node, message, topic, now_s)
 
     def expire(self, rows: Rows, now_s: float) -> None:
         """Take what has waited long enough."""
@@ -209,7 +200,7 @@ class Host:
                     self._finish(death)
                     if node.state.alive and node.state.bdseq == deaths.bdseq(death):
                         alive = [name for name, device in node.state.devices.items() if device.alive]
-                        self._die(node, death, rows)
+                        self._life.node_died(node, death, rows)
                         node.state.disputed = alive
                     else:
                         self._counters["deaths_ignored"] += 1
@@ -242,33 +233,12 @@ class Host:
         if step.missing > 0 and node.state.alive:
             self._counters["sequence_gaps"] += 1
             detail = f"{node.edge}: {step.missing} messages before seq {item.payload.seq} did not come"
-            self._distrust(node, item, detail, now_s)
+            self._life.distrust(node, item, detail, now_s)
         elif step.missing < 0:
             self._counters["out_of_sequence"] += 1
             if node.order.unchecked and node.unordered is None:
                 self.losses.order_given_up(node, item)
-        self._process(node, item, rows, now_s)
-
-    def _distrust(self, node: EdgeNode, item: Item, detail: str, now_s: float) -> None:
-        """
-        Messages before this one are missing: a gap, and one of them may have been a birth with other aliases.
-
-        Only a birth ends that. Where none may be asked for, the births are used on: else one lost message, or one that
-        came while we restarted, would end the reading of the node until it happens to connect anew.
-        """
-        self.losses.gap(node.tags(), node.last_ns, item.message.arrival_ns, detail)
-        if self._passive:
-            self._doubt(node)
-        elif node.state.devices:
-            node.forget()
-            self.changed = True
-            self._counters["births_forgotten"] += 1
-        self.losses.need_rebirth(node, detail, now_s)
-
-    def _doubt(self, node: EdgeNode) -> None:
-        if node.doubt():
-            self.changed = True
-            self._counters["births_doubted"] += 1
+        self._life.process(node, item, rows, now_s)
 
     def _node_birth(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
         born_ms = item.payload.timestamp or 0
@@ -279,19 +249,12 @@ class Host:
             self._late(node, step, rows, now_s)
         node.order.waiting = behind
         node.order.restart(item.payload.seq)
-        self._counters["births"] += 1
-        death, bdseq = node.death, deaths.bdseq(item)
-        if death is not None and deaths.bdseq(death) == bdseq and not deaths.may_end(death, item):
+        death = node.death
+        if death is not None and deaths.bdseq(death) == deaths.bdseq(item) and not deaths.may_end(death, item):
             node.death = None
             self._finish(death)
             self._counters["deaths_ignored"] += 1
-        node.last_ns = item.message.arrival_ns
-        unsure_ns = node.state.unsure_ns if item.message.qos else item.message.arrival_ns
-        node.state = births.Node(True, bdseq, {"": Device.born(item.payload.metrics)}, unsure_ns)
-        node.birth_came()
-        self.losses.order_begun(node, item.message.arrival_ns)
-        self._read(node, item, rows, now_s)
-        self._after_birth(node, "", item.message.arrival_ns)
+        self._life.node_born(node, item, rows, now_s)
 
     def _node_death(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
         bdseq = deaths.bdseq(item)
@@ -299,11 +262,10 @@ class Host:
             while node.order.waiting:
                 step = node.order.force()
                 self._late(node, step, rows, now_s)
-            self._die(node, item, rows)
+            self._life.node_died(node, item, rows)
             return
         if node.state.devices and not node.state.alive and bdseq == node.state.bdseq:  # will and farewell of one node
-            self.changed = self.changed or bool(node.state.disputed)
-            node.state.disputed = []
+            self._life.confirm_death(node)
             self._counters["deaths_ignored"] += 1
             return
         if node.death is not None:  # one waits already: it belonged to a connection before that
@@ -312,79 +274,3 @@ class Host:
         item.until_s = now_s + self._options.reorder
         node.death = item
         self.held.append(item)
-
-    def _die(self, node: EdgeNode, item: Item, rows: Rows) -> None:
-        """The will's own timestamp is that of the connect, so the death is dated by its arrival."""
-        self._counters["deaths"] += 1
-        self._note_unsure(node, item)
-        node.state.alive = False
-        for device in node.state.devices.values():
-            device.alive = False
-        self._reader.dead(node.tags(), None, item.message, rows)
-        self.changed = True
-        self.losses.show(node)
-
-    def _revive(self, node: EdgeNode, now_s: float) -> None:
-        """A dead node says nothing: the death was of an earlier connection with the same bdSeq."""
-        node.revive()
-        self.changed = True
-        self._counters["deaths_taken_back"] += 1
-        self.losses.need_rebirth(node, f"{node.edge}: it goes on behind a death that came before its birth", now_s)
-
-    def _process(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
-        topic = item.topic
-        node.last_ns = item.message.arrival_ns
-        if topic.kind == "DBIRTH" and node.state.alive:
-            self._counters["births"] += 1
-            if topic.device not in node.targets:
-                return
-            self._note_unsure(node, item)
-            node.state.devices[topic.device] = Device.born(item.payload.metrics)
-            self._read(node, item, rows, now_s)
-            self._after_birth(node, topic.device, item.message.arrival_ns)
-        elif topic.kind == "DDEATH":
-            self._device_death(node, item, rows)
-        else:
-            self._read(node, item, rows, now_s)
-
-    def _device_death(self, node: EdgeNode, item: Item, rows: Rows) -> None:
-        if item.topic.device not in node.targets:
-            return
-        device = node.state.devices.setdefault(item.topic.device, Device())
-        if not device.alive:
-            self._counters["deaths_ignored"] += 1
-            return
-        self._counters["deaths"] += 1
-        self._note_unsure(node, item)
-        device.alive = False
-        self._reader.dead(node.tags(item.topic.device), item.payload.timestamp, item.message, rows)
-        self.changed = True
-        self.losses.show(node)
-
-    def _note_unsure(self, node: EdgeNode, item: Item) -> None:
-        """Remember a birth or death that would not come again."""
-        if not item.message.qos:
-            node.state.unsure_ns = item.message.arrival_ns
-
-    def _after_birth(self, node: EdgeNode, device: str, at_ns: int) -> None:
-        self.changed = True
-        self.losses.explained(node, device, at_ns)
-        self.losses.show(node)
-
-    def _read(self, node: EdgeNode, item: Item, rows: Rows, now_s: float) -> None:
-        """Rows of a message's metrics; what cannot be named or read is refused as one."""
-        topic = item.topic
-        device = node.state.devices.get(topic.device)
-        known = device if device is not None and device.alive and node.state.alive else None
-        targets = node.targets.get(topic.device, {})
-        by_birth = named(item.payload.metrics, known, targets)
-        refused = by_birth.refused
-        for name, datatype, metric, doubtful in by_birth.found:
-            refused += self._reader.read(
-                name, datatype, metric, item.payload.timestamp, item.message, targets, rows, doubtful=doubtful
-            )
-        if by_birth.unnamed and targets:  # of a device that nobody wants nothing is missing
-            refused.insert(0, self.losses.unexplained(node, item, by_birth.unnamed, known is not None, now_s))
-        if refused:
-            more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
-            self._refuse(item.message, "; ".join(refused[:3]) + more)

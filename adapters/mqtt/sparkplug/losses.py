@@ -105,6 +105,4 @@ class Losses:
         self._facts[f"edge node {node.edge}"] = node.describe() + (f"; {more}" if more else "")
 
     def _new(self, tags: tuple[int, ...], from_ns: int, to_ns: int | None, detail: str) -> Gap:
-        context = self._context
-        cause = GapCause.SEQUENCE_GAP
-        return Gap(context.name, tags, from_ns, to_ns, cause, map_revision=context.map_revision, detail=detail)
+        return self._context.gap(GapCause.SEQUENCE_GAP, tags, from_ns, to_ns, detail)

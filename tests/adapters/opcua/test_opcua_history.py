@@ -18,7 +18,7 @@ from adapters.opcua.config import HistoryOptions
 from adapters.opcua.handover import Handover
 from adapters.opcua.holes import Holes, load
 from adapters.opcua.responses import History
-from adapters.opcua.wire import Rows
+from adapters.opcua.rows import Rows
 from schemas.errors import NotConnected
 from schemas.samples import Delivery, Gap, GapCause, Origin
 from schemas.status import Flag

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from adapters.opcua import responses, wire
 from adapters.opcua.columns import Columns, Times
+from adapters.opcua.data_value import objects
 from adapters.opcua.decode import Stamp, time_ns
 from adapters.opcua.event_wire import EventList
+from adapters.opcua.rows import Rows
 from schemas.samples import SampleBatch
 from schemas.status import Flag
 
@@ -191,7 +193,7 @@ def test_times_keep_their_100_ns(ticks: int, count: int) -> None:
     assert batch.server_ns is not None
     want = (ticks - 116_444_736_000_000_000) * 100
     assert set(batch.source_ns.tolist()) == set(batch.server_ns.tolist()) == {want}
-    [value] = wire.objects(number.encode(), 0, 1)[0]
+    [value] = objects(number.encode(), 0, 1)[0]
     assert time_ns(value.SourceTimestamp) == want
     assert value.SourceTimestamp == ua.win_epoch_to_datetime(ticks)
     assert next(_fast([Item(1, b"\x0d" + struct.pack("<q", ticks))]).rows()).value[-4:-1] == f"{want % 1000:03}"
@@ -262,17 +264,17 @@ def test_what_is_odd_goes_through_the_library() -> None:
     events, ended = ua.EventNotificationList([]), ua.StatusChangeNotification(ua.StatusCode(0x80AD0000))
     for body, kinds in (
         (_by_library([]), []),
-        (_by_library([change]), [wire.Rows]),
-        (_by_library([change], StringTable=["a", "b"]), [wire.Rows]),
-        (_by_library([change, events, change]), [wire.Rows, EventList, wire.Rows]),
+        (_by_library([change]), [Rows]),
+        (_by_library([change], StringTable=["a", "b"]), [Rows]),
+        (_by_library([change, events, change]), [Rows, EventList, Rows]),
         (_by_library([ended]), [ua.StatusChangeNotification]),
     ):
         reply = responses.published(Buffer(body))
         assert [type(part) for part in reply.message.parts] == kinds
         assert (reply.subscription_id, reply.message.sequence, reply.more) == (9, 3, True)
-        ours = set(kinds) <= {wire.Rows, EventList} and b"\1\0\0\0a" not in body
+        ours = set(kinds) <= {Rows, EventList} and b"\1\0\0\0a" not in body
         assert reply.message.general == (not ours)
-        rows = [part for part in reply.message.parts if isinstance(part, wire.Rows)]
+        rows = [part for part in reply.message.parts if isinstance(part, Rows)]
         assert all((part.tag.tolist(), part.value.tolist()) == ([4], [2.5]) for part in rows)
 
 
@@ -314,7 +316,7 @@ def test_spoilt_bytes_end_in_rows_or_in_one_error(changes: list[tuple[int, int]]
     except UaStructParsingError:
         return
     for part in reply.message.parts:
-        if isinstance(part, wire.Rows):
+        if isinstance(part, Rows):
             columns = Columns(NOW, Times())
             columns.add(part.take(part.tag < 2**31))
             columns.batch("s", bytes(16)).check()

@@ -12,7 +12,7 @@ from broker.ask.fill import fill
 from broker.ask.parse import NotUnderstood, parse
 from llm.client import Reasoner
 from llm.options import ReasonerOptions
-from tests.broker.ask.test_parse import CALENDAR, NAMES
+from tests.broker.ask.pump_names import CALENDAR, NAMES
 from tests.llm.conftest import tiny_gguf  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.model
