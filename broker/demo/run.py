@@ -35,6 +35,7 @@ from rich.text import Text
 
 from broker.api.accounts import hash_password
 from broker.config.loader import load_config
+from broker.demo.history import enter
 from broker.store import Store
 from schemas.errors import FairleadError
 
@@ -86,12 +87,15 @@ def run_demo(
 
 def _run(home: Path, port: int, seconds: float | None, console: Console, stop: list[bool]) -> int:
     console.print("[bold]Fairlead demo[/bold]: a simulated pump skid (Modbus), filler (OPC UA) and meters (MQTT).")
-    plant, addresses, faults = _start_plant()
+    recording = home / "before.csv"
+    plant, addresses, faults = _start_plant(recording)
+    up_ns = time.time_ns()
     broker: subprocess.Popen[bytes] | None = None
     try:
         config_path = _write_site(home, addresses, port)
         password = secrets.token_urlsafe(9)
         _make_person(config_path, password)
+        before = enter(recording, load_config(config_path), up_ns)
         log = (home / "broker.log").open("wb")
         with log:
             broker = subprocess.Popen(
@@ -138,9 +142,9 @@ def _interrupts() -> Iterator[list[bool]]:
             signal.signal(number, handler)
 
 
-def _start_plant() -> tuple[subprocess.Popen[str], dict[str, str], list[str]]:
+def _start_plant(recording: Path) -> tuple[subprocess.Popen[str], dict[str, str], list[str]]:
     plant = subprocess.Popen(
-        [sys.executable, "-m", "simulators", "--until-eof"],
+        [sys.executable, "-m", "simulators", "--until-eof", "--recording", str(recording)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
