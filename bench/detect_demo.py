@@ -27,7 +27,7 @@ from llm.model_file import find
 from llm.rules import annotate_by_rules
 from schemas.evidence import Evidence
 from simulators.plant import FAULT_EQUIPMENT, FELT_BY, Fault, Plant
-from simulators.site import DEMO_SCHEDULE, PERIOD_S
+from simulators.site import DEMO_PERIOD_S, DEMO_RECORDED_S, DEMO_SCHEDULE, PERIOD_S
 from training.calibrate import decisions
 
 #: The broker's first value comes so many seconds after the plant's start (measured on two cores).
@@ -38,7 +38,11 @@ _SWING_S: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One planned fault in one plant: delay in seconds, None where it was not found; its first and last evidence."""
+    """
+    One planned fault in one plant: delay in seconds, None where it was not found.
+
+    ``evidence``: as the anomaly opened, as the fault ended, and last.
+    """
 
     fault: Fault
     delay_s: float | None
@@ -58,8 +62,9 @@ def _seen(fault: Fault, plant: int, fleet: Explained) -> Seen:
     home = FAULT_EQUIPMENT[fault.kind]
     for one in fleet.opened:
         if one.plant == plant and one.unit == home and fault.start_s <= one.second < fault.end_s:
-            mine = [e for at, _, e in fleet.evidence if at == plant and e.anomaly_id == one.anomaly.anomaly_id]
-            return Seen(fault, one.second - fault.start_s, one.detectors, (mine[0], mine[-1]) if mine else ())
+            mine = [(t, e) for at, t, e in fleet.evidence if at == plant and e.anomaly_id == one.anomaly.anomaly_id]
+            during = [e for t, e in mine if t < fault.end_s]
+            return Seen(fault, one.second - fault.start_s, one.detectors, (during[0], during[-1], mine[-1][1]))
     return Seen(fault, None, "", ())
 
 
@@ -67,8 +72,10 @@ def main(argv: Sequence[str]) -> int:
     """``python -m bench detect-demo``."""
     parser = argparse.ArgumentParser(prog="python -m bench detect-demo", description=__doc__)
     parser.add_argument("--seeds", type=int, default=40, help="plants (default 40)")
-    parser.add_argument("--seconds", type=int, default=420, help="of the demo (default 420, its whole schedule)")
-    parser.add_argument("--history", type=int, default=0)
+    parser.add_argument(
+        "--seconds", type=int, default=round(DEMO_PERIOD_S), help="of the demo (default: its whole schedule)"
+    )
+    parser.add_argument("--history", type=int, default=round(DEMO_RECORDED_S))
     parser.add_argument("--clean-window", type=int, default=0)
     parser.add_argument("--model", default="builtin:plant-tiny", help="default builtin:plant-tiny")
     arguments = parser.parse_args(argv)
@@ -87,9 +94,12 @@ def main(argv: Sequence[str]) -> int:
     fleet = Explained(plants, site_map(rate), options, rate=rate, start_s=0 if before else _START_S)
     fleet.until(before + arguments.seconds)
     for one in fleet.opened:
-        if _of(one, planned) is None: print(one.plant, one.second-before, one.unit, one.anomaly.title, one.detectors)
+        if _of(one, planned) is None:
+            print(one.plant, one.second - before, one.unit, one.anomaly.title, one.detectors)
     _print_false([one for one in fleet.opened if _of(one, planned) is None], planned, arguments.seeds)
-    print("\n| fault | found | median delay, s | longest, s | first found by | model: first, last | rules: first, last |")
+    print(
+        "\n| fault | found | median delay, s | longest, s | first found by | model: first, at its end, last | rules |"
+    )
     print("|" + "---|" * 7)
     for fault in planned:
         _print_fault(fault, [_seen(fault, plant, fleet) for plant in range(arguments.seeds)], arguments.model)
@@ -101,12 +111,16 @@ def _print_false(false: Sequence[Opened], planned: Sequence[Fault], seeds: int) 
     first = min(fault.start_s for fault in planned)
     print("| equipment | plants with a false anomaly before the first fault | before its own first fault | ever |")
     print("|---|---|---|---|")
-    for unit in (*sorted({unit_of(tag.equipment or tag.path.rpartition("/")[0]) for tag in demo_site()[0].tags}), "any"):
+    for unit in (
+        *sorted({unit_of(tag.equipment or tag.path.rpartition("/")[0]) for tag in demo_site()[0].tags}),
+        "any",
+    ):
         own = [one for one in false if unit in (one.unit, "any")]
         mine = [fault.start_s for fault in planned if unit in (FAULT_EQUIPMENT[fault.kind], "any")]
         before = {one.plant for one in own if one.second < first}
         before_own = {one.plant for one in own if one.second < min(mine, default=float("inf"))}
-        print(f"| {unit} | {len(before)} of {seeds} | {len(before_own)} of {seeds} | {len({o.plant for o in own})} of {seeds} |")
+        ever = {one.plant for one in own}
+        print(f"| {unit} | {len(before)} of {seeds} | {len(before_own)} of {seeds} | {len(ever)} of {seeds} |")
     counted = Counter(f"{one.unit}: {one.anomaly.title} ({one.detectors})" for one in false)
     for text, count in counted.most_common(12):
         print(f"- {count} times {text}")
@@ -117,7 +131,7 @@ def _print_fault(fault: Fault, seen: Sequence[Seen], model: str) -> None:
     evidence = [pair for one in seen if (pair := one.evidence)]
     cause = CAUSES[fault.kind]
     by_model, by_rules = [], []
-    for turn in (0, 1):
+    for turn in (0, 1, 2):
         cases = [Scenario(pair[turn], (cause,), {}, "in_distribution") for pair in evidence]
         told = decisions(find(model, None, Path()).path, cases) if cases else []
         said = Counter(max(shares, key=lambda name: shares[name]) for shares in told)

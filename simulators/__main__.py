@@ -33,7 +33,9 @@ def _arguments() -> argparse.Namespace:
         help='"demo" (default), "none", or a JSON file: a list of {"kind", "start_s", "end_s", "size", "ramp_s"}',
     )
     parser.add_argument("--recording", type=Path, help="write what the plant did before its servers were up here (CSV)")
-    parser.add_argument("--recorded-s", type=float, default=DEMO_RECORDED_S, help=f"default {DEMO_RECORDED_S:g} s of it")
+    parser.add_argument(
+        "--recorded-s", type=float, default=DEMO_RECORDED_S, help=f"default {DEMO_RECORDED_S:g} s of it"
+    )
     parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
 

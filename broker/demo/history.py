@@ -96,18 +96,24 @@ def _batches(second: list[tuple[int, Line]], tag_map: TagMap, config: Config) ->
     """What each source said within one second; received when its last row was taken."""
     received_ns = second[-1][0]
     for source, kind in config.kinds.items():
-        found = [(at, cell) for at, line in second for cell in line.cells if tag_map.tags[cell.tag].source == source]
+        # arrival times rise from row to row, as acquire gives them where the protocol has no clock
+        step_ns = int(kind == "modbus")
+        found = [
+            (at_ns + place * step_ns, cell)
+            for at_ns, line in second
+            for place, cell in enumerate(line.cells)
+            if tag_map.tags[cell.tag].source == source
+        ]
         if not found:
             continue
-        clockless = kind == "modbus"
         yield SampleBatch.build(
             source,
             tag_map.revision,
             received_ns,
             tag=[cell.tag for _, cell in found],
-            source_ns=[at for at, _ in found],
+            source_ns=[at_ns for at_ns, _ in found],
             value=[cell.value for _, cell in found],
-            flags=[cell.flags | (Flag.ARRIVAL_TIME if clockless else 0) for _, cell in found],
+            flags=[cell.flags | (Flag.ARRIVAL_TIME if step_ns else 0) for _, cell in found],
             exact={row: cell.exact for row, (_, cell) in enumerate(found) if cell.exact is not None},
             origin=Origin.REPLAY,
         )
