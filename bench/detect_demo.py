@@ -75,8 +75,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--seconds", type=int, default=round(DEMO_PERIOD_S), help="of the demo (default: its whole schedule)"
     )
-    parser.add_argument("--history", type=int, default=round(DEMO_RECORDED_S))
-    parser.add_argument("--clean-window", type=int, default=0)
+    parser.add_argument(
+        "--history",
+        type=int,
+        default=round(DEMO_RECORDED_S),
+        help=f"seconds that are recorded before; 0: none (default {DEMO_RECORDED_S:g})",
+    )
+    parser.add_argument("--clean-window", type=int, default=0, help="seconds; default: the demo's")
     parser.add_argument("--model", default="builtin:plant-tiny", help="default builtin:plant-tiny")
     arguments = parser.parse_args(argv)
     begun = time.perf_counter()
@@ -93,14 +98,11 @@ def main(argv: Sequence[str]) -> int:
     plants = [Plant(seed, list(planned)) for seed in range(1, arguments.seeds + 1)]
     fleet = Explained(plants, site_map(rate), options, rate=rate, start_s=0 if before else _START_S)
     fleet.until(before + arguments.seconds)
-    for one in fleet.opened:
-        if _of(one, planned) is None:
-            print(one.plant, one.second - before, one.unit, one.anomaly.title, one.detectors)
     _print_false([one for one in fleet.opened if _of(one, planned) is None], planned, arguments.seeds)
     print(
-        "\n| fault | found | median delay, s | longest, s | first found by | model: first, at its end, last | rules |"
+        "\n| fault | found | median, longest delay, s | first by | model right: first, at its end, last | rules right |"
     )
-    print("|" + "---|" * 7)
+    print("|" + "---|" * 6)
     for fault in planned:
         _print_fault(fault, [_seen(fault, plant, fleet) for plant in range(arguments.seeds)], arguments.model)
     print(f"\n{arguments.seeds} plants, {time.perf_counter() - begun:.0f} s")
@@ -111,10 +113,8 @@ def _print_false(false: Sequence[Opened], planned: Sequence[Fault], seeds: int) 
     first = min(fault.start_s for fault in planned)
     print("| equipment | plants with a false anomaly before the first fault | before its own first fault | ever |")
     print("|---|---|---|---|")
-    for unit in (
-        *sorted({unit_of(tag.equipment or tag.path.rpartition("/")[0]) for tag in demo_site()[0].tags}),
-        "any",
-    ):
+    units = sorted({unit_of(tag.equipment or tag.path.rpartition("/")[0]) for tag in demo_site()[0].tags})
+    for unit in (*units, "any"):
         own = [one for one in false if unit in (one.unit, "any")]
         mine = [fault.start_s for fault in planned if unit in (FAULT_EQUIPMENT[fault.kind], "any")]
         before = {one.plant for one in own if one.second < first}
@@ -140,7 +140,7 @@ def _print_fault(fault: Fault, seen: Sequence[Seen], model: str) -> None:
         by_model.append(f"{said[cause]} of {len(cases)}" + (f" ({wrong})" if wrong else ""))
         by_rules.append(str(rules.count(cause)))
     by = "; ".join(name for name, _ in Counter(one.by for one in seen if one.by).most_common(2))
-    numbers = f"{np.median(delays):.0f} | {max(delays):.0f}" if delays else "– | –"
+    numbers = f"{np.median(delays):.0f}, {max(delays):.0f}" if delays else "–"
     print(
         f"| {fault.kind} | {len(delays)} of {len(seen)} | {numbers} | {by} | {', '.join(by_model)} "
         f"| {', '.join(by_rules)} |",

@@ -62,13 +62,13 @@ TOPICS: Final[Mapping[str, TopicSpec]] = {
 DEMO_SCHEDULE: Final = (
     Fault("bearing_wear", 28, 90, ramp_s=6),
     Fault("nozzle_drift", 33, 85, ramp_s=4),
-    Fault("hx_fouling", 130, 230, ramp_s=15, fade_s=30),
+    Fault("hx_fouling", 130, 230, size=0.6, ramp_s=30, fade_s=30),
     Fault("sensor_stuck", 300, 340),
     Fault("cavitation", 450, 500, size=0.8, ramp_s=4),
 )
 DEMO_PERIOD_S: Final = 720.0
-#: What the demo's plant has run before, twenty times as long as its steam wanders in one direction: what is normal of
-#: it can be learned from no less.
+#: What the demo's plant has run before: twenty times as long as its steam keeps to one side, so that what is normal of
+#: it can be learned.
 DEMO_RECORDED_S: Final = 600.0
 
 

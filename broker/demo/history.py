@@ -3,8 +3,8 @@ The demo's journal of the time before: the plant's recording, entered second by 
 
 Who watches a plant has a history of it, from which the detectors know what is normal; a minute of demo has none. So the
 simulated plant runs for some time before its servers are up, and its recording becomes the beginning of the journal,
-with a map, links and a tick a second. All behind the journal is the product's own work. The rows have the origin
-``replay``, and each source's link says that the recording has ended, so that no gap follows.
+with a map, links and a tick a second. All behind the journal is the product's own work: the seconds until the broker is
+up are a gap of each source, as after any other start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from adapters.values import from_json, from_text
 from broker.config.model import Config
 from broker.journal import JournalWriter
 from broker.tagmap import load
-from schemas.entries import END_OF_INPUT, Link, MapInForce, Tick
+from schemas.entries import Link, MapInForce, Tick
 from schemas.samples import Origin, SampleBatch
 from schemas.status import Flag
 from schemas.tagmap import TagMap
@@ -69,9 +69,7 @@ def enter(recording: Path, config: Config, until_ns: int) -> Entered:
             for batch in _batches(second, tag_map, config):
                 values += len(batch)
                 writer.append(batch)
-            writer.append(Tick())
-        for source in config.sources:
-            last = writer.append(Link(source, False, f"{END_OF_INPUT}: the recording of the time before"))
+            last = writer.append(Tick())
         last.result(_DURABLE_S)
     finally:
         writer.close()

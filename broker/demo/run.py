@@ -43,7 +43,7 @@ from schemas.errors import FairleadError
 
 PERSON: Final = "demo"
 READY_S: Final = 40.0
-_BY: Final = {"rules": "rules", "model": "the model"}
+_BY: Final = {"rules": "rules", "model": "the model", "advisory": "the model, advisory"}
 STOP_S: Final = 25.0
 
 

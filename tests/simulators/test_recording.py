@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_the_recording_ends_where_the_live_plant_begins(recorded: tuple[Plant, l
     times = [int(row["time"]) for row in rows]
 
     assert len(rows) == round(20.0 / PERIOD_S)
-    assert {later - time for time, later in zip(times, times[1:], strict=False)} == {round(PERIOD_S * 1000)}
+    assert {later - time for time, later in pairwise(times)} == {round(PERIOD_S * 1000)}
     assert plant.now_s == 0.0
     assert not plant.active()
     assert max(float(row["40011"]) for row in rows) < 2500, "vibration, 0.001 mm/s"

@@ -20,7 +20,7 @@ from broker.tagmap import load
 from detectors.detection import Detection
 from normalizers.normalizer import Normalizer
 from schemas.entries import START, MapInForce, Tick
-from schemas.samples import Gap, Origin, SampleBatch
+from schemas.samples import Gap, GapCause, Origin, SampleBatch
 from simulators.plant import Plant
 from simulators.recording import record
 
@@ -66,18 +66,19 @@ def test_the_journal_reads_as_if_acquire_had_run(tmp_path: Path, recording: Path
     assert [entry.wall_ns for entry in entries] == sorted(entry.wall_ns for entry in entries)
 
 
-def test_no_gap_follows_a_recording_that_has_ended(tmp_path: Path, recording: Path) -> None:
-    """When acquire starts behind it, nothing was missed: the recording was over."""
+def test_the_time_until_acquire_starts_is_a_gap(tmp_path: Path, recording: Path) -> None:
+    """The seconds that a start takes are told of every source, and nothing that came before is missing."""
     config = _site(tmp_path)
     enter(recording, config, UP_NS)
     writer = JournalWriter(config.data_dir / "journal", JournalOptions())
     with closing(writer):
         opened = writer.open()
 
-    assert opened.last_wall_ns == UP_NS
-    assert opened.ended == set(config.sources)
-    bodies = _first_entries(opened, dict.fromkeys(config.sources), load(config), UP_NS + 5 * SECOND)  # type: ignore[arg-type]
-    assert not any(isinstance(body, Gap) for body in bodies)
+    later_ns = UP_NS + 5 * SECOND
+    bodies = _first_entries(opened, dict.fromkeys(config.sources), load(config), later_ns)  # type: ignore[arg-type]
+    gaps = [body for body in bodies if isinstance(body, Gap)]
+    assert {gap.source for gap in gaps} == set(config.sources)
+    assert {(gap.from_ns, gap.to_ns, gap.cause) for gap in gaps} == {(UP_NS, later_ns, GapCause.NOT_RUNNING)}
 
 
 def test_a_damaged_recording_is_named_with_its_line(tmp_path: Path, recording: Path) -> None:
