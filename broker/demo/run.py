@@ -285,8 +285,10 @@ def _news(state: _State, told: set[str]) -> list[str]:
         name, key = anomaly["equipment"].rsplit("/", 1)[-1], anomaly["anomaly_id"]
         news.append((key, f"anomaly on {name}: {anomaly['title']}"))
         if anomaly["annotation_id"]:
-            said = f"{anomaly['cause']} (by {_BY[anomaly['origin']]})"
-            news.append((f"{key}/{said}", f"explained {name}: {said}"))
+            origin, cause = anomaly["origin"], anomaly["cause"]
+            # what the rules say meanwhile of evidence that has grown is news only where it is another cause
+            if origin != "rules" or not told & {f"{key}/{other}/{cause}" for other in _BY}:
+                news.append((f"{key}/{origin}/{cause}", f"explained {name}: {cause} (by {_BY[origin]})"))
             if not anomaly["review"]:
                 news.append((f"{key}/waits", f"maintenance request for {name} waits for your approval on the page"))
     for key, text in news:

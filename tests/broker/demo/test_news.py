@@ -56,3 +56,7 @@ def test_a_request_that_waits_is_told_once() -> None:
     ]
     anomaly["origin"] = "model"
     assert _texts(_state(anomalies=[anomaly]), told) == ["explained P101: Bearing wear (by the model)"]
+    anomaly["origin"] = "rules"
+    assert _texts(_state(anomalies=[anomaly]), told) == []
+    anomaly["cause"] = "Cavitation"
+    assert _texts(_state(anomalies=[anomaly]), told) == ["explained P101: Cavitation (by rules)"]
