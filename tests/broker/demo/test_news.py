@@ -56,7 +56,9 @@ def test_a_request_that_waits_is_told_once() -> None:
     ]
     anomaly["origin"] = "model"
     assert _texts(_state(anomalies=[anomaly]), told) == ["explained P101: Bearing wear (by the model)"]
+    anomaly["cause"] = "Cavitation"
+    assert _texts(_state(anomalies=[anomaly]), told) == ["explained P101: Cavitation (by the model)"]
     anomaly["origin"] = "rules"
     assert _texts(_state(anomalies=[anomaly]), told) == []
-    anomaly["cause"] = "Cavitation"
-    assert _texts(_state(anomalies=[anomaly]), told) == ["explained P101: Cavitation (by rules)"]
+    anomaly["cause"] = "Blocked discharge"
+    assert _texts(_state(anomalies=[anomaly]), told) == ["explained P101: Blocked discharge (by rules)"]
