@@ -18,6 +18,7 @@ BENCHES: Final = {
     "mqtt": "bench.mqtt",
     "detect": "bench.detect",
     "detect-plant": "bench.detect_plant",
+    "detect-demo": "bench.detect_demo",
     "detect-false-alarms": "bench.detect_false_alarms",
     "detect-speed": "bench.detect_speed",
     "detector-pictures": "bench.detector_pictures",

@@ -55,22 +55,25 @@ _KEPT_S: Final = 1200
 class _Kept:
     """Records of all plants as rings of the last minutes; what :func:`build_evidence` reads."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], rate: int) -> None:
+        self._most = _KEPT_S * rate
         self._at = {path: number for number, path in enumerate(paths)}
         self._times: list[int] = []
         self._rows: list[NDArray[np.float64]] = []
         self._status: list[NDArray[np.uint32]] = []
 
     def add(self, records: RecordBatch) -> None:
-        """The rows of one second; a tag without a row keeps NaN."""
-        value = np.full(len(self._at), np.nan)
-        status = np.zeros(len(self._at), np.uint32)
-        value[records.tag] = records.value
-        status[records.tag] = records.status
-        self._times.append(int(records.source_ns.max()))
-        self._rows.append(value)
-        self._status.append(status)
-        del self._times[:-_KEPT_S], self._rows[:-_KEPT_S], self._status[:-_KEPT_S]
+        """The rows of some time, a ring's row for each time of them; a tag without a row keeps NaN."""
+        for time_ns in np.unique(records.source_ns).tolist():
+            at = records.source_ns == time_ns
+            value = np.full(len(self._at), np.nan)
+            status = np.zeros(len(self._at), np.uint32)
+            value[records.tag[at]] = records.value[at]
+            status[records.tag[at]] = records.status[at]
+            self._times.append(time_ns)
+            self._rows.append(value)
+            self._status.append(status)
+        del self._times[: -self._most], self._rows[: -self._most], self._status[: -self._most]
 
     def window(self, path: str, from_ns: int, to_ns: int, *, upto: int, limit: int = 5000) -> Window:  # noqa: ARG002
         """Samples of a tag in a span."""
@@ -126,10 +129,12 @@ class _Kept:
 class Explained(Fleet):
     """Plants whose anomalies are explained as they grow: ``evidence`` has (plant, second, evidence)."""
 
-    def __init__(self, plants: Sequence[Plant], site: TagMap, options: DetectionOptions) -> None:
-        super().__init__(plants, site, options)
+    def __init__(
+        self, plants: Sequence[Plant], site: TagMap, options: DetectionOptions, *, rate: int = 1, start_s: int = 0
+    ) -> None:
+        super().__init__(plants, site, options, rate=rate, start_s=start_s)
         self.evidence: list[tuple[int, int, Evidence]] = []
-        self._kept = _Kept([tag.path for tag in self.tag_map.tags])
+        self._kept = _Kept([tag.path for tag in self.tag_map.tags], rate)
         self._explained: dict[str, tuple[str, ...]] = {}
 
     def seen(self, records: RecordBatch, anomalies: Sequence[Anomaly]) -> None:

@@ -34,8 +34,8 @@ _STALE_MS: Final = 30_000
 _ROOMS: Final = {"Room12": "R12"}
 
 
-def site_map() -> TagMap:
-    """The demo's tag map, for values in engineering units, one a second."""
+def demo_site() -> tuple[TagMap, DetectionOptions]:
+    """The demo's tag map, and how the demo is told to detect."""
     names = {"modbus_host": "127.0.0.1", "modbus_port": "502", "opcua_endpoint": "opc.tcp://127.0.0.1:4840"}
     names |= {"mqtt_url": "mqtt://127.0.0.1:1883", "api_port": "8080"}
     with as_file(files("broker.demo")) as folder, tempfile.TemporaryDirectory(prefix="fairlead-bench-") as home:
@@ -44,9 +44,15 @@ def site_map() -> TagMap:
             text = text.replace("{" + name + "}", value)
         (Path(home) / "fairlead.yaml").write_text(text, encoding="utf-8")
         shutil.copytree(folder / "maps", Path(home) / "maps")
-        tag_map = load(load_config(Path(home) / "fairlead.yaml"))
-    plain = {"scale_mode": "none", "factor": 1.0, "offset": 0.0, "clamp": "none", "scan_ms": 1000, "source": _SOURCE}
-    plain |= {"stale_after_ms": _STALE_MS}
+        config = load_config(Path(home) / "fairlead.yaml")
+        return load(config), config.detection
+
+
+def site_map(rate: int = 1) -> TagMap:
+    """The demo's tag map, for values in engineering units, *rate* of each tag a second."""
+    tag_map, _ = demo_site()
+    plain = {"scale_mode": "none", "factor": 1.0, "offset": 0.0, "clamp": "none", "source": _SOURCE}
+    plain |= {"stale_after_ms": _STALE_MS, "scan_ms": 1000 // rate}
     numeric = [tag for tag in tag_map.tags if not (tag.type or "").startswith("string")]
     tags = tuple(tag.model_copy(update=plain | {"number": number}) for number, tag in enumerate(numeric))
     return tag_map.model_copy(update={"tags": tags})
@@ -78,12 +84,19 @@ class Opened:
 
 
 class Fleet:
-    """Plants and one detection; ``opened`` grows while the time passes."""
+    """
+    Plants and one detection; ``opened`` grows while the time passes.
 
-    def __init__(self, plants: Sequence[Plant], site: TagMap, options: DetectionOptions) -> None:
-        self.second = 0
+    *rate* values of each tag come a second; detection begins at the plant second *start_s*.
+    """
+
+    def __init__(
+        self, plants: Sequence[Plant], site: TagMap, options: DetectionOptions, *, rate: int = 1, start_s: int = 0
+    ) -> None:
+        self.second = start_s
         self.opened: list[Opened] = []
         self._plants = plants
+        self._rate = rate
         self.tag_map = _copies(site, len(plants))
         self._names = [_signal(tag.path) for tag in site.tags]
         self._numbers = list(range(len(self.tag_map.tags)))
@@ -98,12 +111,14 @@ class Fleet:
             times: list[int] = []
             values: list[float] = []
             for _ in range(min(tick_s, second - self.second)):
+                for part in range(1, self._rate + 1):
+                    now_s = self.second + part / self._rate
+                    times += [T0 + round(now_s * SECOND)] * len(self._numbers)
+                    for plant in self._plants:
+                        plant.advance(now_s)
+                        signals = plant.signals()
+                        values += [float(signals[name] or 0) for name in self._names]
                 self.second += 1
-                times += [T0 + self.second * SECOND] * len(self._numbers)
-                for plant in self._plants:
-                    plant.advance(self.second)
-                    signals = plant.signals()
-                    values += [float(signals[name] or 0) for name in self._names]
             tags = self._numbers * (len(times) // len(self._numbers))
             batch = SampleBatch.build(
                 _SOURCE, self.tag_map.revision, times[-1], tag=tags, source_ns=times, value=values

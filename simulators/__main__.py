@@ -17,7 +17,8 @@ from pathlib import Path
 from threading import Thread
 
 from simulators.plant import Fault
-from simulators.site import DEMO_PERIOD_S, DEMO_SCHEDULE, Ports, Site, run_site
+from simulators.recording import record
+from simulators.site import DEMO_PERIOD_S, DEMO_RECORDED_S, DEMO_SCHEDULE, Ports, Site, run_site
 
 
 def _arguments() -> argparse.Namespace:
@@ -30,6 +31,10 @@ def _arguments() -> argparse.Namespace:
         "--faults",
         default="demo",
         help='"demo" (default), "none", or a JSON file: a list of {"kind", "start_s", "end_s", "size", "ramp_s"}',
+    )
+    parser.add_argument("--recording", type=Path, help="write what the plant did before its servers were up here (CSV)")
+    parser.add_argument(
+        "--recorded-s", type=float, default=DEMO_RECORDED_S, help=f"default {DEMO_RECORDED_S:g} s of it"
     )
     parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
@@ -53,6 +58,8 @@ async def _main(arguments: argparse.Namespace) -> None:
     faults, repeat_s = _schedule(arguments.faults)
     ports = Ports(arguments.modbus_port, arguments.opcua_port, arguments.mqtt_port)
     site = Site(seed=arguments.seed, faults=faults, repeat_s=repeat_s, ports=ports)
+    if arguments.recording is not None:
+        record(site.plant, arguments.recorded_s, arguments.recording)
     if arguments.until_eof:
         Thread(target=_wait_for_eof, args=(loop, stop), daemon=True).start()
     await run_site(site, stop, lambda line: print(line, flush=True))

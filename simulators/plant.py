@@ -63,7 +63,8 @@ class Fault:
     """
     One fault of the schedule, in plant seconds.
 
-    ``size`` is 0 (none) to 1 (the worst the physics knows); ``ramp_s`` is how long it takes to grow to it.
+    ``size`` is 0 (none) to 1 (the worst the physics knows); ``ramp_s`` is how long it takes to grow to it, ``fade_s``
+    how long before its end it begins to go: plates are not clean from one moment to the next.
     """
 
     kind: FaultKind
@@ -71,12 +72,15 @@ class Fault:
     end_s: float = math.inf
     size: float = 1.0
     ramp_s: float = 5.0
+    fade_s: float = 0.0
 
     def level(self, now_s: float) -> float:
         """How much of the fault is there at *now_s*, 0 to ``size``."""
         if not self.start_s <= now_s < self.end_s:
             return 0.0
-        return self.size * min(1.0, (now_s - self.start_s) / max(self.ramp_s, STEP_S))
+        grown = (now_s - self.start_s) / max(self.ramp_s, STEP_S)
+        left = (self.end_s - now_s) / self.fade_s if self.fade_s else 1.0
+        return self.size * min(1.0, grown, left)
 
 
 @dataclass(slots=True)

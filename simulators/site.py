@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from simulators import SignalValue
@@ -57,15 +57,19 @@ TOPICS: Final[Mapping[str, TopicSpec]] = {
     "demo/rooms/12": TopicSpec({"temp": "R12.Temperature", "rh": "R12.Humidity"}),
 }
 
-#: Plant seconds; the demo repeats it from the start after its end.
+#: Plant seconds; the demo repeats it from the start after its end. Between two faults of one piece of equipment lies
+#: the time in which the first one's episode closes.
 DEMO_SCHEDULE: Final = (
     Fault("bearing_wear", 28, 90, ramp_s=6),
     Fault("nozzle_drift", 33, 85, ramp_s=4),
-    Fault("hx_fouling", 130, 200, ramp_s=15),
-    Fault("sensor_stuck", 230, 265),
-    Fault("cavitation", 290, 340, size=0.8, ramp_s=4),
+    Fault("hx_fouling", 130, 230, size=0.6, ramp_s=30, fade_s=30),
+    Fault("sensor_stuck", 300, 340),
+    Fault("cavitation", 450, 500, size=0.8, ramp_s=4),
 )
-DEMO_PERIOD_S: Final = 420.0
+DEMO_PERIOD_S: Final = 720.0
+#: What the demo's plant has run before: twenty times as long as its steam keeps to one side, so that what is normal of
+#: it can be learned.
+DEMO_RECORDED_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ class Site:
             begun = now // self._repeat_s * self._repeat_s
             if begun and not any(fault.start_s >= begun for fault in self.plant.faults):
                 self.plant.faults += [
-                    Fault(f.kind, f.start_s + begun, f.end_s + begun, f.size, f.ramp_s) for f in self._schedule
+                    replace(f, start_s=f.start_s + begun, end_s=f.end_s + begun) for f in self._schedule
                 ]
         self.plant.advance(now)
         return self.plant.signals()

@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from threading import Thread
@@ -33,13 +34,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from broker import events
 from broker.api.accounts import hash_password
 from broker.config.loader import load_config
+from broker.demo.history import enter
 from broker.store import Store
 from schemas.errors import FairleadError
 
 PERSON: Final = "demo"
 READY_S: Final = 40.0
+_BY: Final = {"rules": "rules", "model": "the model", "advisory": "the model, advisory"}
 STOP_S: Final = 25.0
 
 
@@ -52,8 +56,8 @@ class _State:
     """What the terminal shows."""
 
     url: str
-    password: str
     started_s: float
+    started: datetime
     faults: list[str] = field(default_factory=list)
     sources: list[dict[str, Any]] = field(default_factory=list)
     anomalies: list[dict[str, Any]] = field(default_factory=list)
@@ -70,6 +74,7 @@ def run_demo(
         DemoError: a port is taken, the demo extra is not installed, or a part did not start in time.
     """
     console = console or Console()
+    events.set_up("warning")
     keep = folder is not None
     home = folder or Path(tempfile.mkdtemp(prefix="fairlead-demo-"))
     home.mkdir(parents=True, exist_ok=True)
@@ -86,12 +91,21 @@ def run_demo(
 
 def _run(home: Path, port: int, seconds: float | None, console: Console, stop: list[bool]) -> int:
     console.print("[bold]Fairlead demo[/bold]: a simulated pump skid (Modbus), filler (OPC UA) and meters (MQTT).")
-    plant, addresses, faults = _start_plant()
+    # a kept folder has a history already
+    recording = None if (home / "var" / "journal").exists() else home / "before.csv"
+    plant, addresses, faults = _start_plant(recording)
+    up_ns = time.time_ns()
     broker: subprocess.Popen[bytes] | None = None
     try:
         config_path = _write_site(home, addresses, port)
         password = secrets.token_urlsafe(9)
         _make_person(config_path, password)
+        if recording is not None:
+            before = enter(recording, load_config(config_path), up_ns)
+            console.print(
+                f"The plant has run for {before.seconds / 60:.0f} minutes before: its recording is where the journal "
+                f"begins, {before.values} values, from which the detectors learn what is normal."
+            )
         log = (home / "broker.log").open("wb")
         with log:
             broker = subprocess.Popen(
@@ -101,11 +115,11 @@ def _run(home: Path, port: int, seconds: float | None, console: Console, stop: l
                 stderr=log,
                 start_new_session=True,
             )
-        state = _State(f"http://127.0.0.1:{port}/", password, time.monotonic(), faults)
+        state = _State(f"http://127.0.0.1:{port}/", time.monotonic(), datetime.now(UTC), faults)
         api = _Api(home / "var" / "core.json")
         _wait_ready(api, broker, home / "broker.log", stop)
         console.print(f"Page: [bold]{state.url}[/bold]   sign in as [bold]{PERSON}[/bold] / [bold]{password}[/bold]")
-        console.print("Ctrl-C stops everything. The first fault comes after about 25 seconds.\n")
+        console.print("Ctrl-C stops everything. The first faults come within half a minute.\n")
         _watch(state, api, plant, broker, seconds, console, stop)
         console.print(_summary(state))
     finally:
@@ -138,9 +152,10 @@ def _interrupts() -> Iterator[list[bool]]:
             signal.signal(number, handler)
 
 
-def _start_plant() -> tuple[subprocess.Popen[str], dict[str, str], list[str]]:
+def _start_plant(recording: Path | None) -> tuple[subprocess.Popen[str], dict[str, str], list[str]]:
+    more = [] if recording is None else ["--recording", str(recording)]
     plant = subprocess.Popen(
-        [sys.executable, "-m", "simulators", "--until-eof"],
+        [sys.executable, "-m", "simulators", "--until-eof", *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -260,23 +275,39 @@ def _news(state: _State, told: set[str]) -> list[str]:
     """Lines for what has happened since the last look, once each."""
     now = time.monotonic() - state.started_s
     lines = []
-    running = [source for source in state.sources if source["records"]]
-    events = [
-        *((f"fault{i}", f"plant: {text.lower()}") for i, text in enumerate(list(state.faults))),
+    running = [source for source in state.sources if _flows(source, state.started)]
+    news = [
+        *((f"fault{i}", f"plant: {_told(text)}") for i, text in enumerate(list(state.faults))),
         *([(f"model-{state.model}", f"reasoning is {state.model}")] if state.model.startswith("ready") else []),
         *((f"source-{s['name']}", f"records flow from {s['name']} ({s['kind']})") for s in running),
     ]
     for anomaly in state.anomalies:
         name, key = anomaly["equipment"].rsplit("/", 1)[-1], anomaly["anomaly_id"]
-        events.append((key, f"anomaly on {name}: {anomaly['title']}"))
+        news.append((key, f"anomaly on {name}: {anomaly['title']}"))
         if anomaly["annotation_id"]:
-            said = f"{anomaly['cause']} (origin: {anomaly['origin']})"
-            events.append((f"{key}/{said}", f"explained {name}: {said}; maintenance request waits for approval"))
-    for key, text in events:
+            origin, cause = anomaly["origin"], anomaly["cause"]
+            # what the rules say meanwhile of evidence that has grown is news only where it is another cause
+            if origin != "rules" or not told & {f"{key}/{other}/{cause}" for other in _BY}:
+                news.append((f"{key}/{origin}/{cause}", f"explained {name}: {cause} (by {_BY[origin]})"))
+            if not anomaly["review"]:
+                news.append((f"{key}/waits", f"maintenance request for {name} waits for your approval on the page"))
+    for key, text in news:
         if key not in told:
             told.add(key)
             lines.append(f"{now:5.1f} s  {text}")
     return lines
+
+
+def _flows(source: dict[str, Any], since: datetime) -> bool:
+    """Whether records are there that were taken from the live source; those of the recording are older."""
+    last: str | None = source["last_received"]
+    return last is not None and datetime.fromisoformat(last) >= since
+
+
+def _told(fault: str) -> str:
+    """``FAULT begins bearing_wear P101`` as people say it."""
+    _, what, kind, unit = fault.split()
+    return f"{kind.replace('_', ' ')} {what} on {unit}"
 
 
 def _screen(state: _State) -> Group:

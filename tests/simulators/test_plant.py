@@ -106,3 +106,13 @@ def test_fault_ends() -> None:
     assert plant.level("bearing_wear") == 0.0
     assert plant.active() == []
     assert FAULT_EQUIPMENT["bearing_wear"] == "P101"
+
+
+def test_a_fault_can_fade() -> None:
+    """It goes as slowly as is asked before its end; without that it ends at once."""
+    fading, ending = (Fault("hx_fouling", 10, 110, size=0.6, ramp_s=20, fade_s=fade_s) for fade_s in (40.0, 0.0))
+
+    assert [fading.level(at) for at in (9, 20, 50, 90, 109.99, 110)] == pytest.approx(
+        [0, 0.3, 0.6, 0.3, 0, 0], abs=1e-3
+    )
+    assert [ending.level(at) for at in (50, 109.99, 110)] == [0.6, 0.6, 0]
