@@ -29,7 +29,10 @@ from broker.store.reader import episodes as read_episodes
 from broker.store.reader import operation, values
 from broker.store.reader.spans import Spans
 from broker.store.rollups import joined
-from broker.store.rows import GapRow, ManualRow, PassageRow, PastEpisode, RecordRow, Window
+from broker.store.rows.episodes import PastEpisode
+from broker.store.rows.manuals import ManualRow, PassageRow
+from broker.store.rows.operation import GapRow
+from broker.store.rows.records import RecordRow, Window
 from broker.store.text import clean
 from schemas.alarms import Event
 from schemas.annotation import Annotation, Review

@@ -21,30 +21,12 @@ from broker.store.reader import alarms, begins, episodes, operation, people, ser
 from broker.store.reader.alarms import EventFilter
 from broker.store.reader.begins import Begins, Threshold
 from broker.store.reader.series import Summary
-from broker.store.rows import (
-    AnomalyDetail,
-    AnomalyRow,
-    AuditFault,
-    AuditRow,
-    Counts,
-    CurrentRow,
-    EventPage,
-    EventRow,
-    EventTail,
-    GapRow,
-    ManualRow,
-    PassageRow,
-    PendingRow,
-    QuarantineRow,
-    RecordPage,
-    RecordRow,
-    ReplayRow,
-    SourceRow,
-    SuppressionRow,
-    TagRow,
-    Trend,
-    UserRow,
-)
+from broker.store.rows.alarms import EventPage, EventRow, EventTail
+from broker.store.rows.episodes import AnomalyDetail, AnomalyRow, PendingRow, SuppressionRow
+from broker.store.rows.manuals import ManualRow, PassageRow
+from broker.store.rows.operation import Counts, GapRow, QuarantineRow, ReplayRow, SourceRow
+from broker.store.rows.people import AuditFault, AuditRow, UserRow
+from broker.store.rows.records import CurrentRow, RecordPage, RecordRow, TagRow, Trend
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
 from schemas.calendar import Window

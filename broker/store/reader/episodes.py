@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 
 from broker.store import tables
-from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow, PastEpisode, PendingRow
+from broker.store.rows.episodes import AnnotationEntry, AnomalyDetail, AnomalyRow, PastEpisode, PendingRow
 from schemas.annotation import POLICY, Annotation, Review
 from schemas.anomaly import Anomaly
 from schemas.calendar import Window

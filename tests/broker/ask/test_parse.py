@@ -14,7 +14,7 @@ from broker.ask.calendar import WORDS, Calendar
 from broker.ask.names import Names
 from broker.ask.parse import NotUnderstood, parse
 from broker.ask.times import find
-from broker.store.rows import TagRow
+from broker.store.rows.records import TagRow
 from schemas.calendar import Window
 from schemas.errors import Refused
 from schemas.question import Condition, Query, Span
