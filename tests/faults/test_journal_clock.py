@@ -19,7 +19,8 @@ from broker.journal import JournalFiles, JournalOptions
 from broker.store import Store
 from broker.store.rows.records import RecordRow
 from detectors.detection import Detection, DetectionOptions
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import START, Notice
 from schemas.samples import Delivery, Gap, SampleBatch
 from schemas.status import Flag
