@@ -20,6 +20,7 @@ from broker.store.people import GENESIS
 from broker.store.reader import alarms, begins, episodes, operation, people, series, trend, values
 from broker.store.reader.alarms import EventFilter
 from broker.store.reader.begins import Begins, Threshold
+from broker.store.reader.lookups import Lookups
 from broker.store.reader.series import Summary
 from broker.store.rows.alarms import EventPage, EventRow, EventTail
 from broker.store.rows.episodes import AnomalyDetail, AnomalyRow, PendingRow, SuppressionRow
@@ -27,20 +28,18 @@ from broker.store.rows.manuals import ManualRow, PassageRow
 from broker.store.rows.operation import Counts, GapRow, QuarantineRow, ReplayRow, SourceRow
 from broker.store.rows.people import AuditFault, AuditRow, UserRow
 from broker.store.rows.records import CurrentRow, RecordPage, RecordRow, TagRow, Trend
-from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
 from schemas.calendar import Window
 from schemas.documents import Document
 from schemas.errors import Refused
-from schemas.evidence import Evidence
-from schemas.tagmap import Equipment, TagMap
+from schemas.tagmap import TagMap
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _AUDIT_PAGE = 5000
 
 
-class Reader:
+class Reader(Lookups):
     """
     Queries of people, pages and other programs.
 
@@ -145,10 +144,6 @@ class Reader:
         """Shifts of the map that came last."""
         return self._ask(episodes.shifts)
 
-    def equipment_by_path(self, path: str) -> Equipment | None:
-        """The equipment as the newest map that names it has it."""
-        return self._ask(episodes.equipment_by_path, path)
-
     # events of servers
 
     def event_page(self, *, after: int, limit: int, wanted: EventFilter | None = None) -> EventPage:
@@ -213,29 +208,9 @@ class Reader:
         """Everything that is known of one episode."""
         return self._ask(episodes.anomaly_detail, anomaly_id)
 
-    def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:
-        """The newest revision."""
-        return self._ask(episodes.anomaly_by_id, anomaly_id)
-
-    def anomaly_at(self, anomaly_id: str, revision: int) -> Anomaly | None:
-        """One revision."""
-        return self._ask(episodes.anomaly_at, anomaly_id, revision)
-
-    def evidence_by_id(self, evidence_id: str) -> Evidence | None:
-        """One evidence snapshot."""
-        return self._ask(episodes.evidence_by_id, evidence_id)
-
-    def annotation_by_id(self, annotation_id: str) -> Annotation | None:
-        """One annotation."""
-        return self._ask(episodes.annotation_by_id, annotation_id)
-
     def annotation_ids(self, beginning: str) -> list[str]:
         """Ids that begin with a text, two at most."""
         return self._ask(episodes.annotation_ids, beginning)
-
-    def reviews_of(self, anomaly_id: str) -> list[Review]:
-        """All reviews of an anomaly, oldest first."""
-        return self._ask(episodes.reviews_of, anomaly_id)
 
     def annotations_pending(self, limit: int) -> list[PendingRow]:
         """What the model shall be asked about, for the first time or again; the most severe first, then the oldest."""
@@ -263,12 +238,6 @@ class Reader:
         """Gaps, newest first, one row a gap and tag, with those of every source; *state* ``open`` or ``closed``."""
         return self._ask(operation.list_gaps, self._rows(limit), source, state)
 
-    def gaps_between(
-        self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None
-    ) -> list[GapRow]:
-        """Gaps in the span that concern one of *paths*, the whole of *source* or every source, oldest first."""
-        return self._ask(operation.gaps_between, paths, from_ns, to_ns, source)
-
     def corrected_between(self, paths: Sequence[str], from_ns: int, to_ns: int) -> bool:
         """Whether a replay has corrected records of *paths* in the span whose roll-ups are not made anew yet."""
         return self._ask(operation.corrected_between, paths, from_ns, to_ns)
@@ -284,10 +253,6 @@ class Reader:
     def replays(self, *, limit: int = 100) -> list[ReplayRow]:
         """Replays of the journal, newest first."""
         return self._ask(replays.list_replays, self._rows(limit))
-
-    def replay_maps(self, from_ns: int, to_ns: int) -> list[bytes]:
-        """Bodies of the maps of earlier replays that wrote records of this span of reception."""
-        return self._ask(replays.maps_between, from_ns, to_ns)
 
     def manuals(self) -> list[ManualRow]:
         """Imported manuals and maintenance logs, in order of their names."""
@@ -311,10 +276,6 @@ class Reader:
         return self._ask(operation.counts)
 
     # models
-
-    def model_imports(self, name: str | None = None) -> list[models.ImportRow]:
-        """What was imported, newest first; *name*: one model."""
-        return self._ask(models.list_imports, name)
 
     def model_decisions(self, *, limit: int = 1000) -> list[models.DecisionRow]:
         """Why models were chosen, newest first."""
