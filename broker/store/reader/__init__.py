@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
@@ -336,8 +336,3 @@ class Reader(Lookups):
             if not rows:
                 return None if after >= last else AuditFault(after + 1, "the row is missing")
             after, prev_hash = rows[-1].audit_id, rows[-1].hash
-
-
-def query(reader: Reader, text: str, **values: Any) -> list[Any]:
-    """Rows of a SELECT on the views, under the reader's limits; for the command line and tests."""
-    return reader._ask(lambda connection: list(connection.execute(sa.text(text), values)))
