@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from broker.store import manuals
 from broker.store.intake import Intake
 from broker.store.memory import Memory
-from broker.store.reader import episodes, values
+from broker.store.reader import episodes, outbox, values
 from broker.store.reader.lookups import Lookups
 from broker.store.reader.spans import Spans
 from broker.store.rows.episodes import PastEpisode
@@ -69,4 +69,4 @@ class TransactionReads(Lookups):
 
     def document_by_id(self, document_id: str) -> Document | None:
         """One document of the outbox."""
-        return episodes.document_by_id(self._connection, document_id)
+        return outbox.document_by_id(self._connection, document_id)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from broker.store import manuals, models, replays, suppressions
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
-from broker.store.reader import alarms, begins, episodes, operation, people, series, trend, values
+from broker.store.reader import alarms, begins, episodes, maps, operation, outbox, people, series, trend, values
 from broker.store.reader.alarms import EventFilter
 from broker.store.reader.begins import Begins, Threshold
 from broker.store.reader.lookups import Lookups
@@ -138,11 +138,11 @@ class Reader(Lookups):
 
     def map(self, revision: bytes | None = None) -> TagMap | None:
         """A registered map, by default the one that came last."""
-        return self._ask(episodes.map_by_revision, revision)
+        return self._ask(maps.map_by_revision, revision)
 
     def shifts(self) -> tuple[Window, ...]:
         """Shifts of the map that came last."""
-        return self._ask(episodes.shifts)
+        return self._ask(maps.shifts)
 
     # events of servers
 
@@ -222,15 +222,15 @@ class Reader(Lookups):
 
     def documents(self, *, after: int = 0, limit: int = 100, type: str | None = None) -> list[tuple[int, Document]]:  # noqa: A002
         """(place in the outbox, document) behind *after*, in order."""
-        return self._ask(episodes.list_documents, after, self._rows(limit), type)
+        return self._ask(outbox.list_documents, after, self._rows(limit), type)
 
     def document_span(self) -> tuple[int | None, int]:
         """(lowest place in the outbox still kept or None, highest ever given)."""
-        return self._ask(episodes.document_span)
+        return self._ask(outbox.document_span)
 
     def document(self, document_id: str) -> Document | None:
         """One document."""
-        return self._ask(episodes.document_by_id, document_id)
+        return self._ask(outbox.document_by_id, document_id)
 
     # operation
 
@@ -264,7 +264,7 @@ class Reader(Lookups):
         def ask(connection: sa.Connection) -> list[PassageRow]:
             found = manuals.list_manuals(connection)
             if equipment:
-                known = episodes.equipment_by_path(connection, equipment)
+                known = maps.equipment_by_path(connection, equipment)
                 class_ = None if known is None else known.equipment_class
                 found = [row for row in found if manuals.concerns(row, equipment, class_)]
             return manuals.search(connection, found, words, equipment, self._rows(limit))

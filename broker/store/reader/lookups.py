@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from broker.store import models, replays
-from broker.store.reader import episodes, operation
+from broker.store.reader import episodes, maps, operation
 from broker.store.rows.operation import GapRow
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
@@ -28,7 +28,7 @@ class Lookups(ABC):
 
     def equipment_by_path(self, path: str) -> Equipment | None:
         """The equipment as the newest map that names it has it."""
-        return self._ask(episodes.equipment_by_path, path)
+        return self._ask(maps.equipment_by_path, path)
 
     def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:
         """The newest revision."""
