@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.detection import Detection, DetectionOptions
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.anomaly import Finding
 from schemas.entries import Position
 from schemas.samples import SampleBatch

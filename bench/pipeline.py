@@ -25,7 +25,8 @@ from broker.journal import JournalFiles, JournalOptions, JournalWriter
 from broker.store import Store, StoreOptions, intake, levels, transaction
 from broker.store.memory import Memory
 from detectors.detection import Detection, DetectionOptions
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Position, Tick
 from schemas.samples import SampleBatch
 from schemas.status import Flag

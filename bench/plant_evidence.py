@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 from bench.plant_fleet import Fleet, site_map, unit_of
 from broker.evidence import build_evidence, signature
 from broker.scorecard.scenarios import Scenario
-from broker.store.rows import GapRow, PassageRow, PastEpisode, RecordRow, Window
+from broker.store.rows.episodes import PastEpisode
+from broker.store.rows.manuals import PassageRow
+from broker.store.rows.operation import GapRow
+from broker.store.rows.records import RecordRow, Window
 from detectors.detection import DetectionOptions
 from llm.model_file import find
 from llm.prompt import build

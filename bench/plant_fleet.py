@@ -18,7 +18,8 @@ from typing import Final
 from broker.config.loader import load_config
 from broker.tagmap.loader import load
 from detectors.detection import Detection, DetectionOptions
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.anomaly import Anomaly
 from schemas.entries import Position
 from schemas.records import RecordBatch

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from normalizers.base import TagColumns
 from schemas.columns import Columns, Index, column, occurrence
+from schemas.records import RecordBatch
+from schemas.samples import Exact
 from schemas.status import Flag
 
 #: Tags that come more often in one batch are followed row by row: a round for a handful of rows costs more.
@@ -228,3 +230,34 @@ def _corners(found: list[tuple[int, _Held]]) -> Corners | None:
         status=np.array([row[3] for row in held], np.uint32),
         flags=np.array([row[4] for row in held], np.uint32) | np.uint32(Flag.CORNER),
     )
+
+
+def numbers(value: NDArray[np.float64], exact: dict[int, Exact]) -> NDArray[np.float64]:
+    """The values as the deadband sees them: NaN where an exact value stands."""
+    if not exact:
+        return value
+    seen = value.copy()
+    seen[list(exact)] = np.nan
+    return seen
+
+
+def insert(record: RecordBatch, corners: Corners) -> None:
+    """Put each corner just before the row it belongs to, in place; fingerprints are made after it."""
+    at = corners.at
+    if record.pieces:
+        before = np.searchsorted(at, [piece.first for piece in record.pieces]).tolist()
+        record.pieces = tuple(
+            piece._replace(first=piece.first + more) for piece, more in zip(record.pieces, before, strict=True)
+        )
+    server_ns = record.server_ns
+    if server_ns is None and corners.server_ns.any():
+        server_ns = np.zeros(len(record), np.int64)
+    if record.exact:
+        shift = np.searchsorted(at, np.arange(len(record)), side="right")
+        record.exact = {row + int(shift[row]): item for row, item in record.exact.items()}
+    record.server_ns = None if server_ns is None else np.insert(server_ns, at, corners.server_ns)
+    record.tag = np.insert(record.tag, at, record.tag[at])
+    record.source_ns = np.insert(record.source_ns, at, corners.source_ns)
+    record.value = np.insert(record.value, at, corners.value)
+    record.status = np.insert(record.status, at, corners.status)
+    record.flags = np.insert(record.flags, at, corners.flags)

@@ -10,24 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from normalizers import quality
 from normalizers.base import BadState, TagColumns, UnknownMap
 from normalizers.clock import NEVER_NS, RESTARTED_NS, Skew, SourceClock, Times
-from normalizers.deadband import BandState, Corners, Rows, hold_back
-from normalizers.exact import TooDeep, as_number, encodable, repair
-from normalizers.scale import clamp, scale
+from normalizers.deadband import BandState, Rows, hold_back, insert, numbers
+from normalizers.options import NormalizerOptions
+from normalizers.values import normalize_values
 from schemas.columns import Columns, Index, Slots, column, occurrence
 from schemas.entries import Position
-from schemas.quantities import Duration
 from schemas.records import Piece, RecordBatch, fingerprints
-from schemas.samples import Exact, Origin, SampleBatch
+from schemas.samples import Origin, SampleBatch
 from schemas.status import Flag
 from schemas.tagmap import TagMap
 
@@ -36,19 +34,6 @@ _MAPS_KEPT: Final = 4
 _VERSION: Final = 1
 _LIVE: Final = (Origin.LIVE, Origin.REPLAY)
 _NOT_LIVE: Final = np.uint32(Flag.RETAINED | Flag.BACKFILL)
-
-
-class NormalizerOptions(BaseModel):
-    """Options of ``normalize``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    future_limit: Annotated[
-        Duration, Field(gt=0, description="A device time further ahead of ours is replaced by the time of arrival.")
-    ] = 300.0
-    skew_warn: Annotated[Duration, Field(gt=0, description="A source whose clock is off by more is shown as such.")] = (
-        10.0
-    )
 
 
 class _TimeState(Columns):
@@ -189,13 +174,13 @@ class Normalizer:
         judged: Judged,
         pieces: tuple[Piece, ...] = (),
     ) -> RecordBatch:
-        value, status, flags, exact = _values(batch, columns)
+        value, status, flags, exact = normalize_values(batch, columns)
         # The time of arrival is another one at each delivery: the key cannot tell that it is the same row.
         flags[judged.suspect] |= np.uint32(Flag.CLOCK_SUSPECT | Flag.DUP_POSSIBLE)
         flags[judged.late] |= np.uint32(Flag.LATE)
         flags[judged.restarts] |= np.uint32(Flag.CLOCK_SUSPECT)
         # A text row has no number: it passes like NaN, and so does the number after it.
-        number, same = _without(value, exact), quality.uncut(status)
+        number, same = numbers(value, exact), quality.uncut(status)
         rows = Rows(
             batch.tag,
             judged.slot,
@@ -227,7 +212,7 @@ class Normalizer:
         )
         bases = judged.bases
         if corners is not None:
-            _insert(record, corners)
+            insert(record, corners)
             if bases is not None:
                 arrived = (corners.flags & np.uint32(Flag.ARRIVAL_TIME)) != 0
                 bases = np.insert(bases, corners.at, np.where(arrived, bases[corners.at], 0))
@@ -292,102 +277,3 @@ def _joined(bases: Sequence[NDArray[np.int64] | None], batches: Sequence[SampleB
         np.zeros(len(batch), np.int64) if base is None else base for base, batch in zip(bases, batches, strict=True)
     ]
     return np.concatenate(parts)
-
-
-def _values(
-    batch: SampleBatch, columns: TagColumns
-) -> tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32], dict[int, Exact]]:
-    """Value, status, flags and exact values of a batch after everything that needs no memory of earlier rows."""
-    flags = batch.flags.copy()
-    if batch.origin is Origin.RETAINED:
-        flags |= np.uint32(Flag.RETAINED)
-    bad = quality.is_bad(batch.status)
-    raw, exact, text = _exact(batch, bad, columns, flags)
-    mark = quality.sentinels(raw, batch.tag, columns) & ~bad
-    if mark.any():
-        flags[mark] |= np.uint32(Flag.SENTINEL)
-        for row in [row for row in exact if mark[row]]:
-            del exact[row]
-    flags |= quality.number_flags(raw, ~(bad | mark | text))
-    flags[quality.overflowed(batch.status)] |= np.uint32(Flag.OVERFLOW)
-    value, cut = scale(raw, batch.tag, columns)
-    no_number = bad | mark | text
-    value[no_number] = np.nan
-    status = batch.status
-    if columns.any_range:
-        # Before the clamp, which would hide what is outside.
-        status, outside = quality.judge_range(value, batch.tag, status, columns)
-        flags[outside] |= np.uint32(Flag.OUT_OF_RANGE)
-    cut |= clamp(value, batch.tag, columns)
-    cut &= ~no_number
-    flags[cut] |= np.uint32(Flag.CLAMPED)
-    status = quality.clamped(batch.status, status, cut)
-    return value, status, flags, exact
-
-
-def _exact(
-    batch: SampleBatch, bad: NDArray[np.bool_], columns: TagColumns, flags: NDArray[np.uint32]
-) -> tuple[NDArray[np.float64], dict[int, Exact], NDArray[np.bool_]]:
-    """
-    Raw numbers with wide integers as their nearest double, the exact values to keep, and the rows without a number.
-
-    A wide integer of a scaled tag becomes a number: its scaled value has no exact form.
-    """
-    text = np.zeros(len(batch), np.bool_)
-    if not batch.exact:
-        return batch.value, {}, text
-    raw = batch.value.copy()
-    kept: dict[int, Exact] = {}
-    for row, item in batch.exact.items():
-        if bad[row]:
-            continue
-        wide = as_number(item)
-        if wide is not None:
-            raw[row] = wide
-            if not columns.scaled[batch.tag[row]]:
-                kept[row] = item
-            continue
-        text[row] = True
-        try:
-            fixed = repair(item)
-        except TooDeep:
-            flags[row] |= np.uint32(Flag.DECODE_LOSS)
-            continue
-        if not encodable(fixed):
-            flags[row] |= np.uint32(Flag.DECODE_LOSS)
-            continue
-        if fixed is not item and fixed != item:
-            flags[row] |= np.uint32(Flag.DECODE_LOSS)
-        kept[row] = fixed
-    return raw, kept, text
-
-
-def _without(value: NDArray[np.float64], exact: dict[int, Exact]) -> NDArray[np.float64]:
-    """The values as the deadband sees them: NaN where an exact value stands."""
-    if not exact:
-        return value
-    seen = value.copy()
-    seen[list(exact)] = np.nan
-    return seen
-
-
-def _insert(record: RecordBatch, corners: Corners) -> None:
-    """Put each corner just before the row it belongs to."""
-    at = corners.at
-    if record.pieces:
-        before = np.searchsorted(at, [piece.first for piece in record.pieces]).tolist()
-        record.pieces = tuple(
-            piece._replace(first=piece.first + more) for piece, more in zip(record.pieces, before, strict=True)
-        )
-    server_ns = record.server_ns
-    if server_ns is None and corners.server_ns.any():
-        server_ns = np.zeros(len(record), np.int64)
-    if record.exact:
-        shift = np.searchsorted(at, np.arange(len(record)), side="right")
-        record.exact = {row + int(shift[row]): item for row, item in record.exact.items()}
-    record.server_ns = None if server_ns is None else np.insert(server_ns, at, corners.server_ns)
-    record.tag = np.insert(record.tag, at, record.tag[at])
-    record.source_ns = np.insert(record.source_ns, at, corners.source_ns)
-    record.value = np.insert(record.value, at, corners.value)
-    record.status = np.insert(record.status, at, corners.status)
-    record.flags = np.insert(record.flags, at, corners.flags)

@@ -14,7 +14,7 @@ from typing import Final, Literal, get_args
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
-from broker.store.rows import UserRow
+from broker.store.rows.people import UserRow
 from schemas.errors import Refused
 
 Role = Literal["consumer", "integrator", "engineer", "auditor", "admin"]

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from broker.api import cursor
 from broker.api.services import ReaderOf, ServicesOf
 from broker.store.reader.alarms import EventFilter
-from broker.store.rows import EventRow
+from broker.store.rows.alarms import EventRow
 from schemas.documents import rfc3339
 from schemas.status import Flag, name
 

@@ -13,7 +13,7 @@ from broker.api.cursor import MAX_PLACE
 from broker.api.services import PersonOf, ReaderOf, ServicesOf
 from broker.documents.shapes import shaped
 from broker.review import decide
-from broker.store.rows import AnnotationEntry, AnomalyRow
+from broker.store.rows.episodes import AnnotationEntry, AnomalyRow
 from schemas.annotation import RejectReason, Review, ReviewVerdict, phrase, render
 from schemas.documents import rfc3339
 from schemas.evidence import Evidence

@@ -19,7 +19,7 @@ from broker.api.model import model_notes, model_now, standing_now
 from broker.api.services import ReaderOf, Services, ServicesOf
 from broker.api.status import AcquireStatus
 from broker.store import Reader
-from broker.store.rows import Counts
+from broker.store.rows.operation import Counts
 from broker.version import VERSION
 from schemas.errors import FairleadError
 

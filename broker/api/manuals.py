@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broker.api.services import PersonOf, ReaderOf, ServicesOf
 from broker.manuals.library import check_scope, drop, finish
-from broker.store.rows import ManualRow, PassageRow
+from broker.store.rows.manuals import ManualRow, PassageRow
 from schemas.documents import rfc3339
 from schemas.manuals import MAX_AT_ONCE, Manual, Passage
 from schemas.words import words

@@ -16,7 +16,8 @@ from fastapi.responses import JSONResponse, Response
 from broker.api import cursor
 from broker.api.model import standing_now
 from broker.api.services import ReaderOf, ServicesOf
-from broker.store.rows import GapRow, RecordRow
+from broker.store.rows.operation import GapRow
+from broker.store.rows.records import RecordRow
 from schemas.documents import rfc3339
 from schemas.errors import Refused
 from schemas.status import Flag, name

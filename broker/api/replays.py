@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from broker.api.services import PersonOf, ReaderOf, ServicesOf
 from broker.core.replay_outcome import ReplayRequest
 from broker.core.replays import ReplayService
-from broker.store.rows import ReplayRow
+from broker.store.rows.operation import ReplayRow
 from schemas.documents import rfc3339
 from schemas.tagmap import TagMap
 

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from broker import commands
 from broker.api.services import PersonOf, ReaderOf, ServicesOf
-from broker.store.rows import SuppressionRow
+from broker.store.rows.episodes import SuppressionRow
 from schemas.documents import rfc3339
 from schemas.errors import Refused
 from schemas.quantities import Duration

@@ -8,7 +8,7 @@ from typing import Final
 
 from broker.ask.left import IGNORED
 from broker.ask.names import Named, Names, last_part, split_words
-from broker.store.rows import TagRow
+from broker.store.rows.records import TagRow
 from broker.tagmap.units import ALIASES
 from schemas.annotation import symbol
 from schemas.errors import Refused

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from broker.ask.names import Names, last_part
 from broker.store import Reader
-from broker.store.rows import RecordRow
+from broker.store.rows.records import RecordRow
 from schemas.annotation import with_unit
 from schemas.anomaly import Anomaly
 from schemas.documents import rfc3339

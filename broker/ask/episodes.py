@@ -8,7 +8,8 @@ from typing import Final
 from broker.ask.draft import Draft
 from broker.ask.names import last_part
 from broker.store import Reader
-from broker.store.rows import AnnotationEntry, RecordRow
+from broker.store.rows.episodes import AnnotationEntry
+from broker.store.rows.records import RecordRow
 from schemas.annotation import phrase, render
 from schemas.anomaly import Anomaly
 from schemas.evidence import Evidence

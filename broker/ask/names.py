@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from broker.store.rows import TagRow
+from broker.store.rows.records import TagRow
 from schemas.errors import Refused
 from schemas.question import MAX_NAMES
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broker.store import Reader
-from broker.store.rows import AnnotationEntry
+from broker.store.rows.episodes import AnnotationEntry
 from llm.checks import check_model
 from llm.plan import MAX_CITES
 from llm.prompt import INSTRUCTIONS, build

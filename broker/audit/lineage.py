@@ -21,7 +21,8 @@ from broker.documents.sendings import sendings
 from broker.journal.lookup import Place, Wanted, find
 from broker.review import review_sha256
 from broker.store import Reader
-from broker.store.rows import AuditRow, RecordRow
+from broker.store.rows.people import AuditRow
+from broker.store.rows.records import RecordRow
 from schemas.annotation import Annotation, Provenance, Review, ReviewVerdict, phrase, render
 from schemas.errors import Refused
 from schemas.evidence import Evidence, Fact

@@ -11,7 +11,7 @@ from broker.cli import times
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_rows
 
 if TYPE_CHECKING:
-    from broker.store.rows import EventRow
+    from broker.store.rows.alarms import EventRow
 
 
 def events(

@@ -10,7 +10,7 @@ import typer
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_rows
 
 if TYPE_CHECKING:
-    from broker.store.rows import AnomalyRow
+    from broker.store.rows.episodes import AnomalyRow
 
 #: Records among which the newest of one tag are looked for.
 NEWEST_SPAN: Final = 10_000

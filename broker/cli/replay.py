@@ -17,7 +17,7 @@ from schemas.errors import ConfigError, FairleadError, StoreError
 
 if TYPE_CHECKING:
     from broker.config import Config
-    from broker.store.rows import ReplayRow
+    from broker.store.rows.operation import ReplayRow
     from schemas.tagmap import TagMap
 
 #: How often the running core is asked how far it is.

@@ -22,7 +22,7 @@ from broker.release import ReviewOptions
 from broker.store.options import StoreOptions
 from detectors.detection import DetectionOptions
 from llm.options import ReasonerOptions
-from normalizers.normalizer import NormalizerOptions
+from normalizers.options import NormalizerOptions
 
 #: The version of both kinds of file that this program reads.
 VERSION: Final = 1

@@ -20,7 +20,7 @@ from broker.core.writer import Writer
 from broker.models.figures import REFUSED
 from broker.scorecard.standing import StandingOf, stamped
 from broker.store import Reader, Transaction
-from broker.store.rows import PendingRow
+from broker.store.rows.episodes import PendingRow
 from llm.client import Reasoner
 from llm.options import ReasonerOptions
 from llm.sharing import likeness, transfer

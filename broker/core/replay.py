@@ -24,7 +24,8 @@ from broker.journal import JournalFiles
 from broker.journal.survey import Survey
 from broker.store import Reader, Transaction
 from normalizers.base import UnknownMap
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.documents import rfc3339
 from schemas.entries import Entry, MapInForce, Position
 from schemas.errors import Refused

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from broker.store.rows import PendingRow
+from broker.store.rows.episodes import PendingRow
 
 #: Weight of the newest answer in the expected time of the next one.
 _NEWEST: Final = 0.3

@@ -10,7 +10,8 @@ import numpy as np
 
 from broker.evidence.normal import BASELINE_NS, GUARD_NS
 from broker.evidence.records import Records
-from broker.store.rows import PastEpisode, RecordRow, Window
+from broker.store.rows.episodes import PastEpisode
+from broker.store.rows.records import RecordRow, Window
 from schemas.annotation import number
 from schemas.anomaly import Anomaly
 from schemas.evidence import Fact

@@ -10,7 +10,7 @@ import numpy as np
 
 from broker.evidence.normal import Level, baseline
 from broker.evidence.records import Records
-from broker.store.rows import RecordRow, Window
+from broker.store.rows.records import RecordRow, Window
 from schemas.anomaly import Anomaly, Kind, Member
 from schemas.evidence import Fact
 from schemas.status import Quality, quality

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broker.evidence.records import Records
-from broker.store.rows import Window
+from broker.store.rows.records import Window
 from schemas.status import Quality, quality, quality_of
 from schemas.tagmap import Tag
 

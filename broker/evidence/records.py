@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from broker.store.rows import GapRow, PassageRow, PastEpisode, RecordRow, Window
+from broker.store.rows.episodes import PastEpisode
+from broker.store.rows.manuals import PassageRow
+from broker.store.rows.operation import GapRow
+from broker.store.rows.records import RecordRow, Window
 
 
 class Records(Protocol):

@@ -1,170 +1,22 @@
-"""
-Bodies of entries as bytes: msgpack, columns as raw little-endian bytes.
-
-Wire forms are arrays with a leading tag; fields are only ever added at the end, with a default.
-"""
+"""Bodies of entries to bytes and back: msgpack of their wire forms (:mod:`broker.journal.wire`)."""
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from broker.journal import wire
+from broker.journal.exact import MAX_DEPTH, clean, is_shallow, packable, unpack
 from schemas.alarms import Condition, Event
 from schemas.entries import Body, Link, MapInForce, Notice, Tick
 from schemas.samples import Gap, GapCause, Origin, Reject, SampleBatch
-from schemas.suppression import Action, Command
-
-#: msgpack integers end at 64 bits, and text must be UTF-8: what lies beyond travels as an extension.
-_BIG_INT: Final = 1
-_SURROGATES: Final = 2
-#: Levels of lists and dicts an exact value may have; what is read back must never meet the interpreter's own limit.
-MAX_DEPTH: Final = 32
-
-
-class _Batch(msgspec.Struct, tag="s", array_like=True):
-    source: str
-    origin: str
-    map_revision: bytes
-    received_ns: int
-    tag: bytes
-    source_ns: bytes
-    server_ns: bytes | None
-    value: bytes
-    status: bytes
-    flags: bytes
-    exact: dict[int, Any]
-
-
-class _Gap(msgspec.Struct, tag="g", array_like=True):
-    source: str
-    tags: tuple[int, ...]
-    from_ns: int
-    to_ns: int | None
-    cause: str
-    backfilled: bool
-    map_revision: bytes
-    detail: str
-    events: bool = False
-
-
-class _Reject(msgspec.Struct, tag="r", array_like=True):
-    source: str
-    place: str
-    reason: str
-    raw: bytes
-    received_ns: int
-
-
-class _Link(msgspec.Struct, tag="l", array_like=True):
-    source: str
-    up: bool
-    reason: str
-
-
-class _Map(msgspec.Struct, tag="m", array_like=True):
-    revision: bytes
-    body: bytes
-
-
-class _Tick(msgspec.Struct, tag="t", array_like=True):
-    pass
-
-
-class _Notice(msgspec.Struct, tag="n", array_like=True):
-    action: str
-    text: str
-
-
-class _Command(msgspec.Struct, tag="c", array_like=True):
-    command_id: str
-    action: Action
-    actor: str
-    target: str
-    kind: str
-    until_ns: int | None
-    reason: str
-    asked_ns: int
-
-
-class _Condition(msgspec.Struct, array_like=True):
-    condition_id: str
-    name: str
-    branch_id: str
-    retain: bool | None
-    enabled: bool | None
-    acked: bool | None
-    confirmed: bool | None
-    active: bool | None
-    state: str
-    last_severity: int | None
-    quality: int | None
-    comment: str
-    user: str
-
-
-class _Event(msgspec.Struct, tag="e", array_like=True):
-    source: str
-    notifier: str
-    equipment: str
-    event_id: bytes
-    event_type: str
-    type_name: str
-    source_node: str
-    source_name: str
-    time_ns: int
-    server_ns: int | None
-    received_ns: int
-    severity: int
-    message: str
-    flags: int
-    condition: _Condition | None
-    fields: dict[str, Any]
-
-
-_Wire = _Batch | _Gap | _Reject | _Link | _Map | _Tick | _Notice | _Event | _Command
-
-
-def _unpack(code: int, data: memoryview) -> Any:
-    if code == _BIG_INT:
-        return int.from_bytes(data, "little", signed=True)
-    if code == _SURROGATES:
-        return bytes(data).decode("utf-8", "surrogatepass")
-    return msgspec.msgpack.Ext(code, bytes(data))
-
+from schemas.suppression import Command
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Wire, ext_hook=_unpack)
-
-
-def _packable(value: Any) -> Any:
-    """The same value with what msgpack cannot hold replaced by extensions."""
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-        return msgspec.msgpack.Ext(_BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
-    if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return msgspec.msgpack.Ext(_SURROGATES, value.encode("utf-8", "surrogatepass"))
-    if isinstance(value, dict):
-        return {_clean(key) if isinstance(key, str) else key: _packable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_packable(item) for item in value]
-    return value
-
-
-def _is_shallow(value: Any, levels: int = MAX_DEPTH) -> bool:
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list | tuple):
-        return True
-    return levels > 0 and all(_is_shallow(item, levels - 1) for item in value)
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+_decoder = msgspec.msgpack.Decoder(wire.Form, ext_hook=unpack)
 
 
 def _raw(column: NDArray[Any], dtype: str) -> bytes:
@@ -172,11 +24,11 @@ def _raw(column: NDArray[Any], dtype: str) -> bytes:
     return cast("bytes", np.ascontiguousarray(column, dtype).data)
 
 
-def _wire(body: Body, exact: dict[Any, Any]) -> _Wire:
+def _form(body: Body, exact: dict[Any, Any]) -> wire.Form:
     """The wire form; *exact* are the exact values of a batch, or the further fields of an event."""
     match body:
         case SampleBatch():
-            return _Batch(
+            return wire.Batch(
                 body.source,
                 body.origin.value,
                 body.map_revision,
@@ -190,7 +42,7 @@ def _wire(body: Body, exact: dict[Any, Any]) -> _Wire:
                 exact,
             )
         case Gap():
-            return _Gap(
+            return wire.Gap(
                 body.source,
                 body.tags,
                 body.from_ns,
@@ -198,78 +50,78 @@ def _wire(body: Body, exact: dict[Any, Any]) -> _Wire:
                 body.cause.value,
                 body.backfilled,
                 body.map_revision,
-                _clean(body.detail),
+                clean(body.detail),
                 body.events,
             )
         case Reject():
-            return _Reject(body.source, _clean(body.place), _clean(body.reason), body.raw, body.received_ns)
+            return wire.Reject(body.source, clean(body.place), clean(body.reason), body.raw, body.received_ns)
         case Link():
-            return _Link(body.source, body.up, _clean(body.reason))
+            return wire.Link(body.source, body.up, clean(body.reason))
         case MapInForce():
-            return _Map(body.revision, body.body)
+            return wire.Map(body.revision, body.body)
         case Tick():
-            return _Tick()
+            return wire.Tick()
         case Notice():
-            return _Notice(_clean(body.action), _clean(body.text))
+            return wire.Notice(clean(body.action), clean(body.text))
         case Command():
-            return _Command(
+            return wire.Command(
                 body.command_id,
                 body.action,
-                _clean(body.actor),
-                _clean(body.target),
+                clean(body.actor),
+                clean(body.target),
                 body.kind,
                 body.until_ns,
-                _clean(body.reason),
+                clean(body.reason),
                 body.asked_ns,
             )
         case Event():
             return _event(body, exact)
 
 
-def _event(event: Event, fields: dict[str, Any]) -> _Event:
+def _event(event: Event, fields: dict[str, Any]) -> wire.Event:
     state = event.condition
-    return _Event(
+    return wire.Event(
         event.source,
-        _clean(event.notifier),
-        _clean(event.equipment),
+        clean(event.notifier),
+        clean(event.equipment),
         event.event_id,
-        _clean(event.event_type),
-        _clean(event.type_name),
-        _clean(event.source_node),
-        _clean(event.source_name),
+        clean(event.event_type),
+        clean(event.type_name),
+        clean(event.source_node),
+        clean(event.source_name),
         event.time_ns,
         event.server_ns,
         event.received_ns,
         event.severity,
-        _clean(event.message),
+        clean(event.message),
         event.flags,
         None
         if state is None
-        else _Condition(
-            _clean(state.condition_id),
-            _clean(state.name),
-            _clean(state.branch_id),
+        else wire.Condition(
+            clean(state.condition_id),
+            clean(state.name),
+            clean(state.branch_id),
             state.retain,
             state.enabled,
             state.acked,
             state.confirmed,
             state.active,
-            _clean(state.state),
+            clean(state.state),
             state.last_severity,
             state.quality,
-            _clean(state.comment),
-            _clean(state.user),
+            clean(state.comment),
+            clean(state.user),
         ),
         fields,
     )
 
 
-def _read_event(wire: _Event) -> Event:
-    state = wire.condition
+def _read_event(form: wire.Event) -> Event:
+    state = form.condition
     # the members of the wire form are those of the types, in their order
-    values = {name: getattr(wire, name) for name in _Event.__struct_fields__}
+    values = {name: getattr(form, name) for name in wire.Event.__struct_fields__}
     if state is not None:
-        values["condition"] = Condition(*(getattr(state, name) for name in _Condition.__struct_fields__))
+        values["condition"] = Condition(*(getattr(state, name) for name in wire.Condition.__struct_fields__))
     return Event(**values)
 
 
@@ -286,19 +138,19 @@ def encode(body: Body) -> bytes:
         body.check()
         exact = body.exact
         for row, value in exact.items():
-            if not _is_shallow(value):
+            if not is_shallow(value):
                 raise ValueError(f"exact value of row {row} is nested deeper than {MAX_DEPTH} levels")
     elif isinstance(body, Event):
         exact = body.fields
         for name, item in exact.items():
-            if not _is_shallow(item):
+            if not is_shallow(item):
                 raise ValueError(f"field {name} is nested deeper than {MAX_DEPTH} levels")
     try:
-        return _encoder.encode(_wire(body, exact))
+        return _encoder.encode(_form(body, exact))
     except (OverflowError, UnicodeEncodeError, TypeError, RecursionError):
         pass
     try:
-        return _encoder.encode(_wire(body, _packable(exact)))
+        return _encoder.encode(_form(body, packable(exact)))
     except (OverflowError, UnicodeEncodeError, TypeError, RecursionError) as error:
         raise ValueError(f"{type(body).__name__} cannot be journalled: {error}") from error
 
@@ -307,11 +159,11 @@ def refused_rows(batch: SampleBatch) -> dict[int, str]:
     """Rows whose exact value :func:`encode` refuses, each with the reason."""
     found: dict[int, str] = {}
     for row, value in batch.exact.items():
-        if not _is_shallow(value):
+        if not is_shallow(value):
             found[row] = f"the value is nested deeper than {MAX_DEPTH} levels"
             continue
         try:
-            _encoder.encode(_packable(value))
+            _encoder.encode(packable(value))
         except (OverflowError, UnicodeEncodeError, TypeError) as error:
             found[row] = f"the value cannot be journalled: {error}"
     return found
@@ -324,60 +176,65 @@ def decode(data: bytes | memoryview) -> Body:
     Raises:
         ValueError: bytes that no version up to this one has written (msgspec's errors are ValueErrors).
     """
+    form = _read(data)
+    match form:
+        case wire.Batch():
+            return SampleBatch(
+                form.source,
+                Origin(form.origin),
+                form.map_revision,
+                form.received_ns,
+                _column(form.tag, "<i4", np.int32),
+                _column(form.source_ns, "<i8", np.int64),
+                None if form.server_ns is None else _column(form.server_ns, "<i8", np.int64),
+                _column(form.value, "<f8", np.float64),
+                _column(form.status, "<u4", np.uint32),
+                _column(form.flags, "<u4", np.uint32),
+                form.exact,
+            )
+        case wire.Gap():
+            return Gap(
+                form.source,
+                form.tags,
+                form.from_ns,
+                form.to_ns,
+                GapCause(form.cause),
+                form.backfilled,
+                form.map_revision,
+                form.detail,
+                form.events,
+            )
+        case wire.Reject():
+            return Reject(form.source, form.place, form.reason, form.raw, form.received_ns)
+        case wire.Link():
+            return Link(form.source, form.up, form.reason)
+        case wire.Map():
+            return MapInForce(form.revision, form.body)
+        case wire.Tick():
+            return Tick()
+        case wire.Notice():
+            return Notice(form.action, form.text)
+        case wire.Command():
+            return Command(
+                form.command_id,
+                form.action,
+                form.actor,
+                form.target,
+                form.kind,
+                form.until_ns,
+                form.reason,
+                form.asked_ns,
+            )
+        case wire.Event():
+            return _read_event(form)
+
+
+def _read(data: bytes | memoryview) -> wire.Form:
     try:
-        wire: _Wire = _decoder.decode(data)
+        form: wire.Form = _decoder.decode(data)
     except RecursionError as error:
         raise ValueError(f"nested too deeply to be read: {error}") from error
-    match wire:
-        case _Batch():
-            return SampleBatch(
-                wire.source,
-                Origin(wire.origin),
-                wire.map_revision,
-                wire.received_ns,
-                _column(wire.tag, "<i4", np.int32),
-                _column(wire.source_ns, "<i8", np.int64),
-                None if wire.server_ns is None else _column(wire.server_ns, "<i8", np.int64),
-                _column(wire.value, "<f8", np.float64),
-                _column(wire.status, "<u4", np.uint32),
-                _column(wire.flags, "<u4", np.uint32),
-                wire.exact,
-            )
-        case _Gap():
-            return Gap(
-                wire.source,
-                wire.tags,
-                wire.from_ns,
-                wire.to_ns,
-                GapCause(wire.cause),
-                wire.backfilled,
-                wire.map_revision,
-                wire.detail,
-                wire.events,
-            )
-        case _Reject():
-            return Reject(wire.source, wire.place, wire.reason, wire.raw, wire.received_ns)
-        case _Link():
-            return Link(wire.source, wire.up, wire.reason)
-        case _Map():
-            return MapInForce(wire.revision, wire.body)
-        case _Tick():
-            return Tick()
-        case _Notice():
-            return Notice(wire.action, wire.text)
-        case _Command():
-            return Command(
-                wire.command_id,
-                wire.action,
-                wire.actor,
-                wire.target,
-                wire.kind,
-                wire.until_ns,
-                wire.reason,
-                wire.asked_ns,
-            )
-        case _Event():
-            return _read_event(wire)
+    return form
 
 
 class Outline(NamedTuple):
@@ -395,26 +252,9 @@ def outline(data: bytes | memoryview) -> Outline:
     Raises:
         ValueError: as :func:`decode`.
     """
-    try:
-        wire: _Wire = _decoder.decode(data)
-    except RecursionError as error:
-        raise ValueError(f"nested too deeply to be read: {error}") from error
-    rows = len(wire.tag) // 4 if isinstance(wire, _Batch) else 0
-    return Outline(_KINDS[type(wire)], getattr(wire, "source", ""), rows)
-
-
-#: Names of the kinds of entries, as people see them.
-_KINDS: Final[dict[type, str]] = {
-    _Batch: "samples",
-    _Gap: "gap",
-    _Reject: "reject",
-    _Link: "link",
-    _Map: "map",
-    _Tick: "tick",
-    _Notice: "notice",
-    _Command: "command",
-    _Event: "event",
-}
+    form = _read(data)
+    rows = len(form.tag) // 4 if isinstance(form, wire.Batch) else 0
+    return Outline(wire.KINDS[type(form)], getattr(form, "source", ""), rows)
 
 
 def _column(raw: bytes, stored: str, dtype: type[np.generic]) -> NDArray[Any]:

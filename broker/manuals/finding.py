@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
-from broker.store.rows import PassageRow
+from broker.store.rows.manuals import PassageRow
 from llm.cited import cause_words, speaks_of
 from llm.rules import NAMED_FROM, score_causes
 from schemas.evidence import CauseOption, Evidence, Fact

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 
 from broker.catalogue import classes
 from broker.store import Store, Transaction
-from broker.store.rows import ManualRow
+from broker.store.rows.manuals import ManualRow
 from schemas.errors import Refused
 from schemas.manuals import MAX_AT_ONCE, Manual, Passage
 from schemas.tagmap import TagMap

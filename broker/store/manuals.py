@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from broker.store import tables
 from broker.store.engines import sql_errors
 from broker.store.memory import Memory
-from broker.store.rows import ManualRow, PassageRow
+from broker.store.rows.manuals import ManualRow, PassageRow
 from broker.store.text import clean
 from schemas.errors import Refused
 from schemas.manuals import Manual, Passage

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from broker.store import bulk, tables
 from broker.store.levels import Level, levels
 from broker.store.rollups import Inserted, joined
-from broker.store.rows import ManualRow, PassageRow
+from broker.store.rows.manuals import ManualRow, PassageRow
 from broker.store.valid import not_replaced
 from schemas.tagmap import TagMap
 

@@ -10,6 +10,7 @@ A bucket whose rows retention has removed, in part or whole, would shrink: it st
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ MOST_ROWS: Final = 20_000
 TAGS: Final = 300
 #: Hours made anew in one step; each has up to 60 parts.
 HOURS: Final = 100
+#: For the steps of one transaction; a step that has begun is finished.
+BUDGET_S: Final = 0.1
 _MINUTE, _HOUR = 0, 1
 _S: Final = tables.stale_buckets.c
 
@@ -57,6 +60,16 @@ def _note(connection: sa.Connection, level: int, bucket_ns: NDArray[np.int64], t
         "INSERT INTO stale_buckets(level, bucket_ns, tag_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         [(level, bucket, tag) for bucket, tag in zip(buckets, ids, strict=True)],
     )
+
+
+def steps(connection: sa.Connection, memory: Memory, *, hours: bool, budget_s: float) -> Progress:
+    """:func:`step` after step, for about *budget_s* seconds."""
+    deadline, left = time.monotonic() + budget_s, 0
+    while True:
+        more, unmade = step(connection, memory, hours=hours)
+        left += unmade
+        if not more or time.monotonic() >= deadline:
+            return Progress(more, left)
 
 
 def step(connection: sa.Connection, memory: Memory, *, hours: bool) -> Progress:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from broker.store import tables
 from broker.store.memory import Memory
-from broker.store.rows import ReplayRow
+from broker.store.rows.operation import ReplayRow
 from broker.store.text import clean
 
 _T: Final = tables.replays

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from broker.store import tables
 from broker.store.memory import Memory
-from broker.store.rows import SuppressionRow
+from broker.store.rows.episodes import SuppressionRow
 from broker.store.text import clean
 from schemas.suppression import Suppression
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import msgspec
 import sqlalchemy as sa
 
 from broker.store import (
@@ -16,6 +14,7 @@ from broker.store import (
     manuals,
     models,
     people,
+    quarantine,
     rebuild,
     registry,
     replays,
@@ -25,12 +24,10 @@ from broker.store import (
 )
 from broker.store.intake import Intake
 from broker.store.memory import Memory, upsert
-from broker.store.reader import episodes as read_episodes
-from broker.store.reader import operation, values
-from broker.store.reader.spans import Spans
 from broker.store.rollups import joined
-from broker.store.rows import GapRow, ManualRow, PassageRow, PastEpisode, RecordRow, Window
+from broker.store.rows.manuals import ManualRow
 from broker.store.text import clean
+from broker.store.transaction_reads import TransactionReads
 from schemas.alarms import Event
 from schemas.annotation import Annotation, Review
 from schemas.anomaly import Anomaly
@@ -43,15 +40,13 @@ from schemas.manuals import Manual, Passage
 from schemas.records import Piece, RecordBatch
 from schemas.samples import Gap, Reject
 from schemas.suppression import SuppressionEvent
-from schemas.tagmap import Equipment, TagMap
+from schemas.tagmap import TagMap
 
 #: Rows that may wait until the roll-ups in memory count them, so that a tick has no whole second of them to count.
 MOST_PENDING: Final = 50_000
-#: For making roll-ups anew in one transaction; a step that has begun is finished.
-REBUILD_S: Final = 0.1
 
 
-class Transaction:
+class Transaction(TransactionReads):
     """
     Writes, and the reads that evidence and reviews need, inside one SQL transaction.
 
@@ -63,16 +58,13 @@ class Transaction:
     def __init__(
         self, connection: sa.Connection, memory: Memory, now_ns: Callable[[], int], *, later: bool = False
     ) -> None:
-        self._connection = connection
-        self._memory = memory
+        super().__init__(connection, memory, Intake(connection, memory, self._quarantine))
         self._now_ns = now_ns
         self._later = later
-        self._intake = Intake(connection, memory, self._quarantine)
         self._rejects: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
         #: what became of events: stored, corrected, redelivered, quarantined
         self.event_tally: Counter[str] = Counter()
-        self._spans: Spans | None = None
         self.new_evidence = 0  #: snapshots stored that nobody has explained yet
 
     @property
@@ -118,7 +110,7 @@ class Transaction:
         if revised:
             rebuild.note(self._connection, self._memory, joined(revised))
 
-    def rebuild(self, *, hours: bool = True, budget_s: float = REBUILD_S) -> rebuild.Progress:
+    def rebuild(self, *, hours: bool = True, budget_s: float = rebuild.BUDGET_S) -> rebuild.Progress:
         """
         Make roll-ups anew that a replay has corrected, for about *budget_s*; call it until nothing more is noted.
 
@@ -126,12 +118,7 @@ class Transaction:
         """
         self._intake.write()
         self._revise()
-        deadline, left = time.monotonic() + budget_s, 0
-        while True:
-            more, unmade = rebuild.step(self._connection, self._memory, hours=hours)
-            left += unmade
-            if not more or time.monotonic() >= deadline:
-                return rebuild.Progress(more, left)
+        return rebuild.steps(self._connection, self._memory, hours=hours, budget_s=budget_s)
 
     # the stream
 
@@ -152,19 +139,7 @@ class Transaction:
         self._intake.add(batch, revision)
 
     def _quarantine(self, batch: RecordBatch, piece: Piece, row: int, tag_id: int, reason: str) -> None:
-        tags = tables.tags
-        path = self._connection.execute(sa.select(tags.c.path).where(tags.c.tag_id == tag_id)).scalar_one()
-        item = batch.exact.get(row)
-        value = repr(item)[:4000] if item is not None else repr(float(batch.value[row]))
-        raw = msgspec.json.encode(
-            {
-                "source_ns": int(batch.source_ns[row]),
-                "status": int(batch.status[row]),
-                "flags": int(batch.flags[row]),
-                "value": value.encode("utf-8", "backslashreplace").decode(),
-            }
-        )
-        self._reject(Reject(piece.source, path, reason, raw, piece.received_ns), piece.position)
+        self._reject(quarantine.refused_row(self._connection, batch, piece, row, tag_id, reason), piece.position)
 
     def begin_replay(
         self,
@@ -203,10 +178,6 @@ class Transaction:
         """Say of replays that an ended process left running that they are interrupted; their revisions."""
         return replays.interrupt(self._connection, self._now_ns())
 
-    def replay_maps(self, from_ns: int, to_ns: int) -> list[bytes]:
-        """Bodies of the maps of earlier replays that wrote records of this span of reception."""
-        return replays.maps_between(self._connection, from_ns, to_ns)
-
     def gap(self, gap: Gap, position: Position) -> None:
         """Store a gap, or close the open one that it repeats."""
         stream.put_gap(self._connection, self._memory, gap, position)
@@ -226,10 +197,7 @@ class Transaction:
             outcome: str = alarms.put_event(self._connection, self._memory, event)
         except alarms.Unfit as unfit:
             outcome = "quarantined"
-            raw = f"{event.event_id.hex()} {event.event_type} {event.message}"[:4096]
-            place = event.source_name or event.notifier
-            raw_bytes = raw.encode("utf-8", "backslashreplace")
-            self.reject(Reject(event.source, place, str(unfit), raw_bytes, event.received_ns), position)
+            self.reject(quarantine.refused_event(event, unfit), position)
         self.event_tally[outcome] += 1
         self._events[event.source] += outcome == "stored"
 
@@ -302,10 +270,6 @@ class Transaction:
 
     # models
 
-    def model_imports(self, name: str) -> list[models.ImportRow]:
-        """What was imported under a name, newest first."""
-        return models.list_imports(self._connection, name)
-
     def model_import(self, manifest: Manifest, signer: tuple[str, str], actor: str, rollback: str) -> int:
         """Note an import and return its ordinal; *signer* is name and fingerprint of the key."""
         row = {"actor": actor, "at_ns": self._now_ns(), "rollback": rollback}
@@ -362,72 +326,3 @@ class Transaction:
     def trim_manuals(self) -> bool:
         """Remove some passages of removed files; call it in transactions of its own until it says False."""
         return manuals.trim(self._connection)
-
-    # reads that see what this transaction wrote
-
-    def passages(
-        self, equipment: str, equipment_class: str | None, kind: str, words: Collection[str], limit: int
-    ) -> list[PassageRow]:
-        """Passages about an equipment that hold at least one of the words, best first; *kind*: manual or log."""
-        return manuals.remembered(self._connection, self._memory, equipment, equipment_class, kind, words, limit)
-
-    def read_ahead(self, paths: Sequence[str], from_ns: int, middle_ns: int, to_ns: int, *, upto: int) -> None:
-        """
-        Read what :meth:`window` will be asked for of these tags, in one pass, thinned where there are too many rows.
-
-        *middle_ns* parts what is thinned by itself.
-        """
-        self._intake.write()
-        self._spans = Spans(self._connection, paths, from_ns, middle_ns, to_ns, upto)
-
-    def window(self, path: str, from_ns: int, to_ns: int, *, upto: int, limit: int = 5000) -> Window:
-        """Rows of a tag with ``from_ns <= source_ts < to_ns`` and ``seq <= upto``; the latest *limit*, oldest first."""
-        self._intake.write()
-        read = None if self._spans is None else self._spans.window(path, from_ns, to_ns, upto, limit)
-        if read is not None:
-            return read
-        return values.window(self._connection, path, from_ns, to_ns, upto, limit)
-
-    def last_value(self, path: str, before_ns: int, *, upto: int) -> RecordRow | None:
-        """The newest row of a tag with ``source_ts < before_ns`` and ``seq <= upto``, good or bad."""
-        self._intake.write()
-        self._memory.count(self._connection)
-        return values.last_value(self._connection, path, before_ns, upto, self._memory.rollups[0].in_memory)
-
-    def gaps_between(
-        self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None
-    ) -> list[GapRow]:
-        """Gaps in the span that concern one of *paths*, the whole of *source* or every source, oldest first."""
-        return operation.gaps_between(self._connection, paths, from_ns, to_ns, source)
-
-    def past_episodes(self, equipment: str, before_ns: int, limit: int) -> list[PastEpisode]:
-        """Closed episodes that began before *before_ns*, latest first, with the verdicts of people."""
-        return read_episodes.past_episodes(self._connection, equipment, before_ns, limit)
-
-    def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:
-        """The newest revision."""
-        return read_episodes.anomaly_by_id(self._connection, anomaly_id)
-
-    def anomaly_at(self, anomaly_id: str, revision: int) -> Anomaly | None:
-        """One revision."""
-        return read_episodes.anomaly_at(self._connection, anomaly_id, revision)
-
-    def evidence_by_id(self, evidence_id: str) -> Evidence | None:
-        """One evidence snapshot."""
-        return read_episodes.evidence_by_id(self._connection, evidence_id)
-
-    def annotation_by_id(self, annotation_id: str) -> Annotation | None:
-        """One annotation."""
-        return read_episodes.annotation_by_id(self._connection, annotation_id)
-
-    def document_by_id(self, document_id: str) -> Document | None:
-        """One document of the outbox."""
-        return read_episodes.document_by_id(self._connection, document_id)
-
-    def reviews_of(self, anomaly_id: str) -> list[Review]:
-        """All reviews of an anomaly, oldest first."""
-        return read_episodes.reviews_of(self._connection, anomaly_id)
-
-    def equipment_by_path(self, path: str) -> Equipment | None:
-        """The equipment as the newest map that names it has it."""
-        return read_episodes.equipment_by_path(self._connection, path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from broker.store.rows import EventRow
+from broker.store.rows.alarms import EventRow
 from broker.web.moments import moment
 
 #: Events that are shown with an anomaly: the last ones of its window.

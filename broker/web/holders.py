@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from broker.store.rows import SuppressionRow
+from broker.store.rows.episodes import SuppressionRow
 from broker.web.moments import moment
 from schemas.anomaly import Anomaly
 from schemas.suppression import Mode, Suppression

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from broker.api.access import SHELVER
 from broker.api.accounts import Person
 from broker.evidence import strongest
-from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow
+from broker.store.rows.episodes import AnnotationEntry, AnomalyDetail, AnomalyRow
 from broker.web.moments import duration, moment
 from schemas.annotation import (
     UNKNOWN,

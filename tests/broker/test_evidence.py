@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from broker.evidence import build_evidence, reach, signature, strongest
-from broker.store.rows import GapRow, PassageRow, PastEpisode, RecordRow, Window
+from broker.store.rows.episodes import PastEpisode
+from broker.store.rows.manuals import PassageRow
+from broker.store.rows.operation import GapRow
+from broker.store.rows.records import RecordRow, Window
 from llm.rules import annotate_by_rules
 from schemas.annotation import phrase
 from schemas.anomaly import Anomaly, Kind

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from detectors.detection import Detection, DetectionOptions
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import Position
 from schemas.samples import SampleBatch
 from schemas.tagmap import Tag, TagMap

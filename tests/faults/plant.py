@@ -14,7 +14,8 @@ from broker.core.pipeline import Pipeline
 from broker.journal import JournalOptions, JournalWriter
 from broker.store import Store
 from detectors.detection import Detection, DetectionOptions
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import JournalReader, MapInForce, Tick
 from schemas.samples import SampleBatch
 from schemas.tagmap import Tag, TagMap

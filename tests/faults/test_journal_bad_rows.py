@@ -15,7 +15,8 @@ from broker.core.pipeline import Pipeline
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
 from broker.store import Store
 from detectors.detection import Detection, DetectionOptions
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import MapInForce
 from schemas.samples import SampleBatch
 from schemas.status import Flag

@@ -17,9 +17,10 @@ from broker.acquire.process import Source, acquire
 from broker.core.pipeline import Pipeline
 from broker.journal import JournalFiles, JournalOptions
 from broker.store import Store
-from broker.store.rows import RecordRow
+from broker.store.rows.records import RecordRow
 from detectors.detection import Detection, DetectionOptions
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import START, Notice
 from schemas.samples import Delivery, Gap, SampleBatch
 from schemas.status import Flag

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from normalizers.base import BadState, UnknownMap
 from normalizers.clock import STEP_NS, STEP_ROWS
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import Position
 from schemas.records import RecordBatch, fingerprints
 from schemas.samples import Origin, SampleBatch

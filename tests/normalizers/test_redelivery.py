@@ -11,7 +11,8 @@ import pytest
 
 from normalizers.base import BadState
 from normalizers.clock import STEP_ROWS
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import Position
 from schemas.records import RecordBatch
 from schemas.samples import Origin, SampleBatch

@@ -10,55 +10,36 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
 from broker.store import manuals, models, replays, suppressions
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
-from broker.store.reader import alarms, begins, episodes, operation, people, series, trend, values
+from broker.store.reader import alarms, begins, episodes, maps, operation, outbox, people, series, trend, values
 from broker.store.reader.alarms import EventFilter
 from broker.store.reader.begins import Begins, Threshold
+from broker.store.reader.lookups import Lookups
 from broker.store.reader.series import Summary
-from broker.store.rows import (
-    AnomalyDetail,
-    AnomalyRow,
-    AuditFault,
-    AuditRow,
-    Counts,
-    CurrentRow,
-    EventPage,
-    EventRow,
-    EventTail,
-    GapRow,
-    ManualRow,
-    PassageRow,
-    PendingRow,
-    QuarantineRow,
-    RecordPage,
-    RecordRow,
-    ReplayRow,
-    SourceRow,
-    SuppressionRow,
-    TagRow,
-    Trend,
-    UserRow,
-)
-from schemas.annotation import Annotation, Review
+from broker.store.rows.alarms import EventPage, EventRow, EventTail
+from broker.store.rows.episodes import AnomalyDetail, AnomalyRow, PendingRow, SuppressionRow
+from broker.store.rows.manuals import ManualRow, PassageRow
+from broker.store.rows.operation import Counts, GapRow, QuarantineRow, ReplayRow, SourceRow
+from broker.store.rows.people import AuditFault, AuditRow, UserRow
+from broker.store.rows.records import CurrentRow, RecordPage, RecordRow, TagRow, Trend
 from schemas.anomaly import Anomaly
 from schemas.calendar import Window
 from schemas.documents import Document
 from schemas.errors import Refused
-from schemas.evidence import Evidence
-from schemas.tagmap import Equipment, TagMap
+from schemas.tagmap import TagMap
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _AUDIT_PAGE = 5000
 
 
-class Reader:
+class Reader(Lookups):
     """
     Queries of people, pages and other programs.
 
@@ -157,15 +138,11 @@ class Reader:
 
     def map(self, revision: bytes | None = None) -> TagMap | None:
         """A registered map, by default the one that came last."""
-        return self._ask(episodes.map_by_revision, revision)
+        return self._ask(maps.map_by_revision, revision)
 
     def shifts(self) -> tuple[Window, ...]:
         """Shifts of the map that came last."""
-        return self._ask(episodes.shifts)
-
-    def equipment_by_path(self, path: str) -> Equipment | None:
-        """The equipment as the newest map that names it has it."""
-        return self._ask(episodes.equipment_by_path, path)
+        return self._ask(maps.shifts)
 
     # events of servers
 
@@ -231,29 +208,9 @@ class Reader:
         """Everything that is known of one episode."""
         return self._ask(episodes.anomaly_detail, anomaly_id)
 
-    def anomaly_by_id(self, anomaly_id: str) -> Anomaly | None:
-        """The newest revision."""
-        return self._ask(episodes.anomaly_by_id, anomaly_id)
-
-    def anomaly_at(self, anomaly_id: str, revision: int) -> Anomaly | None:
-        """One revision."""
-        return self._ask(episodes.anomaly_at, anomaly_id, revision)
-
-    def evidence_by_id(self, evidence_id: str) -> Evidence | None:
-        """One evidence snapshot."""
-        return self._ask(episodes.evidence_by_id, evidence_id)
-
-    def annotation_by_id(self, annotation_id: str) -> Annotation | None:
-        """One annotation."""
-        return self._ask(episodes.annotation_by_id, annotation_id)
-
     def annotation_ids(self, beginning: str) -> list[str]:
         """Ids that begin with a text, two at most."""
         return self._ask(episodes.annotation_ids, beginning)
-
-    def reviews_of(self, anomaly_id: str) -> list[Review]:
-        """All reviews of an anomaly, oldest first."""
-        return self._ask(episodes.reviews_of, anomaly_id)
 
     def annotations_pending(self, limit: int) -> list[PendingRow]:
         """What the model shall be asked about, for the first time or again; the most severe first, then the oldest."""
@@ -265,27 +222,21 @@ class Reader:
 
     def documents(self, *, after: int = 0, limit: int = 100, type: str | None = None) -> list[tuple[int, Document]]:  # noqa: A002
         """(place in the outbox, document) behind *after*, in order."""
-        return self._ask(episodes.list_documents, after, self._rows(limit), type)
+        return self._ask(outbox.list_documents, after, self._rows(limit), type)
 
     def document_span(self) -> tuple[int | None, int]:
         """(lowest place in the outbox still kept or None, highest ever given)."""
-        return self._ask(episodes.document_span)
+        return self._ask(outbox.document_span)
 
     def document(self, document_id: str) -> Document | None:
         """One document."""
-        return self._ask(episodes.document_by_id, document_id)
+        return self._ask(outbox.document_by_id, document_id)
 
     # operation
 
     def gaps(self, *, limit: int = 100, source: str | None = None, state: str | None = None) -> list[GapRow]:
         """Gaps, newest first, one row a gap and tag, with those of every source; *state* ``open`` or ``closed``."""
         return self._ask(operation.list_gaps, self._rows(limit), source, state)
-
-    def gaps_between(
-        self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None
-    ) -> list[GapRow]:
-        """Gaps in the span that concern one of *paths*, the whole of *source* or every source, oldest first."""
-        return self._ask(operation.gaps_between, paths, from_ns, to_ns, source)
 
     def corrected_between(self, paths: Sequence[str], from_ns: int, to_ns: int) -> bool:
         """Whether a replay has corrected records of *paths* in the span whose roll-ups are not made anew yet."""
@@ -303,10 +254,6 @@ class Reader:
         """Replays of the journal, newest first."""
         return self._ask(replays.list_replays, self._rows(limit))
 
-    def replay_maps(self, from_ns: int, to_ns: int) -> list[bytes]:
-        """Bodies of the maps of earlier replays that wrote records of this span of reception."""
-        return self._ask(replays.maps_between, from_ns, to_ns)
-
     def manuals(self) -> list[ManualRow]:
         """Imported manuals and maintenance logs, in order of their names."""
         return self._ask(manuals.list_manuals)
@@ -317,7 +264,7 @@ class Reader:
         def ask(connection: sa.Connection) -> list[PassageRow]:
             found = manuals.list_manuals(connection)
             if equipment:
-                known = episodes.equipment_by_path(connection, equipment)
+                known = maps.equipment_by_path(connection, equipment)
                 class_ = None if known is None else known.equipment_class
                 found = [row for row in found if manuals.concerns(row, equipment, class_)]
             return manuals.search(connection, found, words, equipment, self._rows(limit))
@@ -329,10 +276,6 @@ class Reader:
         return self._ask(operation.counts)
 
     # models
-
-    def model_imports(self, name: str | None = None) -> list[models.ImportRow]:
-        """What was imported, newest first; *name*: one model."""
-        return self._ask(models.list_imports, name)
 
     def model_decisions(self, *, limit: int = 1000) -> list[models.DecisionRow]:
         """Why models were chosen, newest first."""
@@ -393,8 +336,3 @@ class Reader:
             if not rows:
                 return None if after >= last else AuditFault(after + 1, "the row is missing")
             after, prev_hash = rows[-1].audit_id, rows[-1].hash
-
-
-def query(reader: Reader, text: str, **values: Any) -> list[Any]:
-    """Rows of a SELECT on the views, under the reader's limits; for the command line and tests."""
-    return reader._ask(lambda connection: list(connection.execute(sa.text(text), values)))

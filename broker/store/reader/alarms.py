@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from broker.store import tables
 from broker.store.reader.values import matcher
-from broker.store.rows import EventPage, EventRow, EventTail
+from broker.store.rows.alarms import EventPage, EventRow, EventTail
 
 _E: Final = tables.events
 #: Rows that one filtered page looks at.

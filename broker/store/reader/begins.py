@@ -20,7 +20,7 @@ from broker.store.reader import values, waiting
 from broker.store.reader.pieces import Piece, pieces
 from broker.store.reader.series import Minute, lacks, last_before, minutes, rows
 from broker.store.rollups import MINUTE_NS
-from broker.store.rows import RecordRow
+from broker.store.rows.records import RecordRow
 
 _BAD: Final = 0x80000000
 #: Rows that are read at once.

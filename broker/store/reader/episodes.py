@@ -1,29 +1,24 @@
-"""Anomalies, evidence, annotations, reviews and documents as they were stored."""
+"""Anomalies, evidence, annotations and reviews as they were stored."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
 import sqlalchemy as sa
 from pydantic_core import to_json
 
 from broker.store import tables
-from broker.store.rows import AnnotationEntry, AnomalyDetail, AnomalyRow, PastEpisode, PendingRow
+from broker.store.rows.episodes import AnnotationEntry, AnomalyDetail, AnomalyRow, PastEpisode, PendingRow
 from schemas.annotation import POLICY, Annotation, Review
 from schemas.anomaly import Anomaly
-from schemas.calendar import Window
-from schemas.documents import Document
 from schemas.evidence import Evidence
-from schemas.tagmap import Equipment, TagMap
 
 _A = tables.anomalies
 _B = tables.anomaly_revisions
 _E = tables.evidence
 _N = tables.annotations
 _W = tables.reviews
-_O = tables.outbox
 #: How far back, in anomalies, the model is asked for what it has not explained yet.
 PENDING_SPAN: Final = 500
 #: How often the model is asked about one evidence.
@@ -68,35 +63,6 @@ def reviews_of(connection: sa.Connection, anomaly_id: str) -> list[Review]:
     """All reviews of all annotations of an anomaly, oldest first."""
     query = sa.select(_W.c.body).where(_W.c.anomaly_id == anomaly_id).order_by(_W.c.ordinal)
     return [Review.model_validate_json(body) for body in connection.execute(query).scalars()]
-
-
-def equipment_by_path(connection: sa.Connection, path: str) -> Equipment | None:
-    """The equipment as the newest map that names it has it."""
-    table = tables.equipment
-    body = connection.execute(sa.select(table.c.body).where(table.c.path == path)).scalar()
-    return None if body is None else Equipment.model_validate_json(body)
-
-
-def map_by_revision(connection: sa.Connection, revision: bytes | None) -> TagMap | None:
-    """A registered map; None asks for the one that was registered last."""
-    table = tables.maps
-    query = sa.select(table.c.body).order_by(table.c.ordinal.desc()).limit(1)
-    body = connection.execute(query if revision is None else query.where(table.c.revision == revision)).scalar()
-    return None if body is None else TagMap.from_body(bytes(body))
-
-
-class _Calendar(msgspec.Struct):
-    """What is decoded of a map's body; its tags are passed over."""
-
-    calendar: list[dict[str, Any]] = []
-
-
-def shifts(connection: sa.Connection) -> tuple[Window, ...]:
-    """The shifts of the map that was registered last."""
-    table = tables.maps
-    body = connection.execute(sa.select(table.c.body).order_by(table.c.ordinal.desc()).limit(1)).scalar()
-    windows = msgspec.json.decode(bytes(body), type=_Calendar).calendar if body is not None else []
-    return tuple(Window.model_validate(one) for one in windows if one.get("kind") == "shift")
 
 
 def past_episodes(connection: sa.Connection, equipment: str, before_ns: int, limit: int) -> list[PastEpisode]:
@@ -337,29 +303,3 @@ def annotations_passed_over(connection: sa.Connection, limit: int) -> list[str]:
         .limit(limit)
     )
     return list(connection.execute(query).scalars())
-
-
-def document_span(connection: sa.Connection) -> tuple[int | None, int]:
-    """(lowest place of the outbox still kept or None, highest ever given)."""
-    first = connection.execute(sa.select(sa.func.min(_O.c.seq))).scalar()
-    counters = tables.counters.c
-    last = connection.execute(sa.select(counters.value).where(counters.name == "outbox_seq")).scalar()
-    return first, last or 0
-
-
-def list_documents(connection: sa.Connection, after: int, limit: int, kind: str | None) -> list[tuple[int, Document]]:
-    """(place in the outbox, document) behind *after*, in order."""
-    query = sa.select(_O.c.seq, _O.c.body).where(_O.c.seq > after).order_by(_O.c.seq).limit(limit)
-    if kind is not None:
-        query = query.where(_O.c.type == kind)
-    return [(seq, _document(seq, body)) for seq, body in connection.execute(query)]
-
-
-def document_by_id(connection: sa.Connection, document_id: str) -> Document | None:
-    """One document with its place in the outbox."""
-    row = connection.execute(sa.select(_O.c.seq, _O.c.body).where(_O.c.document_id == document_id)).first()
-    return None if row is None else _document(row.seq, row.body)
-
-
-def _document(seq: int, body: str) -> Document:
-    return Document.model_validate_json(body).model_copy(update={"sequence": str(seq)})

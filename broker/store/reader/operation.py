@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from broker.store import tables
 from broker.store.reader.values import any_of, span
 from broker.store.rollups import HOUR_NS, MINUTE_NS
-from broker.store.rows import Counts, GapRow, QuarantineRow, SourceRow
+from broker.store.rows.operation import Counts, GapRow, QuarantineRow, SourceRow
 
 _G = tables.gaps
 _T = tables.tags

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from broker.store import tables
 from broker.store.people import link_hash
-from broker.store.rows import AuditFault, AuditRow, UserRow
+from broker.store.rows.people import AuditFault, AuditRow, UserRow
 
 _AUDIT = tables.audit
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from broker.store import kept, tables
 from broker.store.reader import values, waiting
 from broker.store.reader.pieces import WIDTH, Piece, pieces
-from broker.store.rows import RecordRow
+from broker.store.rows.records import RecordRow
 from broker.store.valid import not_replaced
 
 _R = tables.records

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from broker.store import tables
 from broker.store.reader.values import any_of, tag_of
-from broker.store.rows import Window
+from broker.store.rows.records import Window
 from broker.store.valid import not_replaced
 
 _R = tables.records

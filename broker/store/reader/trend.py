@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from broker.store.reader.operation import gaps_between
 from broker.store.reader.values import tag_of
 from broker.store.rollups import HOUR_NS, MINUTE_NS
-from broker.store.rows import Trend, TrendPoint
+from broker.store.rows.records import Trend, TrendPoint
 
 #: A longer span is answered from roll-ups: records are keyed by time, so a raw span reads every tag's rows.
 RAW_SPAN_NS: Final = HOUR_NS

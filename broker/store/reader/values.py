@@ -12,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from broker.store import tables
-from broker.store.rows import CurrentRow, RecordPage, RecordRow, TagRow, Window
+from broker.store.rows.records import CurrentRow, RecordPage, RecordRow, TagRow, Window
 from broker.store.valid import not_replaced
 from schemas.status import BAD
 

@@ -10,7 +10,7 @@ import pytest
 
 from broker.api.access import COOKIE
 from broker.api.accounts import Accounts, LockedOut, check_roles, hash_password
-from broker.store.rows import UserRow
+from broker.store.rows.people import UserRow
 from schemas.errors import Refused, StoreError
 from tests.broker.api.core import PASSWORD, PEOPLE, TOKEN, Clock, Core, password_hash
 

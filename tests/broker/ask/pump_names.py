@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from broker.ask.calendar import Calendar
 from broker.ask.names import Names
 from broker.ask.parse import parse
-from broker.store.rows import TagRow
+from broker.store.rows.records import TagRow
 from schemas.question import Query, Span
 
 SKID = "Acme/Lyon/Utilities/Skid1"

@@ -11,7 +11,8 @@ from broker.core.pipeline import Pipeline
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
 from broker.store import Store, StoreOptions
 from detectors.detection import Detection, DetectionOptions
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import Entry, JournalReader, Link, MapInForce, Position, Tick
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
 from schemas.status import Flag

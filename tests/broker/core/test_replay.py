@@ -18,7 +18,8 @@ from broker.core.writer import Writer
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
 from broker.store import Store
 from detectors.detection import Detection, DetectionOptions
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import MapInForce, Position, Tick
 from schemas.errors import Refused
 from schemas.samples import SampleBatch

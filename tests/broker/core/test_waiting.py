@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker.core.waiting import WaitingQueue
-from broker.store.rows import PendingRow
+from broker.store.rows.episodes import PendingRow
 
 
 def row(number: int, severity: int = 3) -> PendingRow:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from broker.journal import codec
+from broker.journal.exact import MAX_DEPTH
 from schemas.alarms import Condition, Event
-from schemas.entries import Body, Link, MapInForce, Tick
+from schemas.entries import Body, Link, MapInForce, Notice, Tick
 from schemas.samples import Exact, Gap, GapCause, Origin, Reject, SampleBatch
+from schemas.suppression import Action, Command
 
 NS = st.integers(-(2**63), 2**63 - 1)
 TEXT = st.text(max_size=20)
@@ -99,6 +103,8 @@ OTHERS: st.SearchStrategy[Body] = st.one_of(
     st.builds(Link, TEXT, st.booleans(), TEXT),
     st.builds(MapInForce, st.binary(max_size=16), st.binary(max_size=100)),
     st.just(Tick()),
+    st.builds(Notice, TEXT, TEXT),
+    st.builds(Command, TEXT, st.sampled_from(get_args(Action)), TEXT, TEXT, TEXT, st.none() | NS, TEXT, NS),
 )
 
 
@@ -126,7 +132,7 @@ def test_batch_survives(batch: SampleBatch) -> None:
 
 @given(OTHERS)
 def test_other_bodies_survive(body: Body) -> None:
-    """Gaps, rejects, events, links, maps and ticks come back equal."""
+    """Gaps, rejects, events, links, maps, ticks, notices and commands come back equal."""
     assert body == codec.decode(codec.encode(body))
 
 
@@ -150,7 +156,7 @@ def test_a_gap_of_an_older_journal_is_read() -> None:
 def test_a_field_that_is_nested_too_deeply_is_refused() -> None:
     """The error names it, so that the event becomes a quarantine row."""
     deep: list[object] = []
-    for _ in range(codec.MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH + 1):
         deep = [deep]
     event = Event("s", "i=2253", "", b"", "", "", "", "", 0, None, 0, 1, "", fields={"Deep": deep})
     with pytest.raises(ValueError, match="field Deep is nested deeper"):

@@ -13,7 +13,7 @@ from alembic import command
 from broker.store import Store, StoreOptions, alarms, migrate, retention, tables
 from broker.store.reader import alarms as reading
 from broker.store.reader.alarms import EventFilter
-from broker.store.rows import EventTail
+from broker.store.rows.alarms import EventTail
 from broker.store.text import MAX_TEXT
 from schemas.alarms import Condition, Event
 from schemas.entries import Position

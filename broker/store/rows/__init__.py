@@ -1,0 +1,1 @@
+"""What readers get: plain rows, a module a subject, times UTC ns."""
