@@ -101,6 +101,7 @@ records = _table(
     _int("received_ts"),
     _int("fingerprint"),
     _int("revision", server_default=sa.text("0")),
+    _real("increase"),
     sa.UniqueConstraint("source_ts", "tag_id", "fingerprint", "revision", name="records_redelivered"),
     sa.CheckConstraint(f"length(value_text) <= {MAX_TEXT}", name="records_text_length"),
     sa.CheckConstraint("status BETWEEN 0 AND 4294967295", name="records_status"),
@@ -111,7 +112,8 @@ def _rollup(name: str) -> sa.Table:
     """
     ``n`` rows, of which ``n_value`` (finite, not bad) make min to last; ``end_*`` is the newest row of any kind.
 
-    Live rows up to ``counted_seq`` are in it. ``revision`` is 0: a replay corrects buckets in place.
+    Live rows up to ``counted_seq`` are in it. ``revision`` is 0: a replay corrects buckets in place. ``increase`` is
+    the sum of what a counter went on by, NULL for none; the two behind it count rows with these flags.
     """
     return _table(
         name,
@@ -132,6 +134,9 @@ def _rollup(name: str) -> sa.Table:
         _int("end_ns"),
         _int("end_seq"),
         _int("counted_seq", server_default=sa.text("0")),
+        _real("increase"),
+        _int("counter_resets", server_default=sa.text("0")),
+        _int("counter_uncertain", server_default=sa.text("0")),
         with_rowid=False,
     )
 
