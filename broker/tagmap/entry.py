@@ -126,7 +126,7 @@ class CounterEntry(_Entry):
         int,
         BeforeValidator(_modulus),
         WithJsonSchema({"type": ["integer", "string"]}),
-        Field(description="Raw counts after which it begins again at 0: 2^16, 2^32, 10^4, or a number."),
+        Field(description="Raw counts after which an unsigned or BCD value begins again at 0: 2^16, 10^4, 65536."),
     ]
     max_rate: Annotated[
         Finite,
