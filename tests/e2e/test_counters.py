@@ -58,12 +58,12 @@ async def test_counters_of_a_plc(tmp_path: Path, free_port: Callable[[], int], e
             shown["pieces"], shown["volume"] = float(pieces), float(int(volume, 16))
             last = "SELECT value FROM v_records WHERE path = ? ORDER BY seq DESC LIMIT 1"
             wanted = [(PIECES, float(pieces)), (VOLUME, round(int(volume) * 0.1, 6))]
-            await eventually(
-                lambda: all(
-                    [(round(v, 6),) for (v,) in broker.rows(last, path)] == [(value,)] for path, value in wanted
-                ),
-                240,
-            )
+
+            def stored() -> bool:
+                found = [(path, round(value, 6)) for path, _ in wanted for (value,) in broker.rows(last, path)]
+                return found == wanted
+
+            await eventually(stored, 240)
 
         broker.start("acquire", "core")
         try:
