@@ -18,7 +18,7 @@ from schemas.entries import Position
 from schemas.records import RecordBatch
 from schemas.samples import Origin
 from schemas.status import Flag
-from schemas.tagmap import Equipment, Tag, TagMap
+from schemas.tagmap import Counter, Equipment, Tag, TagMap
 
 S = 1_000_000_000
 NOW = 1_790_000_000 * S
@@ -120,6 +120,20 @@ def test_spike_is_kept_from_the_charts(script, tag):
     other.run({0: wild})
     assert plant.said == []
     assert set(told(other)) == {"spike"}
+
+
+@pytest.mark.parametrize("counter", [None, Counter(modulus=4096, max_rate=50.0)])
+def test_roll_over_is_no_trouble_of_a_counter(script, tag, counter):
+    """A declared counter is watched for standing still alone; the negative control is the same tag undeclared."""
+    rng = np.random.default_rng(5)
+    plant = script(tag(0, type="uint16", counter=counter, flatline_after_ms=60_000), clean_window="200s")
+    counts = np.concatenate([np.cumsum(rng.poisson(10, 400)), 4000 + np.cumsum(rng.poisson(10, 800))])
+    plant.run({0: counts % 4096})
+    assert (plant.said == []) == (counter is not None)
+    plant.said.clear()
+    plant.run({0: np.full(120, float(counts[-1] % 4096))})
+    if counter is not None:
+        assert list(told(plant)) == ["flatline"]
 
 
 def bursts(rng: np.random.Generator, n: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -209,7 +210,6 @@ def test_another_meaning_begins_anew() -> None:
     moved = site(tag(0).model_copy(update={"address": "7"}))
     one.use_map(moved.revision, moved)
     assert told(one.step(batch(moved, [Shown(2, 120.0)]), Position(1, 3))) == [(None, NO_MARK)]
-    # batches of the map before may still follow
     assert told(one.step(batch(moved, [Shown(3, 121.0)]), Position(1, 4))) == [(1.0, NO_MARK)]
 
 
@@ -276,10 +276,7 @@ def test_a_state_from_before_counters_is_read() -> None:
     plain = site(Tag(number=0, id="id0", path="Acme/Lyon/T0", source="plc", address="0"))
     old = normalizer(plain)
     old.step(batch(plain, [Shown(0, 100.0)]), Position(1, 1))
-    state = old.state()
-    import msgspec
-
-    saved = msgspec.msgpack.decode(state)
+    saved = msgspec.msgpack.decode(old.state())
     del saved["counter"]
     one = normalizer(PLAIN)
     one.restore(msgspec.msgpack.encode(saved))
