@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -159,7 +159,7 @@ def _begin_anew(tag: NDArray[np.int32], slot: Index, columns: CounterColumns, st
         state.form[slots] = columns.form[tag[other][at]]
 
 
-def _before(values: NDArray, first: NDArray[np.bool_], kept: NDArray) -> NDArray:  # type: ignore[type-arg]
+def _before(values: NDArray[Any], first: NDArray[np.bool_], kept: NDArray[Any]) -> NDArray[Any]:
     """The value of the row before, of the same tag; what was *kept* for the first row of each."""
     before = np.empty_like(values)
     before[1:] = values[:-1]

@@ -111,8 +111,9 @@ def joined(parts: Sequence[Inserted]) -> Inserted:
 def _joined_counts(parts: Sequence[Inserted]) -> Counted | None:
     if all(part.counted is None for part in parts):
         return None
-    none = [Counted(np.full(len(part.seq), np.nan), np.zeros(len(part.seq), np.int64)) for part in parts]
-    counted = [part.counted or empty for part, empty in zip(parts, none, strict=True)]
+    counted = [
+        part.counted or Counted(np.full(len(part.seq), np.nan), np.zeros(len(part.seq), np.int64)) for part in parts
+    ]
     return Counted(np.concatenate([one.increase for one in counted]), np.concatenate([one.flags for one in counted]))
 
 
