@@ -34,6 +34,7 @@ def form(tag: Tag) -> int:
         tag.role,
         equipment_of(tag),
         *((tag.loop,) if tag.loop else ()),
+        *(("counter",) if tag.counter else ()),
     )
     return int.from_bytes(hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).digest(), "little", signed=True)
 
@@ -47,7 +48,8 @@ def is_chartable(tag: Tag) -> bool:
     """Whether a control chart says something about the tag: a measured number, neither text, enumeration nor count."""
     kind = tag.type or ""
     discrete = kind == "bool" or kind.startswith(("string", "bytes"))
-    return tag.detect == "all" and tag.enum is None and tag.role not in _NO_CHART and not discrete
+    counts = tag.counter is not None or tag.role in _NO_CHART
+    return tag.detect == "all" and tag.enum is None and not counts and not discrete
 
 
 #: UCUM units in which a total is kept: of energy, charge, volume, mass, time and number. What is told in any other unit

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from normalizers.counter import CounterColumns
 from schemas.columns import Index
 from schemas.tagmap import Tag, TagMap
 
@@ -82,6 +83,7 @@ class TagColumns:
         self.band = _floats(tag.deadband for tag in tags)
         self.sentinels = _sentinels(tags)
         self.has_sentinels: NDArray[np.bool_] = np.array([bool(tag.sentinels) for tag in tags], np.bool_)
+        self.counters = CounterColumns(tags)
         self.any_scaled = bool(self.scaled.any())
         self.any_root = bool(self.root.any())
         self.any_clamp = bool(np.isfinite(self.clamp_low).any() or np.isfinite(self.clamp_high).any())

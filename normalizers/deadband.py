@@ -261,3 +261,5 @@ def insert(record: RecordBatch, corners: Corners) -> None:
     record.value = np.insert(record.value, at, corners.value)
     record.status = np.insert(record.status, at, corners.status)
     record.flags = np.insert(record.flags, at, corners.flags)
+    if record.increase is not None:
+        record.increase = np.insert(record.increase, at, np.nan)

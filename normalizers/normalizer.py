@@ -1,8 +1,8 @@
 """
 The normalizer: SampleBatch in, RecordBatch out, in journal order.
 
-Order of the steps: clock, sentinels and NaN, scale, range, clamp, late, deadband. The output is a function of the
-entries alone: the same rows come out however the stream is cut into batches.
+Order of the steps: clock, sentinels and NaN, scale, range, clamp, late, counters, deadband. The output is a function
+of the entries alone: the same rows come out however the stream is cut into batches.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from normalizers import quality
 from normalizers.base import BadState, TagColumns, UnknownMap
 from normalizers.clock import NEVER_NS, RESTARTED_NS, Skew, SourceClock, Times
+from normalizers.counter import Arrived, CounterState, count
 from normalizers.deadband import BandState, Rows, hold_back, insert, numbers
 from normalizers.options import NormalizerOptions
 from normalizers.values import normalize_values
@@ -46,6 +47,7 @@ class _Saved(msgspec.Struct):
     time: dict[str, bytes]
     band: dict[str, bytes]
     clocks: dict[str, SourceClock]
+    counter: dict[str, bytes] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Normalizer:
         self._slots = Slots()
         self._time = _TimeState()
         self._band = BandState()
+        self._counter = CounterState()
         self._clocks: dict[str, SourceClock] = {}
 
     def use_map(self, revision: bytes, tag_map: TagMap) -> None:
@@ -179,6 +182,7 @@ class Normalizer:
         flags[judged.suspect] |= np.uint32(Flag.CLOCK_SUSPECT | Flag.DUP_POSSIBLE)
         flags[judged.late] |= np.uint32(Flag.LATE)
         flags[judged.restarts] |= np.uint32(Flag.CLOCK_SUSPECT)
+        increase = self._count(batch, columns, judged, pieces, flags) if columns.counters.any else None
         # A text row has no number: it passes like NaN, and so does the number after it.
         number, same = numbers(value, exact), quality.uncut(status)
         rows = Rows(
@@ -209,6 +213,7 @@ class Normalizer:
             fingerprint=np.empty(0, np.int64),
             exact=exact,
             pieces=pieces,
+            increase=increase,
         )
         bases = judged.bases
         if corners is not None:
@@ -220,6 +225,24 @@ class Normalizer:
         if bases is not None:
             record.fingerprint ^= bases
         return record
+
+    def _count(
+        self,
+        batch: SampleBatch,
+        columns: TagColumns,
+        judged: Judged,
+        pieces: tuple[Piece, ...],
+        flags: NDArray[np.uint32],
+    ) -> NDArray[np.float64] | None:
+        """The increase of each row, float64[n]; None where no row is of a counter. Sets the counters' flags."""
+        rows = np.flatnonzero(columns.counters.counts[batch.tag])
+        if not len(rows):
+            return None
+        received_ns = np.full(len(batch), batch.received_ns, np.int64)
+        for piece in pieces:
+            received_ns[piece.first :] = piece.received_ns
+        arrived = Arrived(judged.slot, judged.source_ns, received_ns, judged.suspect | judged.restarts)
+        return count(batch, rows, arrived, flags, columns.factor, columns.counters, self._counter)
 
     def skews(self) -> dict[str, Skew]:
         """
@@ -233,7 +256,8 @@ class Normalizer:
 
     def state(self) -> bytes:
         """Everything that the next step depends on, but the maps: msgpack, about 60 bytes and the id a tag."""
-        saved = _Saved(_VERSION, self._slots.ids, self._time.dump(), self._band.dump(), self._clocks)
+        columns = (self._time.dump(), self._band.dump())
+        saved = _Saved(_VERSION, self._slots.ids, *columns, self._clocks, self._counter.dump())
         return msgspec.msgpack.encode(saved)
 
     def restore(self, state: bytes) -> None:
@@ -246,12 +270,14 @@ class Normalizer:
             saved = msgspec.msgpack.decode(state, type=_Saved)
             if saved.version != _VERSION:
                 raise BadState(f"state version {saved.version}, want {_VERSION}")
-            time, band = _TimeState(), BandState()
+            time, band, counter = _TimeState(), BandState(), CounterState()
             time.load(saved.time, len(saved.ids))
             band.load(saved.band, len(saved.ids))
+            counter.load(saved.counter, len(saved.ids))
         except (msgspec.MsgspecError, ValueError) as e:
             raise BadState(f"normalizer state cannot be read: {e}") from e
         self._slots, self._time, self._band, self._clocks = Slots(saved.ids), time, band, saved.clocks
+        self._counter = counter
         self._bind()
 
     def _bind(self) -> None:
@@ -259,6 +285,7 @@ class Normalizer:
             columns.slot = self._slots.of(columns.ids)
         self._time.resize(len(self._slots))
         self._band.resize(len(self._slots))
+        self._counter.resize(len(self._slots))
 
     def _forget(self, revision: bytes) -> None:
         gone = set(self._maps.pop(revision).ids)
@@ -268,6 +295,7 @@ class Normalizer:
         places = self._slots.keep(wanted)
         self._time.take(places)
         self._band.take(places)
+        self._counter.take(places)
 
 
 def _joined(bases: Sequence[NDArray[np.int64] | None], batches: Sequence[SampleBatch]) -> NDArray[np.int64] | None:

@@ -32,6 +32,9 @@ class RecordBatch:
     only, rows with ``Flag.CORNER`` for SQL only. ``fingerprint`` is a 64-bit hash of value and status (int64, so that
     SQL can hold it); with source time, tag and revision it removes what a source redelivers.
 
+    ``increase`` is how far a counter went since its last usable row, in ``unit``; NaN for other tags and where it is
+    not known. None: no row of the batch is of a counter.
+
     Where the rows of several entries were normalized together, ``pieces`` says which are whose, and ``source``,
     ``position`` and ``received_ns`` are those of the last one.
     """
@@ -50,6 +53,7 @@ class RecordBatch:
     fingerprint: NDArray[np.int64]
     exact: dict[int, Exact] = field(default_factory=dict)
     pieces: tuple[Piece, ...] = ()
+    increase: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.tag)

@@ -101,6 +101,9 @@ class Flag(IntFlag):
     CORNER = 1 << 13  #: last value held back by the deadband, stored now; detectors saw it before
     DECODE_LOSS = 1 << 14  #: text was repaired (undecodable bytes, NUL) on the way
     BACKFILL = 1 << 15  #: read from the server's history into a gap
+    COUNTER_ROLLOVER = 1 << 16  #: the counter went over its modulus since the row before; the increase is right
+    COUNTER_RESET = 1 << 17  #: the counter began anew; the increase is what it has counted since, not what before
+    COUNTER_UNCERTAIN = 1 << 18  #: how far the counter went since the row before cannot be told; no increase
 
 
 def quality(code: int) -> Quality:

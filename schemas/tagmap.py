@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,31 @@ Clamp = Literal["none", "low", "high", "both"]
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Counter(_Frozen):
+    """A tag that counts up and begins again at 0 when it has counted ``modulus``; a device may reset it."""
+
+    modulus: int = Field(description="In raw counts: 2 to 2**64.")
+    max_rate: float = Field(description="Largest believable increase in `unit` per second, above 0.")
+
+
+#: Types that a counter may have, and how many values each shows.
+COUNTER_TYPES: Final = {
+    **{f"uint{bits}": 2**bits for bits in (8, 16, 32, 64)},
+    "bcd16": 10**4,
+    "bcd32": 10**8,
+}
+
+
+def uncountable(counter: Counter, type_name: str) -> str | None:
+    """Why a value of this type is no such counter, or None."""
+    values = COUNTER_TYPES.get(type_name)
+    if values is None:
+        return f"{type_name} is no type of a counter, which only goes up: {', '.join(COUNTER_TYPES)}"
+    if counter.modulus > values:
+        return f"a modulus of {counter.modulus} does not fit into {type_name}, which begins again after {values}"
+    return None
 
 
 class Tag(_Frozen):
@@ -61,6 +86,7 @@ class Tag(_Frozen):
     stale_after_ms: int | None = Field(None, description="None: a tag reported by exception never goes stale.")
     rate_limit: float | None = Field(None, description="Largest believable change in `unit` per second.")
     flatline_after_ms: int | None = Field(None, description="A live signal that does not move for so long is stuck.")
+    counter: Counter | None = None
     role: Role | None = None
     loop: str = Field("", description="Control loop within the equipment; its sp, pv and out belong together.")
     enum: dict[int, str] | None = None

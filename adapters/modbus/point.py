@@ -8,7 +8,7 @@ from adapters.modbus import address, types
 from adapters.modbus.config import ModbusOptions, text_encoding
 from adapters.modbus.planner import Item
 from adapters.modbus.types import Field
-from schemas.tagmap import Tag
+from schemas.tagmap import Tag, uncountable
 
 #: Types of several bits of a register, and those whose highest bit is a sign.
 _BIT_FIELDS: Final = ("uint8", "uint16", "int8", "int16")
@@ -45,6 +45,13 @@ def resolve(options: ModbusOptions, tag: Tag) -> Point:
         location = where.location or options.workarounds.string_register_location
         width = types.width_of(type_name, location)
         field = _registers(where, tag, type_name, options)
+    if tag.counter is not None:
+        if where.elements:
+            raise ValueError(f"{tag.address} is an array; a counter is one value")
+        switch = coil or (where.bit is not None and where.bits == 1)
+        why = uncountable(tag.counter, "bool" if switch else type_name or "uint16")
+        if why is not None:
+            raise ValueError(why)
     width *= max(1, where.elements)
     most = options.limits.bits if coil else options.limits.registers
     if width > most:

@@ -26,7 +26,7 @@ _INTEGER: Final = re.compile(r"-[0-9]+")
 #: Programs read by position as well as by name: new columns come last.
 _CSV_COLUMNS: Final = (
     *("seq", "path", "source_time", "value", "unit", "quality", "status", "flags", "received_time"),
-    *("revision", "server_time", "status_code"),
+    *("revision", "server_time", "status_code", "increase"),
 )
 
 Limit = Annotated[int, Query(ge=1, le=10_000, description="Most rows of the page.")]
@@ -69,6 +69,7 @@ def record_json(row: RecordRow) -> dict[str, Any]:
         "status_code": row.status,
         "flags": [flag.name.lower() for flag in Flag(row.flags) if flag.name],
         "revision": row.revision,
+        "increase": row.increase,
     }
 
 

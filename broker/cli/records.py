@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_rows
+from schemas.status import Flag
 
 if TYPE_CHECKING:
     from broker.store.rows.episodes import AnomalyRow
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 NEWEST_SPAN: Final = 10_000
 #: Letters of an id in a table; whoever takes one takes its beginning.
 _SHORT_ID: Final = 12
+_COUNTER: Final = Flag.COUNTER_RESET | Flag.COUNTER_UNCERTAIN
 LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Most rows.")]
 
 
@@ -62,7 +64,10 @@ def records(
                 _readable(row, types.get(row["path"], ""), is_text=one.value_text is not None)
                 for row, one in zip(rows, found, strict=True)
             ]
-    print_rows(output, ("seq", "source_time", "path", "value", "unit", "quality", "status"), rows, empty="no records")
+    columns = ["seq", "source_time", "path", "value", "unit", "quality", "status"]
+    if any(one.increase is not None or _COUNTER & one.flags for one in found):
+        columns.insert(5, "increase")
+    print_rows(output, columns, rows, empty="no records")
 
 
 def _readable(row: dict[str, Any], kind: str, *, is_text: bool) -> dict[str, Any]:

@@ -35,6 +35,7 @@ CODES: Final[dict[str, str]] = {
     "wrong_dimension": "`source_unit` cannot be converted to `unit` by a factor and an offset.",
     "scale_empty": "A scale has no extent, or lacks one of its ends.",
     "range_order": "The low end of a range is not below the high end.",
+    "bad_counter": "A counter's type cannot count to its modulus, or another option would spoil its increase.",
     "enum_outside_type": "A key of an enum does not fit into the tag's type.",
     "unknown_enum": "No file defines the enum, or a state is not in it.",
     "bad_loop": "A named loop has no set point or process value, or two of a kind, or a tag without such a role.",

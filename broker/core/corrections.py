@@ -48,6 +48,7 @@ class Repaired:
             flags=record.flags[keep],
             fingerprint=record.fingerprint[keep],
             exact={int(place[row]): item for row, item in record.exact.items() if keep[row]},
+            increase=None if record.increase is None else record.increase[keep],
         )
 
 
@@ -101,4 +102,5 @@ def meaning(tag: Tag) -> tuple[object, ...]:
         tag.range,
         tag.deadband,
         tag.sentinels,
+        tag.counter,
     )

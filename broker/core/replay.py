@@ -38,6 +38,8 @@ T = TypeVar("T")
 Write = Callable[[Callable[[Transaction], T]], T]
 #: The normalizer sees so much of the journal before the span, so that deadband and clocks stand as they did.
 WARM_UP_NS: Final = 600 * 1_000_000_000
+#: Of counters: the row before may be as old as a night in which nothing ran.
+COUNTER_WARM_UP_NS: Final = 86_400 * 1_000_000_000
 MINUTE_NS: Final = 60_000_000_000
 HOUR_NS: Final = 3_600_000_000_000
 ENTRIES: Final = 512
@@ -117,7 +119,7 @@ class Replay:
                 f"the store keeps records and minutes for {self._keep_ns / 8.64e13:g} days: what is older would be "
                 f"removed again; begin later than {rfc3339(newest_ns - self._keep_ns)}"
             )
-        held = [s for s in survey.segments if s.may_hold(request.from_ns - WARM_UP_NS, request.to_ns)]
+        held = [s for s in survey.segments if s.may_hold(request.from_ns - self._warm_up_ns(), request.to_ns)]
         if not held:
             raise Refused(f"no segment of the journal can be read in the span; {available}")
         first, last = held[0], held[-1]
@@ -126,6 +128,13 @@ class Replay:
         self._from = Position(first.header.epoch, first.first - 1)
         if last.next_first is not None:
             self._until = min(self._committed, Position(last.header.epoch, last.next_first - 1))
+
+    def _warm_up_ns(self) -> int:
+        request = self._request
+        tag_map = request.tag_map or self._reader.map()
+        tags = () if tag_map is None else tag_map.tags
+        counters = (tag for tag in tags if tag.counter and (not request.sources or tag.source in request.sources))
+        return COUNTER_WARM_UP_NS if any(counters) else WARM_UP_NS
 
     def _units(self, tag_map: TagMap) -> None:
         """The store has one unit a tag, that of the map in force: what is written must be in it."""

@@ -17,6 +17,8 @@ from schemas.tagmap import Tag
 MAX_NEIGHBOURS: Final = 5
 #: A tag that was away from its normal for this part of the episode has moved, although it is back.
 AWAY: Final = 0.25
+#: Roles of which a level says nothing.
+_SET_OR_COUNTED: Final = frozenset({"state", "sp", "good_count", "reject_count", "order", "lot"})
 
 
 def other_tags(
@@ -31,7 +33,7 @@ def other_tags(
     moved: list[Fact] = []
     neighbours: list[Fact] = []
     for tag in tags:
-        if tag.path in named or tag.role in {"state", "sp", "good_count", "reject_count", "order", "lot"} or tag.enum:
+        if tag.path in named or tag.role in _SET_OR_COUNTED or tag.enum or tag.counter:
             continue
         before = baseline(records, tag.path, tag, anomaly.onset_ns, upto)
         since = records.window(tag.path, anomaly.onset_ns, now_ns, upto=upto)

@@ -23,6 +23,7 @@ class Columns:
 
     ``row`` is each row's place in the batch, of several joined batches in all of them. ``value_int`` and
     ``value_text`` are by place in these columns; ``unfit`` are rows that have no form in SQL, with the reason.
+    ``increase`` is NaN for rows without one; None: no row has one.
     """
 
     row: NDArray[np.int64]
@@ -37,6 +38,7 @@ class Columns:
     value_int: dict[int, int] = field(default_factory=dict)
     value_text: dict[int, str] = field(default_factory=dict)
     unfit: dict[int, str] = field(default_factory=dict)
+    increase: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -56,6 +58,7 @@ class Columns:
             None if self.server_ns is None else self.server_ns[keep],
             self.fingerprint[keep],
             self.received_ns[keep],
+            increase=None if self.increase is None else self.increase[keep],
         )
         for name in ("value_int", "value_text", "unfit"):
             old = getattr(self, name)
@@ -72,6 +75,10 @@ class Columns:
             # 0 is what the columns say for no server time
             none = (np.zeros(len(part), np.int64) if part.server_ns is None else part.server_ns for part in parts)
             server_ns = np.concatenate(list(none))
+        increase = None
+        if any(part.increase is not None for part in parts):
+            unknown = (np.full(len(part), np.nan) if part.increase is None else part.increase for part in parts)
+            increase = np.concatenate(list(unknown))
         whole = cls(
             np.concatenate([part.row + first for part, first in zip(parts, first_rows, strict=True)]),
             np.concatenate([part.source_ns for part in parts]),
@@ -82,6 +89,7 @@ class Columns:
             server_ns,
             np.concatenate([part.fingerprint for part in parts]),
             np.concatenate([part.received_ns for part in parts]),
+            increase=increase,
         )
         start = 0
         for part in parts:
@@ -116,6 +124,7 @@ def columns_of(batch: RecordBatch, numbering: NDArray[np.int64]) -> Columns:
         None if batch.server_ns is None else batch.server_ns[row],
         batch.fingerprint[row],
         batch.received()[row],
+        increase=None if batch.increase is None else batch.increase[row],
     )
     if batch.exact:
         place = {int(r): i for i, r in enumerate(row)}

@@ -24,7 +24,7 @@ from schemas.errors import StoreError
 #: Golden ratio of 64 bits: products with it spread over all bits.
 _ODD: Final = np.int64(0x9E3779B97F4A7C15 - (1 << 64))
 #: Columns that are not int8 in COPY BINARY.
-_COPY_TYPES: Final = {"value": "float8", "value_text": "text"}
+_COPY_TYPES: Final = {"value": "float8", "value_text": "text", "increase": "float8"}
 _COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
 _COPY_END: Final = b"\xff\xff"
 
@@ -142,6 +142,8 @@ def _lists(columns: Columns, revision: int) -> dict[str, list[Any]]:
     }
     if columns.server_ns is not None:
         lists["server_ts"] = [ns or None for ns in columns.server_ns.tolist()]
+    if columns.increase is not None:
+        lists["increase"] = [None if one != one else one for one in columns.increase.tolist()]
     if columns.value_int:
         lists["value_int"] = [columns.value_int.get(place) for place in range(count)]
     if columns.value_text:
@@ -205,9 +207,12 @@ def _binary(columns: Columns, low: int, high: int, seq: int, revision: int) -> b
     if columns.server_ns is not None:
         fields["server_ts"] = columns.server_ns[low:high]
         empty["server_ts"] = columns.server_ns[low:high] == 0
+    if columns.increase is not None:
+        fields["increase"] = columns.increase[low:high]
+        empty["increase"] = np.isnan(columns.increase[low:high])
     layout: list[tuple[str, str]] = [("fields", ">i2")]
     for name in fields:
-        layout += [(f"{name}_n", ">i4"), (name, ">f8" if name == "value" else ">i8")]
+        layout += [(f"{name}_n", ">i4"), (name, ">f8" if name in _COPY_TYPES else ">i8")]
     rows = np.empty(high - low, np.dtype(layout))
     rows["fields"] = len(fields)
     for name, column in fields.items():

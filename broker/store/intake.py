@@ -20,7 +20,7 @@ from broker.store import revise
 from broker.store.columns import Columns, columns_of
 from broker.store.insert import insert_rows, new_rows
 from broker.store.memory import Memory, numbering_of
-from broker.store.rollups import Inserted
+from broker.store.rollups import Counted, Inserted
 from schemas.records import Piece, RecordBatch
 
 #: So many rows are inserted without waiting for the end of the transaction.
@@ -93,7 +93,8 @@ class Intake:
         self.tally["quarantined"] += len(outcome.refused)
         if len(stored):
             seq = np.arange(outcome.first_seq, outcome.first_seq + len(stored), dtype=np.int64)
-            rows = Inserted(seq, stored.source_ns, stored.tag_id, stored.value, stored.status)
+            counted = None if stored.increase is None else Counted(stored.increase, stored.flags)
+            rows = Inserted(seq, stored.source_ns, stored.tag_id, stored.value, stored.status, counted)
             rows = rows if not len(hidden) else rows.only(~np.isin(stored.row, hidden))
             if len(rows.seq):
                 (self.revised if self._revision else self._memory.pending).append(rows)

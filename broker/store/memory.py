@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from broker.store import bulk, tables
 from broker.store.levels import Level, levels
-from broker.store.rollups import Inserted, joined
+from broker.store.rollups import Inserted, counted_of, joined
 from broker.store.rows.manuals import ManualRow, PassageRow
 from broker.store.valid import not_replaced
 from schemas.tagmap import TagMap
@@ -84,7 +84,7 @@ class Memory:
         seq = self.last("rolled_seq")
         records = tables.records.c
         columns = (records.seq, records.source_ts, records.tag_id, records.value, records.status)
-        query = sa.select(*columns).order_by(records.seq).limit(_PAGE)
+        query = sa.select(*columns, records.increase, records.flags).order_by(records.seq).limit(_PAGE)
         # the buckets of what a replay wrote are noted as stale, and made anew as a whole
         query = query.where(records.revision == 0)
         if self.last("replay"):
@@ -166,14 +166,15 @@ class Memory:
 
 
 def _inserted(rows: Sequence[Sequence[Any]]) -> Inserted:
-    """Rows (seq, time, tag, value, status) as columns; NULL is NaN."""
-    seq, source_ns, tag_id, value, status = zip(*rows, strict=True)
+    """Rows (seq, time, tag, value, status, increase, flags) as columns; NULL is NaN."""
+    seq, source_ns, tag_id, value, status, increase, flags = zip(*rows, strict=True)
     return Inserted(
         np.array(seq, np.int64),
         np.array(source_ns, np.int64),
         np.array(tag_id, np.int64),
         np.array(value, np.float64),
         np.array(status, np.uint32),
+        counted_of(increase, flags),
     )
 
 

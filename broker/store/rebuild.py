@@ -21,7 +21,7 @@ from broker.store import bulk, tables
 from broker.store.kept import AHEAD_NS, MINUTES_GONE, RECORDS_GONE
 from broker.store.memory import Memory
 from broker.store.reader.values import any_of
-from broker.store.rollups import HOUR_NS, MINUTE_NS, Grouping, Inserted, buckets_of, count, empty, merge
+from broker.store.rollups import HOUR_NS, MINUTE_NS, Grouping, Inserted, buckets_of, count, counted_of, empty, merge
 from broker.store.valid import not_replaced
 
 #: Counter that is 1 while buckets may be noted.
@@ -142,8 +142,9 @@ def _minute(
 def _valid(connection: sa.Connection, from_ns: int, ids: NDArray[np.int64]) -> Inserted:
     """What ``v_records`` shows of a minute of these tags, in order of ``seq``."""
     record = tables.records.c
+    columns = (record.seq, record.source_ts, record.tag_id, record.value, record.status, record.increase, record.flags)
     query = (
-        sa.select(record.seq, record.source_ts, record.tag_id, record.value, record.status)
+        sa.select(*columns)
         .where(record.source_ts >= from_ns, record.source_ts < from_ns + MINUTE_NS, not_replaced())
         .where(any_of(connection, record.tag_id, ids.tolist()))
         .order_by(record.seq)
@@ -151,7 +152,8 @@ def _valid(connection: sa.Connection, from_ns: int, ids: NDArray[np.int64]) -> I
     found: list[Any] = list(connection.execute(query))
     seq, source_ns, tag_id = (np.array([row[place] for row in found], np.int64) for place in range(3))
     value = np.array([np.nan if row[3] is None else row[3] for row in found], np.float64)
-    return Inserted(seq, source_ns, tag_id, value, np.array([row[4] for row in found], np.uint32))
+    counted = counted_of([row[5] for row in found], [row[6] for row in found])
+    return Inserted(seq, source_ns, tag_id, value, np.array([row[4] for row in found], np.uint32), counted)
 
 
 def _hour(connection: sa.Connection, memory: Memory, hour_ns: int, ids: NDArray[np.int64]) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.status import quality_of
+from schemas.status import Flag, quality_of
 
 MINUTE_NS: Final = 60_000_000_000
 HOUR_NS: Final = 3_600_000_000_000
@@ -42,28 +42,56 @@ BUCKET: Final = np.dtype(
         ("end_ns", np.int64),
         ("end_seq", np.int64),
         ("counted_seq", np.int64),
+        ("increase", np.float64),
+        ("counter_resets", np.int64),
+        ("counter_uncertain", np.int64),
     ]
 )
 COLUMNS: Final = tuple(BUCKET.names or ())
-_REAL: Final = frozenset({"min", "max", "sum", "first", "last"})
+_REAL: Final = frozenset({"min", "max", "sum", "first", "last", "increase"})
+#: Columns that count rows with a flag.
+_MARKS: Final = {"counter_resets": Flag.COUNTER_RESET, "counter_uncertain": Flag.COUNTER_UNCERTAIN}
 _TIMES: Final = frozenset({"first_ns", "last_ns"})
 #: Rows are grouped by a table of places while it has at most so many for each of them.
 _PLACES_A_ROW: Final = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Of counters: the increase of each row (NaN: none), and its flags."""
+
+    increase: NDArray[np.float64]
+    flags: NDArray[np.int64]
+
+
 @dataclass(slots=True)
 class Inserted:
-    """Columns of rows that are really in SQL now, in order of ``seq``, all of one length."""
+    """
+    Columns of rows that are really in SQL now, in order of ``seq``, all of one length.
+
+    ``counted`` None: no row is of a counter.
+    """
 
     seq: NDArray[np.int64]
     source_ns: NDArray[np.int64]
     tag_id: NDArray[np.int64]
     value: NDArray[np.float64]
     status: NDArray[np.uint32]
+    counted: Counted | None = None
 
     def only(self, keep: NDArray[np.bool_]) -> Inserted:
         """The rows where *keep* is true."""
-        return Inserted(self.seq[keep], self.source_ns[keep], self.tag_id[keep], self.value[keep], self.status[keep])
+        counted = self.counted and Counted(self.counted.increase[keep], self.counted.flags[keep])
+        columns = (self.seq[keep], self.source_ns[keep], self.tag_id[keep], self.value[keep], self.status[keep])
+        return Inserted(*columns, counted)
+
+
+def counted_of(increase: Sequence[float | None], flags: Sequence[int]) -> Counted | None:
+    """Columns of SQL as what rows say of counters; None where they say nothing."""
+    marks = np.array(flags, np.int64)
+    if all(one is None for one in increase) and not (marks & sum(_MARKS.values())).any():
+        return None
+    return Counted(np.array([np.nan if one is None else one for one in increase], np.float64), marks)
 
 
 def joined(parts: Sequence[Inserted]) -> Inserted:
@@ -76,7 +104,17 @@ def joined(parts: Sequence[Inserted]) -> Inserted:
         np.concatenate([part.tag_id for part in parts]),
         np.concatenate([part.value for part in parts]),
         np.concatenate([part.status for part in parts]),
+        _joined_counts(parts),
     )
+
+
+def _joined_counts(parts: Sequence[Inserted]) -> Counted | None:
+    if all(part.counted is None for part in parts):
+        return None
+    counted = [
+        part.counted or Counted(np.full(len(part.seq), np.nan), np.zeros(len(part.seq), np.int64)) for part in parts
+    ]
+    return Counted(np.concatenate([one.increase for one in counted]), np.concatenate([one.flags for one in counted]))
 
 
 def empty(tag_id: NDArray[np.int64], bucket_ns: NDArray[np.int64]) -> NDArray[np.void]:
@@ -85,7 +123,7 @@ def empty(tag_id: NDArray[np.int64], bucket_ns: NDArray[np.int64]) -> NDArray[np
     state["tag_id"], state["bucket_ns"] = tag_id, bucket_ns
     state["min"], state["max"] = np.inf, -np.inf
     state["first_ns"], state["last_ns"], state["end_ns"] = _FOREVER, _NEVER, _NEVER
-    state["first"] = state["last"] = np.nan
+    state["first"] = state["last"] = state["increase"] = np.nan
     return state
 
 
@@ -118,6 +156,9 @@ def merge(parts: NDArray[np.void], width_ns: int) -> NDArray[np.void]:
         total = np.zeros(len(starts))
         np.add.at(total, group, parts["sum"])
     state["sum"] = np.where(np.isfinite(total), total, np.nan)
+    for name in _MARKS:
+        state[name] = np.add.reduceat(parts[name], starts)
+    _add_increase(state, group, parts["increase"])
     for place in range(len(parts)):
         into, part = group[place], parts[place]
         if part["n_value"]:
@@ -182,6 +223,10 @@ def count(state: NDArray[np.void], grouping: Grouping) -> None:
     state["n_good"] += np.bincount(group[quality == 0], minlength=len(state))
     state["n_bad"] += np.bincount(group[quality == 2], minlength=len(state))
     _end(state, rows.source_ns, rows.seq, group)
+    if rows.counted is not None:
+        _add_increase(state, group, rows.counted.increase)
+        for name, flag in _MARKS.items():
+            state[name] += np.bincount(group[(rows.counted.flags & flag) != 0], minlength=len(state))
     usable = np.flatnonzero((quality != 2) & np.isfinite(rows.value))
     if not len(usable):
         return
@@ -203,6 +248,18 @@ def count(state: NDArray[np.void], grouping: Grouping) -> None:
         chosen = hits if latest else hits[::-1]
         state[what][place[chosen]] = value[chosen]
         state[when] = edge
+
+
+def _add_increase(state: NDArray[np.void], group: NDArray[np.intp], increase: NDArray[np.float64]) -> None:
+    """Add increases (NaN: none), one after another."""
+    told = np.flatnonzero(~np.isnan(increase))
+    if not len(told):
+        return
+    total = state["increase"].copy()
+    places = np.unique(group[told])
+    total[places] = np.nan_to_num(total[places])
+    np.add.at(total, group[told], increase[told])
+    state["increase"] = total
 
 
 def _end(state: NDArray[np.void], at: NDArray[np.int64], seq: NDArray[np.int64], group: NDArray[np.intp]) -> None:

@@ -47,7 +47,8 @@ def _records(dialect: str, where: str, more: str = "") -> str:
             {_QUALITY.format(c="r.status")} AS quality, r.status, n.name AS status_name, r.flags,
             r.source_ts AS source_ns, {_time(dialect, "r.source_ts")} AS source_time,
             r.server_ts AS server_ns, {_time(dialect, "r.server_ts")} AS server_time,
-            r.received_ts AS received_ns, {_time(dialect, "r.received_ts")} AS received_time, r.revision{more}
+            r.received_ts AS received_ns, {_time(dialect, "r.received_ts")} AS received_time,
+            r.revision{more}, r.increase
         FROM records r JOIN tags t ON t.tag_id = r.tag_id
         LEFT JOIN status_names n ON n.code = r.status / 65536 * 65536
         {where}"""
@@ -88,7 +89,7 @@ def _rollup(dialect: str, table: str) -> str:
         SELECT t.id AS tag, t.path, t.unit, b.bucket_ns, {_time(dialect, "b.bucket_ns")} AS bucket_time,
             b.n, b.n_good, b.n_bad, b.n_value, b.min, b.max,
             CASE WHEN b.n_value > 0 THEN b.sum / b.n_value END AS mean, b.sum,
-            b.first_ns, b.first, b.last_ns, b.last
+            b.first_ns, b.first, b.last_ns, b.last, b.increase, b.counter_resets, b.counter_uncertain
         FROM {table} b JOIN tags t ON t.tag_id = b.tag_id
         WHERE NOT EXISTS (SELECT 1 FROM {table} h WHERE h.tag_id = b.tag_id AND h.bucket_ns = b.bucket_ns
             AND h.revision > b.revision)"""

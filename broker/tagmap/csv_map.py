@@ -54,6 +54,8 @@ FURTHER: Final = (
     "encoding",
     "sentinels",
     "detect",
+    "counter_modulus",
+    "counter_max_rate",
 )
 _REQUIRED: Final = ("path", "source", "address")
 _FORMULA: Final = re.compile(r"^[=@]|^[-+](?![0-9.])")
@@ -61,6 +63,7 @@ _MANGLED: Final = re.compile(r"^[0-9]+(?:[.,][0-9]+)?E\+?[0-9]+$", re.IGNORECASE
 _FREE_TEXT: Final = frozenset({"id", "path", "description"})
 _SWITCHES: Final = {"true": True, "false": False, "1": True, "0": False}
 _SCALE: Final = {"scale_mode": "mode", "clamp": "clamp", "factor": "factor", "offset": "offset"}
+_COUNTER: Final = {"counter_modulus": "modulus", "counter_max_rate": "max_rate"}
 _PAIRS: Final = {
     ("raw_low", "raw_high"): ("scale", "raw"),
     ("eu_low", "eu_high"): ("scale", "eu"),
@@ -69,7 +72,7 @@ _PAIRS: Final = {
 _PLAIN: Final[tuple[str, ...]] = tuple(
     name
     for name in (*BASE, *FURTHER)
-    if name not in {*_SCALE, "scan_ms", "sentinels", "enabled"} and not any(name in pair for pair in _PAIRS)
+    if name not in {*_SCALE, *_COUNTER, "scan_ms", "sentinels", "enabled"} and not any(name in pair for pair in _PAIRS)
 )
 
 
@@ -174,6 +177,9 @@ def _tag(
     if scale.keys() - {"clamp"} or ("clamp" in scale and scale["clamp"].value != "none"):
         place = next(iter(scale.values()))
         tag["scale"] = Node(shown, line, place.column, scale, None, {})
+    counter = {option: given[name] for name, option in _COUNTER.items() if name in given}
+    if counter:
+        tag["counter"] = Node(shown, line, next(iter(counter.values())).column, counter, None, {})
     if "scan_ms" in given:
         cell = given["scan_ms"]
         tag["scan"] = Node(shown, line, cell.column, f"{cell.value}ms" if cell.value[-1].isdigit() else cell.value)

@@ -19,6 +19,9 @@ from schemas.tagmap import Clamp, Role, ScaleMode
 _TIMES: Final = re.compile(r"^([0-9]+(?:\.[0-9]+)?)x$")
 _PERCENT: Final = re.compile(r"^([0-9]+(?:\.[0-9]+)?)\s*%$")
 
+_POWER: Final = re.compile(r"^\s*([0-9]{1,2})\s*\^\s*([0-9]{1,2})\s*$")
+_MOST_COUNTS: Final = 2**64
+
 _TIME: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -74,6 +77,19 @@ def _enum_item(key: object, text: object) -> tuple[int, str]:
     return number, text
 
 
+def _modulus(value: object) -> int:
+    number = 0
+    if isinstance(value, str) and (match := _POWER.match(value)):
+        number = int(match[1]) ** int(match[2])
+    elif isinstance(value, str) and value.strip().isdecimal() and len(value) <= 20:  # a cell of CSV
+        number = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    if not 2 <= number <= _MOST_COUNTS:
+        raise PydanticCustomError("bad_value", "must be a whole number of 2 to 2^64, such as 65536, 2^16 or 10^4")
+    return number
+
+
 EnumMap = Annotated[
     Any,
     BeforeValidator(_enum),
@@ -101,6 +117,21 @@ class ScaleEntry(_Entry):
     ] = None
     offset: Annotated[Finite | None, Field(description="With `factor`.")] = None
     clamp: Annotated[Clamp, Field(description="Cut the value to the ends of `eu`: none, low, high or both.")] = "none"
+
+
+class CounterEntry(_Entry):
+    """A value that only counts up: each record then carries the increase since the one before, through roll-over."""
+
+    modulus: Annotated[
+        int,
+        BeforeValidator(_modulus),
+        WithJsonSchema({"type": ["integer", "string"]}),
+        Field(description="Raw counts after which an unsigned or BCD value begins again at 0: 2^16, 10^4, 65536."),
+    ]
+    max_rate: Annotated[
+        Finite,
+        Field(gt=0, description="Largest believable increase in `unit` per second: tells roll-over and reset apart."),
+    ]
 
 
 class TagEntry(_Entry):
@@ -156,6 +187,10 @@ class TagEntry(_Entry):
     )
     flatline_after: Annotated[
         Duration | None, Field(gt=0, description="A live signal that stands still so long is stuck.")
+    ] = None
+    counter: Annotated[
+        CounterEntry | None,
+        Field(description="It is a counter or totaliser of an unsigned or BCD type; without deadband and rate_limit."),
     ] = None
     role: Annotated[Role | None, Field(description="Meaning on its equipment.")] = None
     loop: Annotated[

@@ -13,7 +13,7 @@ from broker.config.yaml_lines import Node
 from broker.tagmap import datatypes, units
 from broker.tagmap.entry import ScaleEntry, TagEntry
 from schemas.errors import Problem
-from schemas.tagmap import ScaleMode, Tag
+from schemas.tagmap import Counter, ScaleMode, Tag, uncountable
 
 #: Kinds that ask for every value; the others report changes, so that silence is no fault.
 _POLLED: Final = frozenset({"modbus"})
@@ -70,6 +70,7 @@ def resolve(entry: TagEntry, node: Node, around: Surroundings, wrong: frozenset[
         "stale_after_ms": step.stale_after_ms(scan_s),
         "rate_limit": entry.rate_limit,
         "flatline_after_ms": None if entry.flatline_after is None else round(entry.flatline_after * 1000),
+        "counter": step.counter(scaled),
         "role": entry.role,
         "loop": entry.loop,
         "enum": step.enum(),
@@ -236,6 +237,26 @@ class _Step:
             return None
         seconds: float = amount * scan_s if kind == "scans" else amount
         return max(1, round(seconds * 1000))
+
+    def counter(self, scaled: Mapping[str, Any]) -> Counter | None:
+        """The counter that the tag is; its increase would be wrong or lost where one of its other options stands."""
+        entry = self.entry
+        if entry.counter is None:
+            return None
+        counter = Counter(modulus=entry.counter.modulus, max_rate=entry.counter.max_rate)
+        why = None if entry.type is None else uncountable(counter, entry.type)
+        if why is not None:
+            self.say("counter.modulus" if "modulus" in why else "type", "bad_counter", why)
+        if scaled.get("scale_mode") == "sqrt":
+            self.say("scale.mode", "bad_counter", "the square root of a count is no count")
+        elif scaled.get("factor", 1.0) < 0:
+            self.say("scale", "bad_counter", "the factor of a counter must be above 0, or it would count down")
+        if entry.deadband[1] > 0:
+            hint = "write deadband: 0"
+            self.say("deadband", "bad_counter", "the increase of what a deadband holds back would be lost", hint)
+        if entry.rate_limit is not None:
+            self.say("rate_limit", "bad_counter", "a counter has max_rate instead", "leave rate_limit out")
+        return counter
 
     def enum(self) -> dict[int, str] | None:
         given = self.entry.enum

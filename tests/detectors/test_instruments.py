@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from schemas.status import Flag
+from schemas.tagmap import Counter
 from tests.detectors.signals import normal, told
 
 
@@ -120,3 +121,17 @@ def test_share_of_late_and_unbelievable_rows_is_told_once_an_equipment(script, t
     assert spoken == [(name, "id0"), (name, "id2")]
     minutes(7, lambda second: False)
     assert {a.state for a in plant.latest().values()} == {"closed"}
+
+
+@pytest.mark.parametrize("counter", [None, Counter(modulus=4096, max_rate=50.0)])
+def test_roll_over_is_no_trouble_of_a_counter(script, tag, counter):
+    """A declared counter is watched for standing still alone; the negative control is the same tag undeclared."""
+    rng = np.random.default_rng(5)
+    plant = script(tag(0, type="uint16", counter=counter, flatline_after_ms=60_000), clean_window="200s")
+    counts = np.concatenate([np.cumsum(rng.poisson(10, 400)), 4000 + np.cumsum(rng.poisson(10, 800))])
+    plant.run({0: counts % 4096})
+    assert (plant.said == []) == (counter is not None)
+    plant.said.clear()
+    plant.run({0: np.full(120, float(counts[-1] % 4096))})
+    if counter is not None:
+        assert list(told(plant)) == ["flatline"]

@@ -79,6 +79,7 @@ def record_columns() -> list[sa.ColumnElement[Any]]:
         _R.c.status,
         _R.c.flags,
         _R.c.revision,
+        _R.c.increase,
     ]
 
 

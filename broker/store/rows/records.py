@@ -24,7 +24,7 @@ class Window:
 class RecordRow(NamedTuple):
     """
     One stored record. ``value_int`` and ``value_text`` hold what a float cannot; text of arrays and structures is
-    JSON, of bytes base64, of integers beyond int64 decimal.
+    JSON, of bytes base64, of integers beyond int64 decimal. ``increase``: of a counter, since its last usable record.
     """
 
     seq: int
@@ -39,6 +39,7 @@ class RecordRow(NamedTuple):
     status: int
     flags: int
     revision: int
+    increase: float | None = None
 
     @property
     def quality(self) -> str:

@@ -50,6 +50,7 @@ records = table(
     integer("received_ts"),
     integer("fingerprint"),
     integer("revision", server_default=sa.text("0")),
+    real("increase"),
     sa.UniqueConstraint("source_ts", "tag_id", "fingerprint", "revision", name="records_redelivered"),
     sa.CheckConstraint(f"length(value_text) <= {MAX_TEXT}", name="records_text_length"),
     sa.CheckConstraint("status BETWEEN 0 AND 4294967295", name="records_status"),
@@ -60,7 +61,8 @@ def _rollup(name: str) -> sa.Table:
     """
     ``n`` rows, of which ``n_value`` (finite, not bad) make min to last; ``end_*`` is the newest row of any kind.
 
-    Live rows up to ``counted_seq`` are in it. ``revision`` is 0: a replay corrects buckets in place.
+    Live rows up to ``counted_seq`` are in it. ``revision`` is 0: a replay corrects buckets in place. ``increase`` is
+    the sum of what a counter went on by, NULL for none; the two behind it count rows with these flags.
     """
     return table(
         name,
@@ -81,6 +83,9 @@ def _rollup(name: str) -> sa.Table:
         integer("end_ns"),
         integer("end_seq"),
         integer("counted_seq", server_default=sa.text("0")),
+        real("increase"),
+        integer("counter_resets", server_default=sa.text("0")),
+        integer("counter_uncertain", server_default=sa.text("0")),
         with_rowid=False,
     )
 

@@ -48,6 +48,7 @@ def batch(
     server_ns: Sequence[int] | None = None,
     received_ns: int = T0 + 5,
     position: Position = HERE,
+    increase: Sequence[float] | None = None,
 ) -> RecordBatch:
     """A batch as the normalizer makes it."""
     n = len(tag)
@@ -68,6 +69,7 @@ def batch(
         np.zeros(n, np.uint32) if flags is None else np.asarray(flags, np.uint32),
         fingerprints(values, codes, hashable),
         exact or {},
+        increase=None if increase is None else np.asarray(increase, np.float64),
     )
 
 

@@ -28,7 +28,7 @@ def put(store: Store, *batches: Any, revision: int = 0) -> int:
 
 
 def test_a_row_comes_back_with_every_column(store: Store) -> None:
-    """Value, three times, status, flags and unit are read as they were written."""
+    """Value, three times, status, flags, unit and increase are read as they were written."""
     put(
         store,
         batch(
@@ -39,10 +39,11 @@ def test_a_row_comes_back_with_every_column(store: Store) -> None:
             status=[0, BAD_DEVICE_FAILURE, UNCERTAIN_EU_EXCEEDED],
             flags=[0, 0, int(Flag.OUT_OF_RANGE)],
             server_ns=[T0 + 9, 0, T0 + 9],
+            increase=[0.25, np.nan, np.nan],
         ),
     )
     first, second, third = store.reader().records(after=0, limit=10)
-    assert first == (1, f"{PUMP}/Tag0", "Cel", T0, T0 + 9, T0 + 5, 1.5, None, None, 0, 0, 0)
+    assert first == (1, f"{PUMP}/Tag0", "Cel", T0, T0 + 9, T0 + 5, 1.5, None, None, 0, 0, 0, 0.25)
     assert (second.value, second.server_ns, second.quality) == (None, None, "bad")
     assert (third.quality, third.flags, str(third.value)) == ("uncertain", int(Flag.OUT_OF_RANGE), "0.0")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from broker.store import Store
 from schemas.records import RecordBatch
-from schemas.status import BAD, UNCERTAIN
+from schemas.status import BAD, UNCERTAIN, Flag
 from tests.broker.store.conftest import Opener
 from tests.broker.store.plant import PUMP, T0, S, batch, dump, plant, rows_of
 
@@ -21,11 +21,13 @@ MAP = plant(3)
 MINUTE = 60 * S
 
 
-def expected(rows: list[tuple[int, int, int, float, int]], width: int) -> dict[tuple[int, int], tuple[Any, ...]]:
-    """Roll-ups of (seq, tag_id, source_ns, value, status) rows, one after another in order of seq."""
+def expected(rows: list[tuple[Any, ...]], width: int) -> dict[tuple[int, int], tuple[Any, ...]]:
+    """Roll-ups of (seq, tag_id, source_ns, value, status, increase, flags) rows, one by one in order of seq."""
     found: dict[tuple[int, int], list[tuple[int, int, float, int]]] = {}
-    for seq, tag, at, value, status in rows:
+    counted: dict[tuple[int, int], list[tuple[float | None, int]]] = {}
+    for seq, tag, at, value, status, increase, flags in rows:
         found.setdefault((tag, at // width * width), []).append((seq, at, value, status))
+        counted.setdefault((tag, at // width * width), []).append((increase, flags))
     result: dict[tuple[int, int], tuple[Any, ...]] = {}
     for key, members in found.items():
         usable = [(at, seq, v) for seq, at, v, status in members if status < BAD and v is not None and math.isfinite(v)]
@@ -34,6 +36,10 @@ def expected(rows: list[tuple[int, int, int, float, int]], width: int) -> dict[t
             total += v
         first, last = (min(usable), max(usable)) if usable else ((None,) * 3, (None,) * 3)
         end = max((at, seq) for seq, at, _, _ in members)
+        steps = [increase for increase, _ in counted[key] if increase is not None]
+        went = 0.0
+        for one in steps:
+            went += one
         result[key] = (
             len(members),
             sum(status < UNCERTAIN for *_, status in members),
@@ -47,20 +53,29 @@ def expected(rows: list[tuple[int, int, int, float, int]], width: int) -> dict[t
             last[0],
             last[2],
             *end,
+            went if steps else None,
+            sum(bool(flags & Flag.COUNTER_RESET) for _, flags in counted[key]),
+            sum(bool(flags & Flag.COUNTER_UNCERTAIN) for _, flags in counted[key]),
         )
     return result
 
 
 def check(store: Store) -> None:
     """Both levels hold what the stored rows say, bit for bit."""
-    rows = rows_of(store, "SELECT seq, tag_id, source_ts, value, status FROM records ORDER BY seq")
+    rows = rows_of(store, "SELECT seq, tag_id, source_ts, value, status, increase, flags FROM records ORDER BY seq")
     for table, width in (("rollup_1m", MINUTE), ("rollup_1h", 60 * MINUTE)):
-        stored = {(row[0], row[1]): row[3:-1] for row in rows_of(store, f"SELECT * FROM {table}")}
+        names = "n, n_good, n_bad, n_value, min, max, sum, first_ns, first, last_ns, last, end_ns, end_seq"
+        names += ", increase, counter_resets, counter_uncertain"
+        stored = {row[:2]: row[2:] for row in rows_of(store, f"SELECT tag_id, bucket_ns, {names} FROM {table}")}
         assert stored == expected(rows, width)
 
 
 def stream(seed: int, batches: int, size: int) -> list[RecordBatch]:
-    """Batches with late rows, redeliveries, bad and uncertain quality, NaN, infinities and equal times."""
+    """
+    Batches with late rows, redeliveries, bad and uncertain quality, NaN, infinities and equal times.
+
+    Tag 1 is a counter; every third batch has none of its rows.
+    """
     rng = np.random.default_rng(seed)
     made: list[RecordBatch] = []
     for i in range(batches):
@@ -70,7 +85,13 @@ def stream(seed: int, batches: int, size: int) -> list[RecordBatch]:
         value[rng.random(size) < 0.05] = np.inf
         value[rng.random(size) < 0.1] = -0.0
         status = rng.choice([0, 0, 0, UNCERTAIN, BAD], size)
-        made.append(batch(MAP, rng.integers(0, 3, size).tolist(), at.tolist(), value.tolist(), status=status.tolist()))
+        tag = rng.choice([0, 2] if i % 3 == 2 else [0, 1, 2], size)
+        told = (tag == 1) & (rng.random(size) < 0.8)
+        flags = np.where(tag == 1, rng.choice([0, Flag.COUNTER_RESET, Flag.COUNTER_UNCERTAIN], size), 0)
+        more: dict[str, Any] = {"status": status.tolist(), "flags": flags.tolist()}
+        if i % 3 != 2:
+            more["increase"] = np.where(told, rng.random(size), np.nan).tolist()
+        made.append(batch(MAP, tag.tolist(), at.tolist(), value.tolist(), **more))
         if i % 4 == 3:
             made.append(made[-2])
     return made
