@@ -21,6 +21,7 @@ from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.cyclic import NO_SUBSCRIPTIONS, ReadLoop
 from adapters.opcua.decode import time_ns
+from adapters.opcua.device_check import DeviceCheck
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
 from adapters.opcua.history import Backfill
@@ -28,7 +29,7 @@ from adapters.opcua.holes import Holes
 from adapters.opcua.limits import Limits
 from adapters.opcua.link import Link
 from adapters.opcua.namespaces import NamespaceMemory
-from adapters.opcua.nodes import Addresses, Nodes, indices_of
+from adapters.opcua.nodes import Addresses, Nodes, indices_of, parse_address
 from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.pki import Pki
 from adapters.opcua.polled import Polled
@@ -39,7 +40,7 @@ from adapters.opcua.structures import Structures
 from adapters.opcua.ticket import TicketFile, TicketKeeper, identity
 from adapters.opcua.watching import NAMESPACES, Server, Watching, namespaces_of
 from schemas import status
-from schemas.errors import NotConnected
+from schemas.errors import NotConnected, OtherDevice
 from schemas.samples import Delivery, Gap, GapCause
 
 #: All steps of connecting together.
@@ -63,6 +64,7 @@ class OpcUaAdapter:
     did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
     ``silent_items`` items that are watched and sent no first value, so that the one read at connect stands for it;
+    ``identity_mismatches`` connections to another device than the known one, ``firmware_changes`` of the known one;
     ``clock_steps`` times our own clock was set back; ``state_unsaved`` failures to write the file; those of
     :class:`ReadLoop` where the server cannot subscribe; ``history_…`` see :class:`adapters.opcua.history.Backfill`;
     of events see :class:`adapters.opcua.notifiers.Notifiers`.
@@ -78,6 +80,8 @@ class OpcUaAdapter:
         self._tags = {tag.number: tag for tag in context.tags}
         named = [*(tag.address for tag in context.tags), *(one.notifier for one in options.events)]
         self._namespaces = NamespaceMemory(context.state_dir, options.endpoint, indices_of(named), self.counters)
+        serial = None if options.serial_number is None else parse_address(options.serial_number)
+        self._device = DeviceCheck(context.state_dir, context.name, options.endpoint, serial, self.counters, self.facts)
         self._addresses = Addresses(context.tags, self._namespaces.moved, self._namespaces.absent)
         self._ledger = Ledger(
             context.state_dir / "subscriptions.json", self.counters, self._note_covered, STATE_EVERY_S
@@ -122,12 +126,13 @@ class OpcUaAdapter:
                 opening, resumed = await self._establish(link)
         except (NotConnected, *LINK_ERRORS) as error:
             await link.close()
-            if link.ticket_shown:  # it did not help, and would not the next time
+            if link.ticket_shown and not isinstance(error, OtherDevice):  # it did not help, and would not the next time
                 self._session.forget()
             text = str(error) if isinstance(error, NotConnected) else describe(error)
             # a certificate of ours that is new is why a server refuses, and is told once
             remarks = f" ({'; '.join(link.remarks)})" if link.remarks else ""
-            raise NotConnected(f"{self._options.endpoint}: {link.step}: {text}{remarks}") from error
+            kind = OtherDevice if isinstance(error, OtherDevice) else NotConnected
+            raise kind(f"{self._options.endpoint}: {link.step}: {text}{remarks}") from error
         except BaseException:
             link.drop()
             raise
@@ -274,6 +279,9 @@ class OpcUaAdapter:
         link.step = "namespaces"
         array, started = await link.read([NAMESPACES, _START_TIME], 2)
         namespaces = namespaces_of(array)
+        if self._options.identity == "check":
+            link.step = "identity"
+            await self._device.verify(link, namespaces)
         await self._meet(namespaces)
         nodes = self._nodes = self._addresses.resolve(namespaces)
         server_start = 0 if started.Value is None else time_ns(started.Value.Value)
