@@ -101,6 +101,7 @@ class Flag(IntFlag):
     CORNER = 1 << 13  #: last value held back by the deadband, stored now; detectors saw it before
     DECODE_LOSS = 1 << 14  #: text was repaired (undecodable bytes, NUL) on the way
     BACKFILL = 1 << 15  #: read from the server's history into a gap
+    NO_CHANGE_CONFIRMED = 1 << 16  #: no new value: the last one still stood at this time, by the source's own word
 
 
 def quality(code: int) -> Quality:

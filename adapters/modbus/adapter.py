@@ -51,8 +51,8 @@ class ModbusAdapter:
 
     Counters: ``connections``, ``refused_connections``, ``requests``, ``exceptions``, ``busy_retries``, ``timeouts``,
     ``doubtful_replies``, ``closed_by_peer``, ``refused_items``, ``degraded_units``, ``identity_mismatches``,
-    ``firmware_changes``, ``state_errors``, ``missed_polls``, ``clock_steps``. Facts: ``plan`` (blocks and registers of a
-    full poll), ``refused`` (addresses), ``degraded`` (units), ``identity``, ``firmware``, ``state``. A device keeps
+    ``firmware_changes``, ``state_errors``, ``missed_polls``, ``clock_steps``. Facts: ``plan`` (blocks and registers of
+    a full poll), ``refused`` (addresses), ``degraded`` (units), ``identity``, ``firmware``, ``state``. A device keeps
     nothing between polls, so ``covered_ns`` stays None and ``continuity`` ``unknown``.
     """
 

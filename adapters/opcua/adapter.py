@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from asyncua import ua
@@ -24,6 +24,7 @@ from adapters.opcua.decode import time_ns
 from adapters.opcua.device_check import DeviceCheck
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
+from adapters.opcua.heartbeat import Heartbeat
 from adapters.opcua.history import Backfill
 from adapters.opcua.holes import Holes
 from adapters.opcua.limits import Limits
@@ -64,6 +65,7 @@ class OpcUaAdapter:
     did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
     ``silent_items`` items that are watched and sent no first value, so that the one read at connect stands for it;
+    ``confirmed`` rows of tags that had not changed;
     ``identity_mismatches`` connections to another device than the known one, ``firmware_changes`` of the known one;
     ``clock_steps`` times our own clock was set back; ``state_unsaved`` failures to write the file; those of
     :class:`ReadLoop` where the server cannot subscribe; ``history_…`` see :class:`adapters.opcua.history.Backfill`;
@@ -87,6 +89,7 @@ class OpcUaAdapter:
             context.state_dir / "subscriptions.json", self.counters, self._note_covered, STATE_EVERY_S
         )
         self._times = Times(self.counters)
+        self._heartbeat = Heartbeat(context, options.heartbeat, self._times.arrival)
         self._limits = Limits()
         file = TicketFile(context.state_dir / "session.json", identity(options, context.name))
         self._session = TicketKeeper(file, self.counters, lasting=options.recover == "transfer")
@@ -102,7 +105,15 @@ class OpcUaAdapter:
         self._structures = Structures()
         self._notifiers = Notifiers(options, context, self.counters, self.facts, self._namespaces.moved)
         self._watching = Watching(
-            options, context, self._addresses, self._ledger, self._notifiers, self.counters, self.facts, self._meet
+            options,
+            context,
+            self._addresses,
+            self._ledger,
+            self._notifiers,
+            self.counters,
+            self.facts,
+            self._meet,
+            self._stand,
         )
 
     async def connect(self) -> None:
@@ -140,6 +151,8 @@ class OpcUaAdapter:
         await self._session.keep(link.ticket)
         first: list[Gap | Columns] = []
         loop: PublishLoop | ReadLoop
+        if not resumed:
+            self._heartbeat.forget()
         if self._polled is None:
             loop = PublishLoop(
                 link,
@@ -152,6 +165,7 @@ class OpcUaAdapter:
                 self._watching.heard,
                 self._chores,
                 self._notifiers,
+                self._heartbeat,
             )
             owed = self._ledger.now.owed
             whole = resumed and owed is None and all(watch.whole for watch in self._watching.watches)
@@ -168,6 +182,7 @@ class OpcUaAdapter:
                 self.counters,
                 self._limits.read,
                 self._chores_of_reading,
+                self._heartbeat,
             )
             self.continuity = "unknown"
         if len(opening):
@@ -253,6 +268,16 @@ class OpcUaAdapter:
         moved = self._namespaces.doubt(namespaces)
         self._why = {status.BAD_CONFIGURATION_ERROR: moved} if moved else {}
         self._notifiers.use(namespaces)
+
+    def _stand(self, values: Iterable[tuple[int, ua.DataValue]]) -> None:
+        """
+        What the items of subscriptions that were taken over have now; whatever of it is newer than their last value is
+        still to come from their queues, and counts then.
+        """
+        if self._options.heartbeat is not None:
+            columns = Columns(self._context.now_ns(), Times())
+            columns.extend(values)
+            self._heartbeat.learn(columns.rows, asyncio.get_running_loop().time())
 
     def _note_covered(self, covered_ns: int) -> None:
         self.covered_ns = covered_ns or None

@@ -27,6 +27,7 @@ from adapters.opcua.event_reader import Told
 from adapters.opcua.event_wire import EventList
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handover
+from adapters.opcua.heartbeat import Heartbeat
 from adapters.opcua.link import Link
 from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.progress import Held, Ledger, ahead, following
@@ -82,6 +83,7 @@ class PublishLoop:
         heard: Callable[[Watch, Columns], None],
         chores: Callable[[], Awaitable[None]],
         notifiers: Notifiers,
+        heartbeat: Heartbeat,
         found: Callable[[Gap], None] = lambda _: None,
     ) -> None:
         self.handover: Handover[Handed | Gap] = Handover()
@@ -95,6 +97,10 @@ class PublishLoop:
         self._heard_values = heard
         self._chores = chores
         self._notifiers = notifiers
+        self._heartbeat = heartbeat
+        self._numbers = {
+            watch.held.subscription_id: np.array([tag.number for tag in watch.tags], np.int64) for watch in watches
+        }
         self.found = found
         self._places = {tag.number: tag.address for tag in context.tags}
         self._tags = frozenset(self._places)
@@ -174,6 +180,8 @@ class PublishLoop:
             await self._accept(watch, reply.message, behind=reply.more)
             if watch.opening and not reply.more and loop.time() >= watch.open_at:
                 await self._open(watch)
+            if not reply.more:
+                await self._confirm(watch)
             await self._chores()
 
     async def _open(self, watch: Watch) -> None:
@@ -193,6 +201,21 @@ class PublishLoop:
         columns = Columns(self._context.now_ns(), self._times)
         columns.extend(silent)
         await self._deliver(columns, watch, None)
+
+    async def _confirm(self, watch: Watch) -> None:
+        """
+        Hand on that nothing changed in the tags of a subscription that was heard just now and holds no more.
+
+        Such rows are no values of the server: neither what is complete nor what was lost goes by them.
+        """
+        held, now_s = watch.held, asyncio.get_running_loop().time()
+        batch = self._heartbeat.confirm(held.subscription_id, self._numbers[held.subscription_id], held.refused, now_s)
+        if batch is None:
+            return
+        await self._window.room()
+        self._counters["confirmed"] += len(batch)
+        settle = self._window.add(Columns(batch.received_ns, self._times), _nothing)
+        await self.handover.put(Handed(batch, settle))
 
     async def _give_up(self) -> None:
         """Forget the subscriptions, after what came of them is in the journal."""
@@ -306,6 +329,7 @@ class PublishLoop:
         await self.handover.told(gap)  # a gap is durable before the runner reads again
         self._counters["sequence_gaps"] += lost
         self._ledger.lost(watch.held, last)
+        self._heartbeat.forget(tag.number for tag in watch.tags)
         watch.reached = last
 
     async def _fetch(self, held: Held, sequence: int) -> Message | None:
@@ -396,6 +420,7 @@ class PublishLoop:
             undecodable = columns.rejects(self._context.name, self._places)
             self._counters["undecodable_values"] += len(undecodable)
             batch = columns.batch(self._context.name, self._context.map_revision)
+            self._heartbeat.note(columns.rows, asyncio.get_running_loop().time())
             await self.handover.put(Handed(batch, settle, (*undecodable, *rejects), happened))
         else:
             self._window.after(noted)
@@ -408,3 +433,7 @@ class PublishLoop:
         a busy server may publish late. A gap that begins there may overlap complete data by so much, and misses none.
         """
         return min(max(columns.latest_ns, columns.received_ns - self._lateness_ns), columns.received_ns)
+
+
+def _nothing() -> None:
+    """What is noted of a batch that the server knows nothing of."""

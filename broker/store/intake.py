@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import sqlalchemy as sa
 
-from broker.store import revise
+from broker.store import revise, rollups
 from broker.store.columns import Columns, columns_of
 from broker.store.insert import insert_rows, new_rows
 from broker.store.memory import Memory, numbering_of
@@ -94,7 +94,9 @@ class Intake:
         if len(stored):
             seq = np.arange(outcome.first_seq, outcome.first_seq + len(stored), dtype=np.int64)
             rows = Inserted(seq, stored.source_ns, stored.tag_id, stored.value, stored.status)
-            rows = rows if not len(hidden) else rows.only(~np.isin(stored.row, hidden))
+            counted = rollups.are_counted(stored.flags)
+            counted &= ~np.isin(stored.row, hidden)
+            rows = rows if counted.all() else rows.only(counted)
             if len(rows.seq):
                 (self.revised if self._revision else self._memory.pending).append(rows)
         owners = [
