@@ -110,17 +110,17 @@ async def test_only_what_stands_still_is_confirmed(peer: str, make_tags, make_ad
 
 
 async def test_a_restart_knows_what_stands_still(peer: str, make_tags, make_adapter, take, crash) -> None:
-    """The subscription is taken over and sends no value again: what its items have now is confirmed."""
+    """The subscription is taken over, and not every server sends its values again: what its items have now counts."""
     tags = make_tags("Serial", uri=URI)
     adapter = make_adapter(peer, tags, subscription=RARE, heartbeat="100ms")
     await adapter.connect()
-    await take(adapter, lambda t: len(_confirmed(t, 0)) >= 3)  # the value is acknowledged by then, and not sent again
+    await take(adapter, lambda t: len(_confirmed(t, 0)) >= 3)
     await crash(adapter)
     again = make_adapter(peer, tags, subscription=RARE, heartbeat="100ms")
     await again.connect()
+    assert np.isfinite(again._heartbeat._since).all()  # before anything was taken: connect did not yield since
     taken = await take(again, lambda t: len(_confirmed(t, 0)) >= 2)
     assert again.counters["resumed"] == 1
-    assert _rows(taken, 0) == _confirmed(taken, 0)
     assert {row.value for row in _rows(taken, 0)} == {"4711"}
 
 
