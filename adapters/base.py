@@ -48,6 +48,15 @@ class SourceOptions(Options):
         Duration | None,
         Field(description="Reconnect when nothing at all came for so long; default 3 scans, at least 30s."),
     ] = None
+    heartbeat: Annotated[
+        Duration | None,
+        Field(
+            gt=0,
+            description="A tag of which nothing was stored for so long gets a row flagged `no_change_confirmed`, where "
+            "the source says that it did not change (answers of an OPC UA server) or its values stay inside the "
+            "deadband; default: no such rows.",
+        ),
+    ] = None
 
     def silence_s(self) -> float:
         """The effective silence limit in seconds."""

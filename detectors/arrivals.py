@@ -14,7 +14,7 @@ from schemas.records import RecordBatch
 from schemas.samples import Origin
 from schemas.status import BAD, UNCERTAIN, Flag
 
-_NOT_ARRIVED: Final = np.uint32(Flag.CORNER | Flag.RETAINED | Flag.BACKFILL)
+_NOT_ARRIVED: Final = np.uint32(Flag.CORNER | Flag.RETAINED | Flag.BACKFILL | Flag.NO_CHANGE_CONFIRMED)
 
 
 def arrivals(

@@ -37,7 +37,7 @@ from schemas.tagmap import TagMap
 __all__ = ["Detection", "DetectionOptions"]
 
 _MAPS_KEPT: Final = 4
-_NOT_FED: Final = np.uint32(Flag.LATE | Flag.CORNER | Flag.RETAINED)
+_NOT_FED: Final = np.uint32(Flag.LATE | Flag.CORNER | Flag.RETAINED | Flag.NO_CHANGE_CONFIRMED)
 _CUT: Final = np.uint32(Flag.CLAMPED | Flag.OUT_OF_RANGE)
 
 

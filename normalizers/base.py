@@ -81,6 +81,9 @@ class TagColumns:
         self.low = _floats(tag.range[0] if tag.range else -np.inf for tag in tags)
         self.high = _floats(tag.range[1] if tag.range else np.inf for tag in tags)
         self.band = _floats(tag.deadband for tag in tags)
+        self.beat_ns = np.array(
+            [_NEVER_BEATS if t.heartbeat_ms is None else t.heartbeat_ms * 1_000_000 for t in tags], np.int64
+        )
         self.sentinels = _sentinels(tags)
         self.has_sentinels: NDArray[np.bool_] = np.array([bool(tag.sentinels) for tag in tags], np.bool_)
         self.counters = CounterColumns(tags)
@@ -88,10 +91,15 @@ class TagColumns:
         self.any_root = bool(self.root.any())
         self.any_clamp = bool(np.isfinite(self.clamp_low).any() or np.isfinite(self.clamp_high).any())
         self.any_range = bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
+        self.any_beat = bool((self.beat_ns < _NEVER_BEATS).any())
         self.any_band = bool((self.band > 0).any())
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+#: Longer than any time that a value may have stood.
+_NEVER_BEATS = np.iinfo(np.int64).max
 
 
 def _floats(values: object) -> NDArray[np.float64]:

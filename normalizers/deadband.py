@@ -5,6 +5,9 @@ last held one is stored before the next that is not.
 First values, status changes, NaN, bad and text rows always pass. Source of the rule: AVEVA's adapters, which send
 both the current and the last suppressed value when the band is exceeded.
 
+Where the tag has a ``heartbeat``, a value that is held back so long after the last stored row is stored, too: as a
+corner before itself, flagged ``NO_CHANGE_CONFIRMED``. The band stays around the value that it stood around.
+
 A late row is held back as well where it lies inside the band of the value that was the stored one at its time (the
 last two are remembered): most such rows are redeliveries of what was held back before, and the stored value speaks for
 the others. Other late rows pass and change nothing.
@@ -39,6 +42,7 @@ class BandState(Columns):
     before_value: NDArray[np.float64] = column(np.float64, np.nan)  #: the stored value before that one
     before_status: NDArray[np.uint32] = column(np.uint32)
     before_ns: NDArray[np.int64] = column(np.int64, _NEVER_SENT_NS)
+    kept_ns: NDArray[np.int64] = column(np.int64, _NEVER_SENT_NS)  #: of the last stored row, a confirming one as well
     held: NDArray[np.bool_] = column(np.bool_)
     held_ns: NDArray[np.int64] = column(np.int64)
     held_server_ns: NDArray[np.int64] = column(np.int64)
@@ -137,6 +141,8 @@ def _round(at: Index, rows: Rows, columns: TagColumns, state: BandState, found: 
         state.held_status[wait] = rows.status[wait_at]
         state.held_flags[wait] = rows.flags[wait_at]
         rows.flags[wait_at] |= np.uint32(Flag.DEADBAND)
+        if columns.any_beat:
+            _confirm(wait, wait_at, rows, columns, state, found)
     pass_, pass_at = slot[~inside], at[~inside]
     if len(pass_) == 0:
         return
@@ -148,7 +154,27 @@ def _round(at: Index, rows: Rows, columns: TagColumns, state: BandState, found: 
     state.before_ns[pass_] = state.sent_ns[pass_]
     state.sent_value[pass_] = rows.value[pass_at]
     state.sent_status[pass_] = rows.same[pass_at]
-    state.sent_ns[pass_] = rows.source_ns[pass_at]
+    state.sent_ns[pass_] = state.kept_ns[pass_] = rows.source_ns[pass_at]
+
+
+def _confirm(
+    slot: Index, at: Index, rows: Rows, columns: TagColumns, state: BandState, found: list[tuple[int, _Held]]
+) -> None:
+    """Let those rows that were just held back be stored of which nothing was for a heartbeat."""
+    time_ns, kept_ns = rows.source_ns[at], state.kept_ns[slot]
+    unknown = kept_ns == _NEVER_SENT_NS  # state from before there were heartbeats
+    state.kept_ns[slot[unknown]] = time_ns[unknown]
+    # either way: a device's clock may be set back
+    due = np.flatnonzero(np.abs(time_ns - np.where(unknown, time_ns, kept_ns)) >= columns.beat_ns[rows.tag[at]])
+    for place in due.tolist():
+        one = int(slot[place])
+        found.append((int(at[place]), _confirmed(_held(state, one))))
+        state.held[one] = False
+        state.kept_ns[one] = time_ns[place]
+
+
+def _confirmed(held: _Held) -> _Held:
+    return (*held[:4], held[4] | int(Flag.NO_CHANGE_CONFIRMED))
 
 
 def _hold_again(at: Index, rows: Rows, columns: TagColumns, state: BandState) -> None:
@@ -177,7 +203,8 @@ def _follow(
     at: Index, slot: int, rows: Rows, columns: TagColumns, state: BandState, found: list[tuple[int, _Held]]
 ) -> None:
     """Take all rows of one tag, one after the other."""
-    band = float(columns.band[rows.tag[at[0]]])
+    band, beat_ns = float(columns.band[rows.tag[at[0]]]), int(columns.beat_ns[rows.tag[at[0]]])
+    kept_ns = int(state.kept_ns[slot])
     sent = (int(state.sent_ns[slot]), float(state.sent_value[slot]), int(state.sent_status[slot]))
     before = (int(state.before_ns[slot]), float(state.before_value[slot]), int(state.before_status[slot]))
     held = _held(state, slot) if state.held[slot] else None
@@ -203,14 +230,19 @@ def _follow(
         if abs(value - sent[1]) <= band and same == sent[2]:
             held = (source_ns, server_ns, value, status, flags)
             waiting.append(row)
+            kept_ns = source_ns if kept_ns == _NEVER_SENT_NS else kept_ns
+            if abs(source_ns - kept_ns) >= beat_ns:
+                found.append((row, _confirmed(held)))
+                held, kept_ns = None, source_ns
             continue
         if held is not None:
             found.append((row, held))
             held = None
-        before, sent = sent, (source_ns, value, same)
+        before, sent, kept_ns = sent, (source_ns, value, same), source_ns
     rows.flags[waiting] |= np.uint32(Flag.DEADBAND)
     state.sent_ns[slot], state.sent_value[slot], state.sent_status[slot] = sent
     state.before_ns[slot], state.before_value[slot], state.before_status[slot] = before
+    state.kept_ns[slot] = kept_ns
     state.held[slot] = held is not None
     if held is not None:
         state.held_ns[slot], state.held_server_ns[slot], state.held_value[slot] = held[:3]

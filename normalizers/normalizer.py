@@ -34,6 +34,7 @@ from schemas.tagmap import TagMap
 _MAPS_KEPT: Final = 4
 _VERSION: Final = 1
 _LIVE: Final = (Origin.LIVE, Origin.REPLAY)
+_CONFIRMED: Final = np.uint32(Flag.NO_CHANGE_CONFIRMED)
 _NOT_LIVE: Final = np.uint32(Flag.RETAINED | Flag.BACKFILL)
 
 
@@ -120,12 +121,16 @@ class Normalizer:
         source_ns, suspect = clock.believe(batch, self._future_limit_ns)
         bases = clock.bases(batch, source_ns, suspect, position)
         live = _live(batch)
-        late, restarts = clock.judge(
-            Times(slot, source_ns, suspect, live),
-            batch.received_ns,
-            self._time.last_ns,
-            lambda: columns.slot[columns.source == batch.source],
-        )
+        # a row of the source's word that nothing changed has no device time, and moves none
+        told = (batch.flags & _CONFIRMED) == 0
+        late, restarts = np.zeros(len(batch), np.bool_), np.zeros(len(batch), np.bool_)
+        if told.any():
+            late[told], restarts[told] = clock.judge(
+                Times(slot[told], source_ns[told], suspect[told], live[told]),
+                batch.received_ns,
+                self._time.last_ns,
+                lambda: columns.slot[columns.source == batch.source],
+            )
         return self._record(batch, position, columns, Judged(slot, source_ns, suspect, live, late, restarts, bases))
 
     def join(self, batches: Sequence[SampleBatch], positions: Sequence[Position]) -> RecordBatch | None:
@@ -133,14 +138,16 @@ class Normalizer:
         Normalize several batches of one map and origin at once: the rows that :meth:`step` gives for one after another.
 
         None, and nothing is changed, where rows depend on each other or on a clock that is in doubt: a tag comes
-        twice, a row is late, a device time is not believed, or only some batches have a server time. Take them one by
-        one then.
+        twice, a row is late, a device time is not believed, a row confirms that nothing changed, or only some batches
+        have a server time. Take them one by one then.
         """
         columns = self._maps.get(batches[0].map_revision)
         kinds = {(batch.origin, batch.map_revision, batch.server_ns is None) for batch in batches}
         if columns is None or len(kinds) > 1 or not all(map(len, batches)):
             return None
         whole = SampleBatch.joined(batches)
+        if (whole.flags & _CONFIRMED).any():
+            return None
         tag = whole.tag
         if not 0 <= int(tag.min()) <= int(tag.max()) < len(columns):
             return None
@@ -195,7 +202,7 @@ class Normalizer:
             same,
             flags,
             judged.late,
-            judged.late & ~judged.live,
+            judged.late & ~judged.live | ((flags & _CONFIRMED) != 0),
         )
         corners = hold_back(rows, columns, self._band)
         record = RecordBatch(

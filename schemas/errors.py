@@ -3,6 +3,7 @@ Errors that change what a caller does next.
 
 * FairleadError
   - NotConnected      the runner calls ``connect`` again, with back-off
+      + OtherDevice   ... which another device answers than the known one; nothing is read from it
   - EndOfInput        the source has ended; stop this adapter; not a failure
   - ConfigError       never retried; the process exits with code 78
   - JournalError      the journal cannot be written; acknowledgements stop
@@ -36,6 +37,10 @@ class NotConnected(FairleadError):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class OtherDevice(NotConnected):
+    """Another device than the known one answers; nothing is read from it until a person accepts it, or it is gone."""
 
 
 class EndOfInput(FairleadError):

@@ -183,6 +183,7 @@ class GapCause(StrEnum):
 
     NOT_RUNNING = "not_running"  #: the broker itself was down
     LINK_DOWN = "link_down"
+    DEVICE_CHANGED = "device_changed"  #: another device answers than the known one, and is not read
     SESSION_LOST = "session_lost"  #: the peer no longer held what it owed us
     QUEUE_OVERFLOW = "queue_overflow"  #: at the peer
     BUFFER_DROPPED = "buffer_dropped"  #: a bounded queue of ours

@@ -104,6 +104,7 @@ class Flag(IntFlag):
     COUNTER_ROLLOVER = 1 << 16  #: the counter went over its modulus since the row before; the increase is right
     COUNTER_RESET = 1 << 17  #: the counter began anew; the increase is what it has counted since, not what before
     COUNTER_UNCERTAIN = 1 << 18  #: how far the counter went since the row before cannot be told; no increase
+    NO_CHANGE_CONFIRMED = 1 << 19  #: no new value: the last one still stood at this time, by the source's own word
 
 
 def quality(code: int) -> Quality:

@@ -84,6 +84,9 @@ class Tag(_Frozen):
     range: tuple[float, float] | None = Field(None, description="In `unit`; outside is uncertain, not bad.")
     deadband: float = Field(0.0, description="Absolute, in `unit`; a percentage is resolved at load.")
     stale_after_ms: int | None = Field(None, description="None: a tag reported by exception never goes stale.")
+    heartbeat_ms: int | None = Field(
+        None, description="A value that stays inside the deadband is stored again after it; None: only when it leaves."
+    )
     rate_limit: float | None = Field(None, description="Largest believable change in `unit` per second.")
     flatline_after_ms: int | None = Field(None, description="A live signal that does not move for so long is stuck.")
     counter: Counter | None = None

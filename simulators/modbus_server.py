@@ -223,6 +223,8 @@ class ModbusServer:
                     if self.mode == "silent" or unit in self.silent_units:
                         continue
                     answer = self._answer(unit, pdu)
+                    if not answer:
+                        continue
                     if self.delay_s:
                         await asyncio.sleep(self.delay_s)
                     if self._framing == "rtu":

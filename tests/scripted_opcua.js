@@ -5,14 +5,14 @@ const { OPCUAServer, OPCUACertificateManager, MessageSecurityMode, SecurityPolic
 
 const [port, pki] = process.argv.slice(2);
 
-// build(server) fills the address space and returns what is done with each line of standard input
-async function main(build) {
+// build(server) fills the address space and returns what is done with each line of standard input; more: options
+async function main(build, more) {
   const certificates = new OPCUACertificateManager({ rootFolder: pki, automaticallyAcceptUnknownCertificate: true });
   await certificates.initialize();
   const server = new OPCUAServer({
     port: Number(port), host: "127.0.0.1", hostname: "127.0.0.1", allowAnonymous: true,
     serverCertificateManager: certificates,
-    securityPolicies: [SecurityPolicy.None], securityModes: [MessageSecurityMode.None],
+    securityPolicies: [SecurityPolicy.None], securityModes: [MessageSecurityMode.None], ...more,
   });
   await server.initialize();
   const said = build(server);
@@ -23,4 +23,4 @@ async function main(build) {
   lines.on("close", () => process.exit(0));
 }
 
-exports.serve = (build) => main(build).catch((e) => { console.error(e); process.exit(1); });
+exports.serve = (build, more = {}) => main(build, more).catch((e) => { console.error(e); process.exit(1); });

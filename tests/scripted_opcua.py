@@ -11,12 +11,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 
-@asynccontextmanager
-async def serving(node: str, script: Path, peer_folder: Path, pki: Path) -> AsyncIterator[tuple[str, Process]]:
-    """The endpoint of *script* on a port of its own, and its process; it ends with its standard input."""
+def free_port() -> int:
+    """A port that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "NODE_PATH": str(peer_folder / "node_modules")}
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def serving(
+    node: str, script: Path, peer_folder: Path, pki: Path, port: int = 0, **environ: str
+) -> AsyncIterator[tuple[str, Process]]:
+    """The endpoint of *script* on a *port* (0: one of its own), and its process; it ends with its standard input."""
+    if not port:
+        port = free_port()
+    environment = {**os.environ, **environ, "NODE_PATH": str(peer_folder / "node_modules")}
     process = await asyncio.create_subprocess_exec(
         node, str(script), str(port), str(pki), env=environment, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
     )

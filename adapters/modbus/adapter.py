@@ -51,9 +51,9 @@ class ModbusAdapter:
 
     Counters: ``connections``, ``refused_connections``, ``requests``, ``exceptions``, ``busy_retries``, ``timeouts``,
     ``doubtful_replies``, ``closed_by_peer``, ``refused_items``, ``degraded_units``, ``identity_mismatches``,
-    ``state_errors``, ``missed_polls``, ``clock_steps``. Facts: ``plan`` (blocks and registers of a full poll),
-    ``refused`` (addresses), ``degraded`` (units), ``identity``, ``state``. A device keeps nothing between polls, so
-    ``covered_ns`` stays None and ``continuity`` ``unknown``.
+    ``firmware_changes``, ``state_errors``, ``missed_polls``, ``clock_steps``. Facts: ``plan`` (blocks and registers of
+    a full poll), ``refused`` (addresses), ``degraded`` (units), ``identity``, ``firmware``, ``state``. A device keeps
+    nothing between polls, so ``covered_ns`` stays None and ``continuity`` ``unknown``.
     """
 
     def __init__(self, options: ModbusOptions, context: AdapterContext) -> None:

@@ -155,8 +155,9 @@ class ModbusOptions(SourceOptions):
     identity: Annotated[
         Literal["check", "ignore"],
         Field(
-            description="check: vendor, product and revision (function code 43/14) are remembered at the first "
-            "connect; another device behind the address is not read."
+            description="check: vendor and product code (function code 43/14) are remembered at the first connect; "
+            "another device behind the address is not read until `fairlead modbus identify SOURCE --accept`. Another "
+            "revision is noted, and read; a device without identification is read, and said to be one."
         ),
     ] = "ignore"
     string_encoding: Annotated[

@@ -1,7 +1,8 @@
 """
 Device identification: function code 43, type 14 (MODBUS Application Protocol 1.1b3, 6.21).
 
-Guards against another device, or another firmware, behind an address whose registers then mean something else.
+Guards against another device behind an address, whose registers then mean something else, and tells a change of the
+firmware.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ OBJECTS: Final = {
     5: "model name",
     6: "user application name",
 }
-#: What must stay the same: the basic category, which every device with an identification has.
-COMPARED: Final = (0, 1, 2)
+#: What must stay the same: vendor and product code, which every device with an identification has.
+COMPARED: Final = (0, 1)
+#: The revision of the firmware: another one is noted.
+REVISION: Final = 2
+#: The basic category.
+BASIC: Final = (*COMPARED, REVISION)
 _BASIC: Final = 1
 _REGULAR: Final = 2
 #: Replies that one identification may take; a device that always says "more follows" is doubted.
@@ -76,7 +81,7 @@ def decode(payload: bytes) -> tuple[Identity, int | None]:
 
 
 def differs(known: Identity, now: Identity | None) -> bool:
-    """Whether *now* is another device than *known*, by the basic category."""
+    """Whether *now* is another device than *known*, by vendor and product code."""
     return now is None or any(known.get(number) != now.get(number) for number in COMPARED)
 
 
@@ -84,4 +89,4 @@ def text(identity: Identity | None) -> str:
     """One line for people."""
     if identity is None:
         return "a device without identification"
-    return " ".join(identity.get(number, "?") or "?" for number in COMPARED)
+    return " ".join(identity.get(number, "?") or "?" for number in BASIC)

@@ -127,7 +127,7 @@ def accept(options: ModbusOptions, state_dir: Path, unit: int, found: Identity) 
     """
     state_dir.mkdir(parents=True, exist_ok=True)
     known = memory.recall(state_dir, f"{options.host}:{options.tcp_port}")
-    known.identity[str(unit)] = {str(number): found[number] for number in identity.COMPARED if number in found}
+    known.identity[str(unit)] = {str(number): found[number] for number in identity.BASIC if number in found}
     memory.keep(state_dir, known)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from asyncua import ua
@@ -21,14 +21,16 @@ from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.cyclic import NO_SUBSCRIPTIONS, ReadLoop
 from adapters.opcua.decode import time_ns
+from adapters.opcua.device_check import DeviceCheck
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handed, Handover
+from adapters.opcua.heartbeat import Heartbeat
 from adapters.opcua.history import Backfill
 from adapters.opcua.holes import Holes
 from adapters.opcua.limits import Limits
 from adapters.opcua.link import Link
 from adapters.opcua.namespaces import NamespaceMemory
-from adapters.opcua.nodes import Addresses, Nodes, indices_of
+from adapters.opcua.nodes import Addresses, Nodes, indices_of, parse_address
 from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.pki import Pki
 from adapters.opcua.polled import Polled
@@ -39,7 +41,7 @@ from adapters.opcua.structures import Structures
 from adapters.opcua.ticket import TicketFile, TicketKeeper, identity
 from adapters.opcua.watching import NAMESPACES, Server, Watching, namespaces_of
 from schemas import status
-from schemas.errors import NotConnected
+from schemas.errors import NotConnected, OtherDevice
 from schemas.samples import Delivery, Gap, GapCause
 
 #: All steps of connecting together.
@@ -63,6 +65,8 @@ class OpcUaAdapter:
     did not hold any more; ``ignored_events`` and ``foreign`` messages that were not asked for; ``resumed`` and
     ``recreated`` connections; ``asked`` signs of life between two keep-alives that the server made rare;
     ``silent_items`` items that are watched and sent no first value, so that the one read at connect stands for it;
+    ``confirmed`` rows of tags that had not changed;
+    ``identity_mismatches`` connections to another device than the known one, ``firmware_changes`` of the known one;
     ``clock_steps`` times our own clock was set back; ``state_unsaved`` failures to write the file; those of
     :class:`ReadLoop` where the server cannot subscribe; ``history_…`` see :class:`adapters.opcua.history.Backfill`;
     of events see :class:`adapters.opcua.notifiers.Notifiers`.
@@ -78,11 +82,14 @@ class OpcUaAdapter:
         self._tags = {tag.number: tag for tag in context.tags}
         named = [*(tag.address for tag in context.tags), *(one.notifier for one in options.events)]
         self._namespaces = NamespaceMemory(context.state_dir, options.endpoint, indices_of(named), self.counters)
+        serial = None if options.serial_number is None else parse_address(options.serial_number)
+        self._device = DeviceCheck(context.state_dir, context.name, options.endpoint, serial, self.counters, self.facts)
         self._addresses = Addresses(context.tags, self._namespaces.moved, self._namespaces.absent)
         self._ledger = Ledger(
             context.state_dir / "subscriptions.json", self.counters, self._note_covered, STATE_EVERY_S
         )
         self._times = Times(self.counters)
+        self._heartbeat = Heartbeat(context, options.heartbeat, self._times.arrival)
         self._limits = Limits()
         file = TicketFile(context.state_dir / "session.json", identity(options, context.name))
         self._session = TicketKeeper(file, self.counters, lasting=options.recover == "transfer")
@@ -98,7 +105,15 @@ class OpcUaAdapter:
         self._structures = Structures()
         self._notifiers = Notifiers(options, context, self.counters, self.facts, self._namespaces.moved)
         self._watching = Watching(
-            options, context, self._addresses, self._ledger, self._notifiers, self.counters, self.facts, self._meet
+            options,
+            context,
+            self._addresses,
+            self._ledger,
+            self._notifiers,
+            self.counters,
+            self.facts,
+            self._meet,
+            self._stand,
         )
 
     async def connect(self) -> None:
@@ -122,12 +137,13 @@ class OpcUaAdapter:
                 opening, resumed = await self._establish(link)
         except (NotConnected, *LINK_ERRORS) as error:
             await link.close()
-            if link.ticket_shown:  # it did not help, and would not the next time
+            if link.ticket_shown and not isinstance(error, OtherDevice):  # it did not help, and would not the next time
                 self._session.forget()
             text = str(error) if isinstance(error, NotConnected) else describe(error)
             # a certificate of ours that is new is why a server refuses, and is told once
             remarks = f" ({'; '.join(link.remarks)})" if link.remarks else ""
-            raise NotConnected(f"{self._options.endpoint}: {link.step}: {text}{remarks}") from error
+            kind = OtherDevice if isinstance(error, OtherDevice) else NotConnected
+            raise kind(f"{self._options.endpoint}: {link.step}: {text}{remarks}") from error
         except BaseException:
             link.drop()
             raise
@@ -135,6 +151,8 @@ class OpcUaAdapter:
         await self._session.keep(link.ticket)
         first: list[Gap | Columns] = []
         loop: PublishLoop | ReadLoop
+        if not resumed:
+            self._heartbeat.forget()
         if self._polled is None:
             loop = PublishLoop(
                 link,
@@ -147,6 +165,7 @@ class OpcUaAdapter:
                 self._watching.heard,
                 self._chores,
                 self._notifiers,
+                self._heartbeat,
             )
             owed = self._ledger.now.owed
             whole = resumed and owed is None and all(watch.whole for watch in self._watching.watches)
@@ -163,6 +182,7 @@ class OpcUaAdapter:
                 self.counters,
                 self._limits.read,
                 self._chores_of_reading,
+                self._heartbeat,
             )
             self.continuity = "unknown"
         if len(opening):
@@ -249,6 +269,16 @@ class OpcUaAdapter:
         self._why = {status.BAD_CONFIGURATION_ERROR: moved} if moved else {}
         self._notifiers.use(namespaces)
 
+    def _stand(self, values: Iterable[tuple[int, ua.DataValue]]) -> None:
+        """
+        What the items of subscriptions that were taken over have now; whatever of it is newer than their last value is
+        still to come from their queues, and counts then.
+        """
+        if self._options.heartbeat is not None:
+            columns = Columns(self._context.now_ns(), Times())
+            columns.extend(values)
+            self._heartbeat.learn(columns.rows, asyncio.get_running_loop().time())
+
     def _note_covered(self, covered_ns: int) -> None:
         self.covered_ns = covered_ns or None
 
@@ -274,6 +304,9 @@ class OpcUaAdapter:
         link.step = "namespaces"
         array, started = await link.read([NAMESPACES, _START_TIME], 2)
         namespaces = namespaces_of(array)
+        if self._options.identity == "check":
+            link.step = "identity"
+            await self._device.verify(link, namespaces)
         await self._meet(namespaces)
         nodes = self._nodes = self._addresses.resolve(namespaces)
         server_start = 0 if started.Value is None else time_ns(started.Value.Value)

@@ -98,6 +98,11 @@ class Columns:
         last = dict(zip(rows.tag.tolist(), bare.tolist(), strict=True))
         return {tag: code for tag, code in last.items() if code in codes}
 
+    @property
+    def rows(self) -> Rows:
+        """All rows, in order."""
+        return self._joined()
+
     def add(self, rows: Rows) -> None:
         """Append decoded rows in order; those without a source time get that of arrival."""
         if not len(rows):

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from adapters.base import Options, SourceOptions
 from adapters.opcua.event_options import EventOptions, listed_once
+from adapters.opcua.nodes import parse_address
 from adapters.opcua.profiles import ProfileName
 from adapters.secrets import is_loopback
 from schemas.quantities import Duration
@@ -148,6 +149,21 @@ class OpcUaOptions(SourceOptions):
         ),
     ] = ""
     user: Annotated[User | None, Field(description="Default: anonymous. Needs a `security` other than None.")] = None
+    identity: Annotated[
+        Literal["check", "ignore"],
+        Field(
+            description="check: application URI, product URI, manufacturer, product and `serial_number` are remembered "
+            "at the first connect; another device behind the address is not read until `fairlead trust device SOURCE "
+            "--accept`. Another software version is noted, and read."
+        ),
+    ] = "check"
+    serial_number: Annotated[
+        str | None,
+        Field(
+            description="Address of the node that holds the device's serial number, such as `SerialNumber` of its "
+            "device in the DeviceSet of OPC 10000-100 (DI); `identity: check` compares it."
+        ),
+    ] = None
     read: Annotated[
         Literal["auto", "subscribe", "cyclic"],
         Field(
@@ -186,6 +202,13 @@ class OpcUaOptions(SourceOptions):
     ] = ()
 
     _events_once = field_validator("events")(listed_once)
+
+    @field_validator("serial_number")
+    @classmethod
+    def _node(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_address(text)
+        return text
 
     @field_validator("endpoint")
     @classmethod

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 from asyncua import ua
 
 from adapters.base import AdapterContext
@@ -21,10 +22,11 @@ from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.faults import LINK_ERRORS, describe
 from adapters.opcua.handover import Handed, Handover
+from adapters.opcua.heartbeat import Heartbeat
 from adapters.opcua.link import Link
 from adapters.opcua.polled import Polled
 from schemas.errors import NotConnected
-from schemas.samples import Gap, GapCause
+from schemas.samples import Gap, GapCause, SampleBatch
 
 #: What says that a server has no subscriptions at all.
 NO_SUBSCRIPTIONS: Final = frozenset(
@@ -48,7 +50,7 @@ class ReadLoop:
 
     ``chores`` is awaited between two reads, after tags without a node were looked for again. :meth:`run` ends the
     hand-over with NotConnected. Counters: ``reads`` rounds that were read, ``unchanged`` values that were as before,
-    ``missed_reads`` rounds that came too late to be read.
+    ``confirmed`` rows that say so, ``missed_reads`` rounds that came too late to be read.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class ReadLoop:
         counters: Counter[str],
         chunk: int,
         chores: Callable[[], Awaitable[None]],
+        heartbeat: Heartbeat,
     ) -> None:
         self.handover: Handover[Handed | Gap] = Handover()
         self._link = link
@@ -70,6 +73,7 @@ class ReadLoop:
         self._counters = counters
         self._chunk = chunk
         self._chores = chores
+        self._heartbeat = heartbeat
         self._last: dict[int, ua.DataValue] = {}
         self._rounds: list[_Round] = []
         self._polled = polled
@@ -146,6 +150,17 @@ class ReadLoop:
         columns.extend(changed)
         await self._deliver(columns)
         self._last.update(changed)
+        now_s = asyncio.get_running_loop().time()
+        self._heartbeat.note(columns.rows, now_s)
+        if len(changed) < len(values):
+            await self._confirm(one, now_s)
+
+    async def _confirm(self, one: _Round, now_s: float) -> None:
+        """Hand on that nothing changed in the tags of a round that were just read as they were before."""
+        batch = self._heartbeat.confirm(round(one.period_s * 1e6), np.array(one.tags, np.int64), (), now_s)
+        if batch is not None:
+            self._counters["confirmed"] += len(batch)
+            await self._settled(batch, lambda: None)
 
     async def _go_on(self, one: _Round, asked_at: float, now: float) -> None:
         """Plan the next read of a round; reads for which it is too late by then are a gap."""
@@ -162,17 +177,18 @@ class ReadLoop:
 
     async def _deliver(self, columns: Columns) -> None:
         """Hand a batch over and wait until it is settled. Raises NotConnected when it was not journalled."""
-        if not len(columns):
-            return
+        if len(columns):
+            await self._settled(columns.batch(self._context.name, self._context.map_revision), columns.remember)
+
+    async def _settled(self, batch: SampleBatch, note: Callable[[], None]) -> None:
         settled: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
         async def settle(error: Exception | None) -> None:
             if error is None:
-                columns.remember()
+                note()
             if not settled.done():
                 settled.set_result(error)
 
-        batch = columns.batch(self._context.name, self._context.map_revision)
         await self.handover.put(Handed(batch, settle))
         error = await settled
         if error is not None:

@@ -6,6 +6,7 @@ Several batches may be unsettled at once, so that a slow disk does not stop the 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -19,6 +20,7 @@ from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.event_reader import Told
 from adapters.opcua.event_wire import EventList
 from adapters.opcua.handover import Handed, Handover
+from adapters.opcua.heartbeat import Heartbeat
 from adapters.opcua.link import Link
 from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.progress import Held, Ledger
@@ -28,7 +30,7 @@ from adapters.opcua.rows import Rows
 from adapters.opcua.subscription import Watch
 from adapters.opcua.window import Window
 from schemas.errors import NotConnected
-from schemas.samples import Gap, GapCause
+from schemas.samples import Gap, GapCause, SampleBatch
 
 #: Batches that may wait for the journal; a commit may take a second (delivery contract).
 _MOST_UNSETTLED: Final = 32
@@ -53,6 +55,7 @@ class Deliveries:
         counters: Counter[str],
         heard: Callable[[Watch, Columns], None],
         notifiers: Notifiers,
+        heartbeat: Heartbeat,
     ) -> None:
         self.handover: Handover[Handed | Gap] = Handover()
         self.found: Callable[[Gap], None] = lambda _: None
@@ -64,6 +67,7 @@ class Deliveries:
         self._counters = counters
         self._heard = heard
         self._notifiers = notifiers
+        self._heartbeat = heartbeat
         self._places = {tag.number: tag.address for tag in context.tags}
         self._known = np.zeros(max(self._places, default=0) + 1, np.bool_)
         self._known[list(self._places)] = True
@@ -202,9 +206,21 @@ class Deliveries:
             undecodable = columns.rejects(self._context.name, self._places)
             self._counters["undecodable_values"] += len(undecodable)
             batch = columns.batch(self._context.name, self._context.map_revision)
+            self._heartbeat.note(columns.rows, asyncio.get_running_loop().time())
             await self.handover.put(Handed(batch, settle, (*undecodable, *rejects), happened))
         else:
             self._window.after(noted)
+
+    async def confirmed(self, batch: SampleBatch) -> None:
+        """
+        Hand on rows of tags that had not changed.
+
+        They are no values of the server: neither what is complete nor what was lost goes by them.
+        """
+        await self._window.room()
+        self._counters["confirmed"] += len(batch)
+        settle = self._window.add(Columns(batch.received_ns, self._times), _nothing)
+        await self.handover.put(Handed(batch, settle))
 
     def _refused(self, error: Exception) -> None:
         """A batch was not journalled: what was not taken yet must not overtake it."""
@@ -218,3 +234,7 @@ class Deliveries:
         a busy server may publish late. A gap that begins there may overlap complete data by so much, and misses none.
         """
         return min(max(columns.latest_ns, columns.received_ns - self._lateness_ns), columns.received_ns)
+
+
+def _nothing() -> None:
+    """What is noted of a batch that the server knows nothing of."""

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
+import numpy as np
 from asyncua.ua.uaerrors import BadNoSubscription, BadSubscriptionIdInvalid, UaStructParsingError
 
 from adapters.base import AdapterContext
@@ -22,6 +23,7 @@ from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
 from adapters.opcua.deliveries import Deliveries
 from adapters.opcua.faults import LINK_ERRORS, describe
+from adapters.opcua.heartbeat import Heartbeat
 from adapters.opcua.link import Link
 from adapters.opcua.notifiers import Notifiers
 from adapters.opcua.progress import Held, Ledger, ahead, following
@@ -58,8 +60,9 @@ class PublishLoop:
         heard: Callable[[Watch, Columns], None],
         chores: Callable[[], Awaitable[None]],
         notifiers: Notifiers,
+        heartbeat: Heartbeat,
     ) -> None:
-        self.deliveries = Deliveries(link, options, context, ledger, times, counters, heard, notifiers)
+        self.deliveries = Deliveries(link, options, context, ledger, times, counters, heard, notifiers, heartbeat)
         self.handover = self.deliveries.handover
         self._link = link
         self._watches: Mapping[int, Watch] = {watch.held.subscription_id: watch for watch in watches}
@@ -68,6 +71,10 @@ class PublishLoop:
         self._ledger = ledger
         self._counters = counters
         self._chores = chores
+        self._heartbeat = heartbeat
+        self._numbers = {
+            watch.held.subscription_id: np.array([tag.number for tag in watch.tags], np.int64) for watch in watches
+        }
 
     async def run(self, opening: Sequence[Gap | Columns]) -> None:
         """Hand on the *opening*, then what the server kept, then what comes, until the connection ends."""
@@ -116,6 +123,8 @@ class PublishLoop:
             await self._accept(watch, reply.message, behind=reply.more)
             if watch.opening and not reply.more and loop.time() >= watch.open_at:
                 await self._open(watch)
+            if not reply.more:
+                await self._confirm(watch)
             await self._chores()
 
     async def _open(self, watch: Watch) -> None:
@@ -133,6 +142,13 @@ class PublishLoop:
             return
         self._counters["silent_items"] += len(silent)
         await self.deliveries.first_values(watch, silent)
+
+    async def _confirm(self, watch: Watch) -> None:
+        """Hand on that nothing changed in the tags of a subscription that was heard just now and holds no more."""
+        held, now_s = watch.held, asyncio.get_running_loop().time()
+        batch = self._heartbeat.confirm(held.subscription_id, self._numbers[held.subscription_id], held.refused, now_s)
+        if batch is not None:
+            await self.deliveries.confirmed(batch)
 
     async def _ask(self) -> None:
         """
@@ -240,6 +256,7 @@ class PublishLoop:
         await self.deliveries.told(gap)
         self._counters["sequence_gaps"] += lost
         self._ledger.lost(watch.held, last)
+        self._heartbeat.forget(tag.number for tag in watch.tags)
         watch.reached = last
 
     async def _fetch(self, held: Held, sequence: int) -> Message | None:

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,6 +81,7 @@ class Watching:
         counters: Counter[str],
         facts: dict[str, str],
         met: Callable[[Sequence[str]], Awaitable[None]],
+        stood: Callable[[Iterable[tuple[int, ua.DataValue]]], None] = lambda _: None,
     ) -> None:
         self.watches: list[Watch] = []
         self._options = options
@@ -92,6 +93,7 @@ class Watching:
         self._counters = counters
         self._facts = facts
         self._met = met
+        self._stood = stood
         self._clock = RetryClock(options.retry)
         self._server: Server | None = None
         self._seen = np.zeros(max(self._tags, default=0) + 1, np.bool_)  # sent something since the last look
@@ -273,8 +275,10 @@ class Watching:
     async def _gone(self, server: Server, watches: Sequence[Watch]) -> int:
         """How many nodes that these subscriptions watch the server does not know any more."""
         refused = {number for watch in watches if not watch.events for number in watch.held.refused}
-        watched = [node for number, node in server.nodes.items() if number not in refused and node is not None]
+        numbers = [n for n, node in server.nodes.items() if n not in refused and node is not None]
+        watched = [server.nodes[number] for number in numbers]
         values = await server.link.read(watched, server.limits.read)
+        self._stood(zip(numbers, values, strict=True))
         return len(self._tags) - len(refused) - len(watched) + sum(v.StatusCode.value in GONE for v in values)
 
     async def _begin(self, server: Server) -> list[Watch]:

@@ -41,6 +41,7 @@ class GapLedger:
         self._sleep = sleep
         self._outage: Gap | None = None
         self._closed: Gap | None = None
+        self._before: Gap | None = None  # the outage under its first cause
         self._own: dict[tuple[object, ...], Gap] = {}
 
     @property
@@ -55,6 +56,20 @@ class GapLedger:
             events.gap_opened(self._source, cause.value)
             await self.record(self._outage)
 
+    async def turn(self, cause: GapCause, at_ns: int, detail: str) -> None:
+        """
+        The outage goes on for another reason: its gap ends, and one with *cause* begins; once in an outage.
+
+        A peer that is away now and then meanwhile would make gaps without end.
+        """
+        outage = self._outage
+        if outage is None or outage.cause is cause or self._before is not None:
+            return
+        at_ns = max(at_ns, outage.from_ns)
+        await self.close(at_ns)
+        self._before = self._closed
+        await self.open(cause, at_ns, detail)
+
     async def close(self, to_ns: int, *, backfilled: bool = False) -> None:
         """Close it, if one is open; *backfilled* where the peer held everything and delivers it."""
         outage, self._outage = self._outage, None
@@ -62,6 +77,9 @@ class GapLedger:
             closed = replace(outage, to_ns=max(to_ns, outage.from_ns), backfilled=backfilled)
             self._closed = None if backfilled else closed
             await self.record(closed)
+            before, self._before = self._before, None
+            if before is not None and backfilled:
+                await self.record(replace(before, backfilled=True))
 
     async def fill_downtime(self) -> None:
         """The peer held everything over the broker's own downtime and delivers it."""

@@ -13,7 +13,7 @@ from broker.acquire.session import Session, Silent, covered_ns
 from broker.acquire.state import SourceState
 from broker.journal import JournalWriter
 from schemas.entries import END_OF_INPUT, Link
-from schemas.errors import ConfigError, EndOfInput, JournalError, NotConnected
+from schemas.errors import ConfigError, EndOfInput, JournalError, NotConnected, OtherDevice
 from schemas.samples import Gap, GapCause
 
 #: Adapters bring their own time-outs for each step; above them all stands this one.
@@ -118,7 +118,8 @@ class AdapterRunner:
                     await self._rebuild()
                     await self._lost(error, GapCause.LINK_DOWN)
                 except NotConnected as error:
-                    await self._lost(error, GapCause.LINK_DOWN)
+                    other = isinstance(error, OtherDevice)
+                    await self._lost(error, GapCause.DEVICE_CHANGED if other else GapCause.LINK_DOWN)
                 except Exception as error:  # noqa: BLE001 - an adapter's bug must not stop the other sources
                     if self.state.condition != "failing":
                         events.adapter_failed(self._name, error)
@@ -182,6 +183,8 @@ class AdapterRunner:
             begin = max(self._started_ns, self.state.last_batch_ns or 0, self._covered_ns)
             # those may lie ahead where this host's clock was set back; the gap would have no length
             await self._ledger.open(cause, min(begin, self._now_ns()), reason)
+        elif cause is GapCause.DEVICE_CHANGED:
+            await self._ledger.turn(cause, self._now_ns(), reason)
         await self._sleep(wait)
 
     async def _wait_for_journal(self) -> None:

@@ -63,6 +63,7 @@ ACCESS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("GET", "/api/v1/quarantine"): PLANT,
     ("GET", "/api/v1/sources"): PLANT,
     ("POST", "/api/v1/sources/{source}/trust"): INTEGRATOR,
+    ("POST", "/api/v1/sources/{source}/device"): INTEGRATOR,
     ("GET", "/api/v1/anomalies"): READERS,
     ("GET", "/api/v1/anomalies/{anomaly_id}"): READERS,
     ("POST", "/api/v1/annotations/{annotation_id}/review"): ENGINEER,

@@ -21,6 +21,8 @@ from schemas.tagmap import TagMap
 
 #: Our certificate must be the one that the server's people trusted, or will trust.
 _KEPT: Final = "pki"
+#: Which device is known there, so that another one is told (OPC UA, Modbus).
+_DEVICE: Final = "device.json"
 
 
 def probe_all(config: Config, tag_map: TagMap, limit_s: float) -> tuple[list[dict[str, Any]], int]:
@@ -51,6 +53,8 @@ async def _probe(config: Config, tag_map: TagMap, name: str, limit_s: float) -> 
         keep = config.state_dir(name) / _KEPT
         if keep.is_dir():
             shutil.copytree(keep, state_dir / _KEPT)
+        if (known := config.state_dir(name) / _DEVICE).is_file():
+            shutil.copy2(known, state_dir / _DEVICE)
         context = AdapterContext(name, tags, tag_map.revision, time.time_ns, state_dir, config.base_dir)
         step = "build"
         try:
@@ -76,6 +80,7 @@ async def _probe(config: Config, tag_map: TagMap, name: str, limit_s: float) -> 
             return {**row, "result": f"failed: {step}", "detail": told}, exits.UNREACHABLE
         finally:
             _keep_new(state_dir / _KEPT, keep)
+            _keep_met(state_dir / _DEVICE, config.state_dir(name) / _DEVICE)
     row.update(result=seen.result, detail=seen.text(end))
     return row, exits.OK if seen.usable else exits.UNREACHABLE
 
@@ -87,6 +92,14 @@ def _keep_new(found: Path, keep: Path) -> None:
         if path.is_file() and not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             shutil.copy2(path, kept)
+
+
+def _keep_met(found: Path, known: Path) -> None:
+    """Another device than the known one was met: it stands in the file that a person's decision goes by."""
+    if known.is_file() and found.is_file() and b'"met"' in found.read_bytes():
+        beside = known.with_suffix(".probe")
+        shutil.copy2(found, beside)
+        beside.replace(known)
 
 
 def _apart(options: SourceOptions, site: str, name: str) -> SourceOptions:

@@ -1,8 +1,9 @@
-"""``fairlead trust``: the certificates of OPC UA servers that a source accepts, and our own that they must accept."""
+"""``fairlead trust``: the certificates and devices that an OPC UA source accepts, and our own certificate."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from adapters.opcua.pki import Entry, Pki
     from broker.config import Config
 
-app = typer.Typer(no_args_is_help=True, help="Certificates of OPC UA servers, and our own.")
+app = typer.Typer(no_args_is_help=True, help="Certificates and devices of OPC UA servers, and our own certificate.")
 SourceArgument = Annotated[str, typer.Argument(help="Name of a source of kind opcua.")]
 FingerprintArgument = Annotated[str, typer.Argument(help="SHA-256 of the certificate in hex, or how it begins.")]
+Note = Callable[[str, str, dict[str, object]], None]
 _COLUMNS = ("folder", "name", "fingerprint", "valid_until", "application_uri", "verdict")
 
 
@@ -92,6 +94,40 @@ def own(
         print_rows(output, ("what", "value"), [{"what": key, "value": value} for key, value in shown.items() if value])
 
 
+@app.command()
+def device(
+    source: SourceArgument,
+    accept: Annotated[bool, typer.Option("--accept", help="Read from the other device from now on.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """
+    Print which device is known behind the address, and the other one that was met and is not read.
+
+    The broker asks at each connect; nothing is asked here. Who accepts should know why the device is another one.
+    """
+    from broker.api.trust import device_of, replace_device
+
+    settings, _, _ = _open(config, source)
+    kept = device_of(settings, source)
+    if not accept:
+        rows = [{"what": "known", "device": str(kept.known)}] if kept.known is not None else []
+        rows += [{"what": "firmware", "device": kept.firmware}] if kept.firmware else []
+        rows += [{"what": "met, not read", "device": str(kept.met)}] if kept.met is not None else []
+        print_rows(output, ("what", "device"), rows, empty=f"{source} was not connected yet")
+        return
+    if kept.met is None:
+        raise Refused(f"{source} has met no other device than the known one")
+    shown = str(kept.met)
+    done = ask_core(settings, "POST", f"/api/v1/sources/{source}/device", {"device": shown})
+    if done is None:
+        done = _noted(settings, lambda note: replace_device(settings, source, shown, note))
+    if output is Output.JSON:
+        print_json(done)
+    else:
+        typer.echo(f"{source} is read from: {done['device']} (before: {done['before']})")
+
+
 def _open(config: Path, source: str) -> tuple[Config, OpcUaOptions, Pki]:
     from broker.api.trust import pki_of
     from broker.config import load_config
@@ -107,23 +143,29 @@ def _open(config: Path, source: str) -> tuple[Config, OpcUaOptions, Pki]:
 def _decide(source: str, fingerprint: str, decision: str, config: Path, output: Output) -> None:
     """Through the running core if there is one, else with the store's lock: the audit chain always knows."""
     from broker.api.trust import carry_out
-    from broker.cli.store_access import writing
 
     settings, _, _ = _open(config, source)
     body = {"fingerprint": fingerprint, "decision": decision}
     done = ask_core(settings, "POST", f"/api/v1/sources/{source}/trust", body)
     if done is None:
-        with writing(settings) as store:
-
-            def note(action: str, name: str, detail: dict[str, object]) -> None:
-                with store.transaction() as transaction:
-                    transaction.audit("command line", action, name, detail)
-
-            done = dict(carry_out(settings, source, decision, fingerprint, note))
+        done = _noted(settings, lambda note: carry_out(settings, source, decision, fingerprint, note))
     if output is Output.JSON:
         print_json(done)
     else:
         typer.echo(f"{source}: {done['subject']} ({done['fingerprint']}) is now {done['folder']}")
+
+
+def _noted(settings: Config, act: Callable[[Note], dict[str, str]]) -> dict[str, Any]:
+    """Do what *act* does with the store's lock; it gets what writes into the audit chain."""
+    from broker.cli.store_access import writing
+
+    with writing(settings) as store:
+
+        def note(action: str, name: str, detail: dict[str, object]) -> None:
+            with store.transaction() as transaction:
+                transaction.audit("command line", action, name, detail)
+
+        return dict(act(note))
 
 
 def _row(entry: Entry, pki: Pki, options: OpcUaOptions) -> dict[str, Any]:

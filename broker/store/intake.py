@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import sqlalchemy as sa
 
-from broker.store import revise
+from broker.store import revise, rollups
 from broker.store.columns import Columns, columns_of
 from broker.store.insert import insert_rows, new_rows
 from broker.store.memory import Memory, numbering_of
@@ -95,7 +95,8 @@ class Intake:
             seq = np.arange(outcome.first_seq, outcome.first_seq + len(stored), dtype=np.int64)
             counted = None if stored.increase is None else Counted(stored.increase, stored.flags)
             rows = Inserted(seq, stored.source_ns, stored.tag_id, stored.value, stored.status, counted)
-            rows = rows if not len(hidden) else rows.only(~np.isin(stored.row, hidden))
+            ours = rollups.are_counted(stored.flags) & ~np.isin(stored.row, hidden)
+            rows = rows if ours.all() else rows.only(ours)
             if len(rows.seq):
                 (self.revised if self._revision else self._memory.pending).append(rows)
         owners = [

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from broker.store import bulk, tables
 from broker.store.levels import Level, levels
-from broker.store.rollups import Inserted, counted_of, joined
+from broker.store.rollups import Inserted, counted_of, is_counted, joined
 from broker.store.rows.manuals import ManualRow, PassageRow
 from broker.store.valid import not_replaced
 from schemas.tagmap import TagMap
@@ -86,7 +86,7 @@ class Memory:
         columns = (records.seq, records.source_ts, records.tag_id, records.value, records.status)
         query = sa.select(*columns, records.increase, records.flags).order_by(records.seq).limit(_PAGE)
         # the buckets of what a replay wrote are noted as stale, and made anew as a whole
-        query = query.where(records.revision == 0)
+        query = query.where(records.revision == 0, is_counted(records.flags))
         if self.last("replay"):
             query = query.where(not_replaced())
         while True:

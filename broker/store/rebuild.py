@@ -21,7 +21,18 @@ from broker.store import bulk, tables
 from broker.store.kept import AHEAD_NS, MINUTES_GONE, RECORDS_GONE
 from broker.store.memory import Memory
 from broker.store.reader.values import any_of
-from broker.store.rollups import HOUR_NS, MINUTE_NS, Grouping, Inserted, buckets_of, count, counted_of, empty, merge
+from broker.store.rollups import (
+    HOUR_NS,
+    MINUTE_NS,
+    Grouping,
+    Inserted,
+    buckets_of,
+    count,
+    counted_of,
+    empty,
+    is_counted,
+    merge,
+)
 from broker.store.valid import not_replaced
 
 #: Counter that is 1 while buckets may be noted.
@@ -146,6 +157,7 @@ def _valid(connection: sa.Connection, from_ns: int, ids: NDArray[np.int64]) -> I
     query = (
         sa.select(*columns)
         .where(record.source_ts >= from_ns, record.source_ts < from_ns + MINUTE_NS, not_replaced())
+        .where(is_counted(record.flags))
         .where(any_of(connection, record.tag_id, ids.tolist()))
         .order_by(record.seq)
     )

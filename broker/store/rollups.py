@@ -2,7 +2,8 @@
 Roll-ups as arrays of buckets: counting rows in, merging, and the form that SQL takes.
 
 A sum is carried on value by value in the order of ``seq``, beginning with what is stored, so that the result is the
-same to the last bit however the stream was cut into transactions. Late rows join the bucket they belong to.
+same to the last bit however the stream was cut into transactions. Late rows join the bucket they belong to. Rows that
+confirm that nothing changed are no measurements, and count in no bucket.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from schemas.status import Flag, quality_of
 
 MINUTE_NS: Final = 60_000_000_000
 HOUR_NS: Final = 3_600_000_000_000
+_CONFIRMED: Final = int(Flag.NO_CHANGE_CONFIRMED)
+_MEASURED: Final = int(Flag.CORNER)  # a value inside the deadband that was stored since nothing had been for long
 _NEVER: Final = np.iinfo(np.int64).min
 _FOREVER: Final = np.iinfo(np.int64).max
 
@@ -92,6 +96,17 @@ def counted_of(increase: Sequence[float | None], flags: Sequence[int]) -> Counte
     if all(one is None for one in increase) and not (marks & sum(_MARKS.values())).any():
         return None
     return Counted(np.array([np.nan if one is None else one for one in increase], np.float64), marks)
+
+
+def are_counted(flags: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which rows buckets count and may be a tag's newest: all but those that only say that nothing changed, bool[n]."""
+    counted: NDArray[np.bool_] = (flags & (_CONFIRMED | _MEASURED)) != _CONFIRMED
+    return counted
+
+
+def is_counted(flags: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """:func:`are_counted` in SQL."""
+    return flags.op("&")(_CONFIRMED | _MEASURED) != _CONFIRMED
 
 
 def joined(parts: Sequence[Inserted]) -> Inserted:

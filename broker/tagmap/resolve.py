@@ -68,6 +68,9 @@ def resolve(entry: TagEntry, node: Node, around: Surroundings, wrong: frozenset[
         "range": step.range(),
         "deadband": step.deadband(scaled),
         "stale_after_ms": step.stale_after_ms(scan_s),
+        "heartbeat_ms": None
+        if options is None or options.heartbeat is None
+        else max(1, round(options.heartbeat * 1000)),
         "rate_limit": entry.rate_limit,
         "flatline_after_ms": None if entry.flatline_after is None else round(entry.flatline_after * 1000),
         "counter": step.counter(scaled),

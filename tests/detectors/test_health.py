@@ -47,13 +47,33 @@ def test_infinite_value_is_out_of_range_and_stays_storable(script, tag):
 
 @pytest.mark.parametrize(
     ("status", "flags"),
-    [(BAD_DEVICE_FAILURE, 0), (UNCERTAIN_LAST_USABLE, 0), (0, Flag.LATE), (0, Flag.CORNER), (0, Flag.RETAINED)],
+    [
+        (BAD_DEVICE_FAILURE, 0),
+        (UNCERTAIN_LAST_USABLE, 0),
+        (0, Flag.LATE),
+        (0, Flag.CORNER),
+        (0, Flag.RETAINED),
+        (0, Flag.NO_CHANGE_CONFIRMED),
+    ],
 )
 def test_rows_that_prove_nothing_are_not_fed(script, tag, status, flags):
-    """Bad, stale, late, retained and corner rows give no finding."""
+    """Bad, stale, late, retained, corner and confirming rows give no finding."""
     plant = script(tag(0, range=(0.0, 100.0)))
     plant.send({0: 150.0}, status=[status], flags=[flags])
     assert plant.tick() == []
+
+
+@pytest.mark.parametrize(("flags", "found"), [(Flag.NO_CHANGE_CONFIRMED, False), (0, True)])
+def test_a_confirmed_value_is_no_flat_signal(script, tag, flags, found):
+    """Ten minutes of the server's word that nothing changed are no samples; as samples they would be a stuck signal."""
+    plant = script(tag(0, flatline_after_ms=60_000), spc=[])
+    for value in (1.0, 2.0, 3.0):
+        plant.send({0: value})
+        plant.tick()
+    for _ in range(60):
+        plant.send({0: 3.0}, flags=[flags])
+        plant.tick(10)
+    assert any(one.kind is Kind.FLATLINE for one in plant.said) == found
 
 
 def test_rows_held_back_by_the_deadband_are_fed(script, tag):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from adapters.modbus.frames import Doubtful
 from adapters.modbus.identity import decode
 from schemas import status
-from schemas.errors import NotConnected
+from schemas.errors import NotConnected, OtherDevice
 from schemas.samples import SampleBatch
 from schemas.tagmap import Tag
 from simulators.modbus_server import ModbusServer, RegisterPoint
@@ -47,7 +47,7 @@ async def test_a_swapped_device_is_not_read(
         server.identity = {**ACME, 1: "X2"}
         swapped = adapter_()
         await swapped.connect()
-        with pytest.raises(NotConnected, match=r"unit 1 is Acme X2 2\.0 and was Acme X1 2\.0"):
+        with pytest.raises(OtherDevice, match=r"unit 1 is Acme X2 2\.0 and was Acme X1 2\.0"):
             await take(swapped)
         assert swapped.counters["identity_mismatches"] == 1
         server.identity = None
@@ -82,8 +82,8 @@ async def test_a_unit_swapped_while_it_was_away(make_tag: MakeTag, make_adapter:
             pass
         assert adapter.counters["connections"] == 1
         adapter._units.degraded.clear()
-        server.units, server.identity = {1, 2}, {**ACME, 2: "3.0"}
-        with pytest.raises(NotConnected, match=r"is Acme X1 3\.0 and was Acme X1 2\.0"):
+        server.units, server.identity = {1, 2}, {**ACME, 1: "X9"}
+        with pytest.raises(OtherDevice, match=r"is Acme X9 2\.0 and was Acme X1 2\.0"):
             await take(adapter)
 
 
@@ -98,6 +98,45 @@ async def test_a_device_without_identification_is_read(
             assert (await take(adapter)).value.tolist() == [5]
         assert adapter.facts["identity"] == "unit 1: a device without identification"
         assert server.requests[43] == 1
+
+
+async def test_another_firmware_is_noted_and_read(make_tag: MakeTag, make_adapter: MakeAdapter, take: Take) -> None:
+    """The revision is counted and told once, and is the known one from then on."""
+    async with ModbusServer(lambda: {"x": 5}, POINTS, identity=ACME) as server:
+        for revision, changes in (("2.0", 0), ("3.0", 1), ("3.0", 0)):
+            server.identity = {**ACME, 2: revision}
+            adapter = make_adapter(server.port, [make_tag(0, "HR1")], identity="check")
+            await adapter.connect()
+            assert (await take(adapter)).value.tolist() == [5]
+            assert adapter.counters["firmware_changes"] == changes
+            assert adapter.facts["identity"] == f"unit 1: Acme X1 {revision}"
+            assert (adapter.facts.get("firmware") == "unit 1: revision was 2.0 and is 3.0") == bool(changes)
+
+
+class _Mute(ModbusServer):
+    """Says nothing at all to function codes that it does not know."""
+
+    def _answer(self, unit: int, pdu: bytes) -> bytes:
+        return b"" if pdu[0] == 43 else super()._answer(unit, pdu)
+
+
+async def test_a_device_that_is_mute_about_itself_is_read(
+    make_tag: MakeTag, make_adapter: MakeAdapter, take: Take
+) -> None:
+    """Two questions without an answer, and it is read as one without identification; one that did answer is not."""
+    async with _Mute(lambda: {"x": 5}, POINTS) as server:
+        adapter = make_adapter(server.port, [make_tag(0, "HR1")], identity="check", timeout="200ms")
+        for _ in range(2):
+            await adapter.connect()
+            with pytest.raises(NotConnected, match="did not say who it is"):
+                await take(adapter)
+        await adapter.connect()
+        assert (await take(adapter)).value.tolist() == [5]
+        assert "read without identification" in adapter.facts["identity"]
+        adapter._warden._memory.identity["1"] = {"0": "Acme", "1": "X1"}
+        await adapter.connect()
+        with pytest.raises(NotConnected, match="did not say who it is"):
+            await take(adapter)
 
 
 async def test_damaged_memory_is_said(make_tag: MakeTag, make_adapter: MakeAdapter, take: Take, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -13,7 +14,7 @@ from broker.acquire.gaps import GapLedger
 from broker.acquire.runner import AdapterRunner, backoff_s
 from broker.journal import JournalWriter
 from schemas.entries import Entry, Link
-from schemas.errors import ConfigError, JournalError, NotConnected
+from schemas.errors import ConfigError, JournalError, NotConnected, OtherDevice
 from schemas.samples import Gap, GapCause, Reject, SampleBatch
 from tests.broker.acquire.scripted import REVISION, Plant, end, story
 
@@ -60,6 +61,44 @@ async def test_a_lost_link_is_one_gap(run: Callable[..., AdapterRunner], read: R
     assert (gap.from_ns, gap.to_ns) == (batches[0].received_ns, batches[1].received_ns)
     assert next(body for body in bodies if isinstance(body, Link) and not body.up).reason == "cut"
     assert (plant.connects, plant.built, plant.closed) == (4, 1, 1)
+
+
+@pytest.mark.parametrize("continuity", ["kept", "lost"])
+async def test_another_device_is_a_gap_of_its_own(
+    run: Callable[..., AdapterRunner], read: Read, continuity: Literal["kept", "lost"]
+) -> None:
+    """The outage has two gaps, of the line and of the device, end to end, however often the line goes meanwhile."""
+    other, cut = OtherDevice("another device answers"), NotConnected("cut")
+    plant = Plant(1, cut, other, other, cut, other, 2, end())
+    plant.continuity = continuity
+
+    await run(plant).run()
+
+    assert story(read())[2:] == [
+        "down",
+        "gap link_down open",
+        "gap link_down closed",
+        "gap device_changed open",
+        "batch 2",
+        "up",
+        "gap device_changed closed",
+        *(["gap link_down closed"] if continuity == "kept" else []),
+        "down",
+    ]
+    gaps = [entry.body for entry in read() if isinstance(entry.body, Gap)]
+    assert gaps[1].to_ns == gaps[2].from_ns
+    assert gaps[2].detail == "another device answers"
+    assert {gap.backfilled for gap in gaps[4:]} == ({True} if continuity == "kept" else set())
+    assert gaps[3].backfilled == (continuity == "kept")
+
+
+async def test_another_device_at_once(run: Callable[..., AdapterRunner], read: Read) -> None:
+    """Where the device is told with the loss, there is one gap, with that cause."""
+    await run(Plant(1, OtherDevice("x"), NotConnected("cut"), 2, end())).run()
+    assert [word for word in story(read()) if word.startswith("gap")] == [
+        "gap device_changed open",
+        "gap device_changed closed",
+    ]
 
 
 async def test_an_outage_behind_a_clock_that_was_set_back_has_its_length(

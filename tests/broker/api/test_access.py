@@ -19,6 +19,7 @@ BODIES: dict[str, dict[str, object]] = {
     "/api/v1/users": {"json": {"name": "new.person", "roles": ["consumer"], "password": PASSWORD}},
     "/api/v1/annotations/{annotation_id}/review": {"json": {"verdict": "approved"}},
     "/api/v1/sources/{source}/trust": {"json": {"fingerprint": "00000000", "decision": "accept"}},
+    "/api/v1/sources/{source}/device": {"json": {"device": "product X2"}},
     "/ui/annotations/{annotation_id}/review": {"data": {"anomaly_id": "x", "verdict": "approved"}},
     "/ui/ask": {"data": {"question": "why"}},
     "/api/v1/ask": {"json": {"question": "why"}},

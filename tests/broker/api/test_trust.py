@@ -1,4 +1,4 @@
-"""Deciding on a server's certificate through the API: moved, kept in the audit chain, refused for other sources."""
+"""Deciding on a server's certificate or device through the API: done, in the audit chain, refused for other sources."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.opcua import device
+from adapters.opcua.device import Device, DeviceFile
 from tests.adapters.opcua.authority import issue
 from tests.broker.api.core import Core, running_core
 
@@ -53,3 +55,19 @@ def test_what_cannot_be_decided_is_refused(core: Core, address: str, fingerprint
     assert answer.status_code == 409
     assert text in answer.json()["detail"]
     assert core.as_role("auditor").get("/api/v1/audit").json()["audit"] == []
+
+
+def test_another_device_is_accepted_as_it_was_shown(core: Core) -> None:
+    """The device met becomes the known one, with who decided in the chain; one that was met since is refused."""
+    folder, endpoint = core.services.config.state_dir("filler"), "opc.tcp://127.0.0.1:4840/"
+    client, address = core.as_role("integrator", name="i.kaya"), "/api/v1/sources/filler/device"
+    assert "no other device" in client.post(address, json={"device": "product X2"}).json()["detail"]
+    device.keep(folder, DeviceFile(endpoint, Device(product="X1"), Device(product="X3")))
+    answer = client.post(address, json={"device": "product X2"})
+    assert (answer.status_code, answer.json()["detail"]) == (409, "filler has met another device since: product X3")
+    answer = client.post(address, json={"device": "product X3"})
+    assert (answer.status_code, answer.json()["before"]) == (200, "product X1")
+    assert device.recall(folder, endpoint) == DeviceFile(endpoint, Device(product="X3"))
+    [row] = core.as_role("auditor").get("/api/v1/audit").json()["audit"]
+    assert (row["actor"], row["action"], row["object_id"]) == ("i.kaya", "device_accepted", "filler")
+    assert "product X3" in str(row["detail"])

@@ -12,6 +12,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from adapters.opcua import device
+from adapters.opcua.device import Device, DeviceFile
 from broker.store import Store, StoreOptions
 from tests.adapters.opcua.authority import issue
 from tests.secure_opcua import NAME, NAMESPACE, PASSWORD, secure_server
@@ -85,6 +87,31 @@ def test_a_server_is_accepted_by_its_fingerprint(fairlead: Fairlead, served: Pat
         ("certificate_rejected", "filler", "command line"),
         ("certificate_accepted", "filler", "command line"),
     ]
+
+
+def test_another_device_is_shown_and_accepted(fairlead: Fairlead, served: Path) -> None:
+    """Check --connect refuses it and names the command, which shows both, accepts it and notes who did."""
+    at, folder = ("-c", str(served)), served.parent / "var" / "sources" / "filler"
+    LEAF.put(folder / "pki" / "trusted")
+    assert fairlead("trust", "device", "filler", *at).err.startswith("filler was not connected yet")
+    assert fairlead("check", "--connect", *at).code == 0
+    assert not (folder / device.NAME).exists()  # only the broker's own connections make a device known
+    endpoint = served.read_text(encoding="utf-8").split("endpoint: '")[1].split("'")[0]
+    device.keep(folder, DeviceFile(endpoint, Device(application_uri="urn:old")))
+    refused = fairlead("check", "--connect", *at)
+    assert refused.code == 69
+    text = " ".join(refused.out.split())
+    assert "application was urn:old and is urn:" in text
+    assert "fairlead trust device filler --accept" in text
+    rows = json.loads(fairlead("trust", "device", "filler", *at, "-o", "json").out)
+    assert [row["what"] for row in rows] == ["known", "met, not read"]
+    accepted = fairlead("trust", "device", "filler", "--accept", *at)
+    assert accepted.code == 0
+    assert "before: application urn:old" in accepted.out
+    assert fairlead("check", "--connect", *at).code == 0
+    again = fairlead("trust", "device", "filler", "--accept", *at)
+    assert (again.code, "no other device" in again.err) == (1, True)
+    assert _audit(served) == [("device_accepted", "filler", "command line")]
 
 
 def test_discover_shows_what_is_offered_and_judges_it(fairlead: Fairlead, served: Path) -> None:

@@ -305,3 +305,18 @@ def test_trend_takes_records_for_an_hour_and_rollups_beyond(store: Store) -> Non
     assert coarse.points[0].first == value[0]
     assert coarse.points[-1].last == value[-1]
     assert reader.trend("no/such/path", T0, T0 + S, 5) is None
+
+
+@pytest.mark.parametrize("restarts", [set(), {2}])
+def test_rows_that_confirm_count_in_no_bucket(store: Store, restarts: set[int]) -> None:
+    """They are stored, and neither measured values nor a tag's newest row; over a restart, too."""
+    measured = batch(MAP, [0, 0], [T0, T0 + S], [1.0, 3.0])
+    word = batch(MAP, [0], [T0 + 30 * S], [3.0], flags=[Flag.NO_CHANGE_CONFIRMED | Flag.ARRIVAL_TIME])
+    kept = batch(MAP, [1], [T0 + 30 * S], [5.0], flags=[Flag.NO_CHANGE_CONFIRMED | Flag.CORNER])
+    feed(store, [measured, word, kept], {1, 2}, restarts, {0, 1})
+    assert rows_of(store, "SELECT count(*) FROM records") == [(4,)]
+    assert rows_of(store, "SELECT tag_id, n, sum, last FROM rollup_1m ORDER BY tag_id") == [
+        (1, 2, 4.0, 3.0),
+        (2, 1, 5.0, 5.0),
+    ]
+    assert rows_of(store, "SELECT tag_id, source_ts FROM newest ORDER BY tag_id") == [(1, T0 + S), (2, T0 + 30 * S)]
