@@ -60,6 +60,11 @@ class _State(Columns):
     latest: NDArray[np.float64] = column(np.float64, np.nan)
 
 
+def chance_a_day(alarms_per_s: float) -> float:
+    """Of a false alarm of one tag: its budget of so many a second, or less."""
+    return min(alarms_per_s * _HOURS * _HOUR_NS / 1e9, _CHANCE)
+
+
 class SlowTrend(Detector):
     """Drift over weeks."""
 
@@ -67,7 +72,7 @@ class SlowTrend(Detector):
     kind = Kind.SLOW_TREND
 
     def __init__(self, alarms_per_s: float) -> None:
-        self._chance = min(alarms_per_s * _HOURS * _HOUR_NS / 1e9, _CHANCE)
+        self._chance = chance_a_day(alarms_per_s)
         self._state = _State()
         super().__init__(self._state)
         self.sampled_ns = 0
