@@ -51,9 +51,9 @@ class Figures:
         """By detector: that too much of what it opened this week, or the week before, was rejected; in words."""
         found: dict[str, str] = {}
         for row in sorted(self.rows):
-            rate = reject_rate(row)
-            if row.place >= JUDGED or row.reviewed < limits.least or rate is None or rate <= limits.rate:
+            if row.place >= JUDGED or not is_over(row, limits):
                 continue
+            rate = row.rejected / row.reviewed
             told = (
                 f"people rejected {row.rejected} of the {row.reviewed} anomalies of {self.weeks[row.place].name} that "
                 f"they decided on ({rate:.0%}, {row.not_abnormal} as nothing abnormal); the limit is {limits.rate:.0%}"
@@ -65,6 +65,12 @@ class Figures:
 def reject_rate(row: DetectorCount) -> float | None:
     """Rejected of those that people decided on; None where there are none."""
     return row.rejected / row.reviewed if row.reviewed else None
+
+
+def is_over(row: DetectorCount, limits: RejectOptions) -> bool:
+    """Whether people rejected more than the limit, of as many as it takes to judge."""
+    rate = reject_rate(row)
+    return rate is not None and row.reviewed >= limits.least and rate > limits.rate
 
 
 def weeks(now_ns: int, zone: ZoneInfo, count: int) -> tuple[Week, ...]:

@@ -10,9 +10,10 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from broker.api.services import ReaderOf, ServicesOf
-from broker.detector_figures import MOST_WEEKS, Figures, budget, figures, reject_rate
+from broker.detector_figures import MOST_WEEKS, Figures, budget, figures, is_over, reject_rate
 from broker.store.reader.detectors import DetectorCount
 from broker.web.templating import render
+from detectors.options import RejectOptions
 from schemas.annotation import number
 
 _WEEKS: Final = 4
@@ -40,7 +41,7 @@ def detectors_page(
     allowed = budget(reader, options, wanted)
     over = found.over(options.rejects)
     context = {
-        "weeks": [_week(found, place, allowed, set(over)) for place in range(len(found.weeks))],
+        "weeks": [_week(found, place, allowed, options.rejects) for place in range(len(found.weeks))],
         "notices": [f"{name}: {text}." for name, text in over.items()],
         "equipment": wanted or "",
         "more": min(weeks + _WEEKS, MOST_WEEKS) if weeks < MOST_WEEKS else 0,
@@ -54,14 +55,14 @@ def detectors_page(
     return render(request, "detectors.html", context)
 
 
-def _week(found: Figures, place: int, allowed: dict[str, float], over: set[str]) -> dict[str, Any]:
+def _week(found: Figures, place: int, allowed: dict[str, float], limits: RejectOptions) -> dict[str, Any]:
     week, rows = found.weeks[place], found.of(place)
     sums = [sum(column) for column in zip(*(row[2:] for row in rows), strict=True)]
     total = DetectorCount(place, "all", *sums) if rows else None
     return {
         "name": week.name,
         "runs": place == 0,
-        "rows": [_row(row, allowed.get(row.detector), row.detector in over) for row in rows],
+        "rows": [_row(row, allowed.get(row.detector), is_over(row, limits)) for row in rows],
         "total": None if total is None else _row(total, sum(allowed.values()), marked=False),
     }
 
