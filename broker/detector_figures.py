@@ -6,6 +6,7 @@ Read from SQL, never written; the limit is an option (``detection.rejects``).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final
@@ -46,6 +47,10 @@ class Figures:
         """Rows of one week, the detector that opened most first."""
         found = [row for row in self.rows if row.place == place]
         return sorted(found, key=lambda row: (-row.opened, -row.findings, row.detector))
+
+    def opened(self, place: int, detectors: Collection[str]) -> int:
+        """How many anomalies these detectors together opened in one week."""
+        return sum(row.opened for row in self.rows if row.place == place and row.detector in detectors)
 
     def over(self, limits: RejectOptions) -> dict[str, str]:
         """By detector: that too much of what it opened this week, or the week before, was rejected; in words."""
@@ -137,6 +142,7 @@ def shown(
                 "week": week.name,
                 "from": rfc3339(week.from_ns),
                 "to": rfc3339(week.to_ns),
+                "budgeted_opened": found.opened(place, allowed),
                 "detectors": [_row(row, allowed) for row in found.of(place)],
             }
             for place, week in enumerate(found.weeks)

@@ -62,8 +62,10 @@ def _week(found: Figures, place: int, allowed: dict[str, float], limits: RejectO
     return {
         "name": week.name,
         "runs": place == 0,
+        "opened": found.opened(place, allowed),
+        "budget": number(sum(allowed.values())),
         "rows": [_row(row, allowed.get(row.detector), is_over(row, limits)) for row in rows],
-        "total": None if total is None else _row(total, sum(allowed.values()), marked=False),
+        "total": None if total is None else _row(total, None, marked=False),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import replace
 from zoneinfo import ZoneInfo
@@ -50,6 +51,7 @@ def test_detectors_are_counted_by_week(core: Core) -> None:
     assert (rows["ewma"]["budget_per_week"], rows["missing"]["budget_per_week"]) == (round(0.5 / 7, 6), None)
     body = told.json()
     assert (len(body["weeks"]), body["complete"], list(body["over"])) == (4, True, ["ewma"])
+    assert body["weeks"][0]["budgeted_opened"] == 5
     assert body["budget"]["false_alarms"] == "1 per tag per week"
     assert body["budget"]["per_week"] == round(0.5 + 0.5 + (len(TAGS) + 1) * 7e-4, 6)
 
@@ -69,6 +71,7 @@ def test_the_page_shows_budget_and_count(core: Core) -> None:
     assert "above the limit" in page
     assert page.count('class="detectors"') == 1
     assert "1 per tag per week" in page
+    assert re.search(r"opened <strong>5</strong>; the budget is <strong>1\.004</strong> a week", page)
     other = engineer.get("/detectors", params={"equipment": HOSTILE}).text
     assert "&lt;script&gt;alert(1)" in other
     assert HOSTILE not in other
