@@ -17,10 +17,12 @@ from typing import Final, get_args
 
 import numpy as np
 
+from bench.detect_sources import delay, false_ones, source_runs
 from bench.plant_fleet import Fleet, Opened, site_map, unit_of
 from detectors.detection import DetectionOptions
 from schemas.tagmap import TagMap
 from simulators.plant import FAULT_EQUIPMENT, FELT_BY, Fault, FaultKind, Plant
+from simulators.source_faults import SourceFaultKind
 
 _DAY_S: Final = 86_400
 #: A fault begins at a seeded time in this span, and lasts so long.
@@ -36,7 +38,7 @@ _TICK_S: Final = 5
 class Found:
     """One injected fault: delay in seconds, None where it was not found; who found it; what else opened."""
 
-    kind: FaultKind
+    kind: FaultKind | SourceFaultKind
     delay_s: int | None
     by: str
     before: int
@@ -49,6 +51,12 @@ def fault_runs(seeds: Sequence[int], options: DetectionOptions, site: TagMap) ->
     fleet = Fleet([Plant(seed, [fault]) for seed, fault in faults], site, options)
     fleet.until(_EARLIEST_S + _SPAN_S + _LASTS_S)
     return [_judge(fault, [one for one in fleet.opened if one.plant == at]) for at, (_, fault) in enumerate(faults)]
+
+
+def source_faults(seeds: Sequence[int], options: DetectionOptions, site: TagMap) -> list[Found]:
+    """The same of the faults of sources; found only where a detector that looks for it tells of it."""
+    runs = source_runs(seeds, options, site)
+    return [Found(fault.kind, *delay(fault, told), *false_ones(fault, told)) for fault, told in runs]
 
 
 def _fault(kind: FaultKind, seed: int) -> Fault:
@@ -81,7 +89,8 @@ def main(argv: Sequence[str]) -> int:
     options, site = DetectionOptions(), site_map()
     if arguments.seeds:
         begun = time.perf_counter()
-        found = fault_runs(range(1, arguments.seeds + 1), options, site)
+        seeds = range(1, arguments.seeds + 1)
+        found = [*fault_runs(seeds, options, site), *source_faults(seeds, options, site)]
         print("| fault | found | median delay, s | longest, s | first found by | anomalies before it | elsewhere |")
         print("|" + "---|" * 7)
         for kind in dict.fromkeys(item.kind for item in found):

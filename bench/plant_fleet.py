@@ -98,8 +98,8 @@ class Fleet:
         self.opened: list[Opened] = []
         self._plants = plants
         self._rate = rate
-        self.tag_map = _copies(site, len(plants))
-        self._names = [_signal(tag.path) for tag in site.tags]
+        self.tag_map = copies(site, len(plants))
+        self._names = [signal_of(tag.path) for tag in site.tags]
         self._numbers = list(range(len(self.tag_map.tags)))
         self._normalizer = Normalizer(NormalizerOptions())
         self._detection = Detection(options)
@@ -130,7 +130,7 @@ class Fleet:
             self.seen(records, anomalies)
             for anomaly in anomalies:
                 if anomaly.revision == 0:
-                    self.opened.append(Opened(_plant_of(anomaly.equipment), self.second, anomaly))
+                    self.opened.append(Opened(plant_of(anomaly.equipment), self.second, anomaly))
 
     def seen(self, records: RecordBatch, anomalies: Sequence[Anomaly]) -> None:
         """What a batch and its tick brought; nothing here, a subclass may keep it."""
@@ -138,10 +138,10 @@ class Fleet:
     @staticmethod
     def plant_of(anomaly: Anomaly) -> int:
         """Number of the plant that an anomaly is of."""
-        return _plant_of(anomaly.equipment)
+        return plant_of(anomaly.equipment)
 
 
-def _copies(site: TagMap, count: int) -> TagMap:
+def copies(site: TagMap, count: int) -> TagMap:
     """The map of *count* plants; the second part of a path says which it is."""
     width = len(site.tags)
     tags = [
@@ -169,10 +169,12 @@ def _moved(path: str, plant: int) -> str:
     return "/".join((enterprise, str(plant), *rest)) if path else ""
 
 
-def _plant_of(equipment: str) -> int:
+def plant_of(equipment: str) -> int:
+    """Number of the plant that a piece of equipment belongs to."""
     return int(equipment.split("/")[1])
 
 
-def _signal(path: str) -> str:
+def signal_of(path: str) -> str:
+    """The plant's own name of a tag."""
     *_, unit, name = path.split("/")
     return f"{_ROOMS.get(unit, unit)}.{name}"

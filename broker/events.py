@@ -290,6 +290,40 @@ def stage_began_anew(stage: str, reason: str) -> None:
     _log.error("stage_began_anew", stage=stage, reason=reason)
 
 
+ANOMALIES = Counter(
+    "fairlead_anomalies",
+    "Episodes that ask for attention, by the detector that saw them first.",
+    ["detector"],
+    registry=CORE,
+)
+
+
+def anomaly_opened(detector: str) -> None:
+    """The first revision of an episode that is not suppressed; *detector* is that of its first member."""
+    ANOMALIES.labels(detector).inc()
+
+
+DETECTOR_NOTICES = Counter(
+    "fairlead_detector_notices", "Times a detector's reject rate went over.", ["detector"], registry=CORE
+)
+
+
+def detector_notice_raised(detector: str, detail: str) -> None:
+    """People reject more of what a detector finds than the limit allows; it goes on."""
+    DETECTOR_NOTICES.labels(detector).inc()
+    _log.warning("detector_notice_raised", detector=detector, detail=detail)
+
+
+def detector_notice_ended(detector: str) -> None:
+    """It is within the limit again, or the week is past."""
+    _log.info("detector_notice_ended", detector=detector)
+
+
+def detectors_not_watched(reason: str) -> None:
+    """What people rejected could not be read; the next look may."""
+    _log.warning("detectors_not_watched", reason=reason)
+
+
 def store_refused(reason: str, retry_s: float) -> None:
     """SQL cannot be written; the same entries are tried again."""
     _log.error("store_refused", reason=reason, retry_s=retry_s)

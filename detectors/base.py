@@ -15,6 +15,8 @@ from schemas.columns import Columns, Index, column
 DIRECTIONS: Final[tuple[Direction, ...]] = ("rose", "fell", "flat", "silent", "jumped", "bad")
 ROSE, FELL, FLAT, SILENT, JUMPED, BAD = range(6)
 
+#: What a divisor is at least.
+TINY: Final[np.float64] = np.finfo(np.float64).tiny
 #: A score is told up to here; an infinite value has no larger one.
 HIGHEST_SCORE: Final = 1e6
 
@@ -47,16 +49,17 @@ class Rows:
 
     def only(self, mask: NDArray[np.bool_]) -> Rows:
         """The rows where *mask* holds; itself where it holds everywhere."""
-        if mask.all():
+        at = np.flatnonzero(mask)
+        if len(at) == len(mask):
             return self
         return Rows(
-            self.slot[mask],
-            self.time_ns[mask],
-            self.value[mask],
-            self.suspect[mask],
-            self.cut[mask],
-            self.running[mask],
-            self.steady[mask],
+            self.slot[at],
+            self.time_ns[at],
+            self.value[at],
+            self.suspect[at],
+            self.cut[at],
+            self.running[at],
+            self.steady[at],
         )
 
 

@@ -18,6 +18,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.base import TINY
+
 #: Weight of the newest point.
 LAMBDA: Final = 0.2
 #: Fewer independent points than this say nothing about a false-alarm budget.
@@ -76,7 +78,7 @@ def correlation(deviation: NDArray[np.float64], stride: NDArray[np.int32]) -> ND
     """
     n = deviation.shape[1]
     centred = deviation - deviation.mean(axis=1, keepdims=True)
-    power = np.maximum((centred * centred).sum(axis=1), np.finfo(np.float64).tiny)
+    power = np.maximum((centred * centred).sum(axis=1), TINY)
     phi = np.zeros(len(deviation))
     for lag in _LAGS:
         if lag > n // 4:
@@ -137,7 +139,7 @@ def two_sided(probability: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def kurtosis(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
     """Fourth moment over the squared second one, float64[k] of float64[k, n]; 3 for a normal signal."""
-    size = np.maximum(np.abs(deviation).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    size = np.maximum(np.abs(deviation).max(axis=1, keepdims=True), TINY)
     square = (deviation / size) ** 2
     second = np.maximum(square.mean(axis=1), 1e-30)
     ratio: NDArray[np.float64] = (square * square).mean(axis=1) / (second * second)

@@ -10,6 +10,7 @@ with the points is the matter of the detectors that are fed with them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -147,24 +148,24 @@ class Charts:
         self.chart.broken[slots] = True
         self.chart.last[slots] = np.nan
 
-    def feed(self, rows: Rows, parameters: Parameters, healthy: NDArray[np.bool_]) -> Points | None:
+    def feed(self, rows: Rows, parameters: Parameters, healthy: Callable[[], NDArray[np.bool_]]) -> Points | None:
         """
         Take a round of rows; the points that they complete.
 
-        *healthy* says by slot that nothing else is wrong with the tag: only then is anything learned.
+        *healthy* says by slot that nothing else is wrong with the tag: only then is anything learned. It is asked where
+        a tag learns.
         """
         chart = self.chart
-        at = np.flatnonzero(parameters.chart[rows.slot] & rows.steady)
-        slot = rows.slot[at]
-        knows = chart.learned[slot]
+        rows = rows.only(parameters.chart[rows.slot] & rows.steady)
+        knows = chart.learned[rows.slot]
         if not knows.all():
-            learns = ~knows & healthy[slot] & (np.abs(rows.value[at]) < _HUGE)
-            if learns.any():
-                self._learn(slot[learns], rows.time_ns[at[learns]], rows.value[at[learns]], parameters)
-            at, slot = at[knows], slot[knows]
-        if len(at) == 0:
+            learns = rows.only(~knows & healthy()[rows.slot] & (np.abs(rows.value) < _HUGE))
+            if len(learns.slot):
+                self._learn(learns.slot, learns.time_ns, learns.value, parameters)
+            rows = rows.only(knows)
+        if len(rows.slot) == 0:
             return None
-        return self._watch(slot, rows.time_ns[at], rows.value[at])
+        return self._watch(rows.slot, rows.time_ns, rows.value)
 
     def _watch(self, slot: Index, time_ns: NDArray[np.int64], value: NDArray[np.float64]) -> Points | None:
         chart, group = self.chart, self.chart.group[slot]

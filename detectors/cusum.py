@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, NO_ROWS, ROSE, Detector, Fed, Judgement
+from detectors.base import FELL, NO_ROWS, ROSE, TINY, Detector, Fed, Judgement
 from detectors.charts import Charts, Points
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -114,7 +114,7 @@ class Cusum(Detector):
         # the spread may be so much larger than it looked in the clean window
         doubt = 1 + _DOUBT / np.sqrt(2 * np.maximum(chart.freedom[slot], 1.0))
         # phi is the upper end of what it may be; residuals are as wide as the differences from point to point say
-        square = np.maximum(chart.sigma[slot] ** 2, np.finfo(np.float64).tiny)
+        square = np.maximum(chart.sigma[slot] ** 2, TINY)
         seen_phi = np.clip(1 - chart.rough[slot] / (2 * square), 0.0, phi)
         phi = np.where(chart.differences[slot] >= _FEWEST, seen_phi, phi)
         state.sigma[slot] = chart.sigma[slot] * np.sqrt(1 - phi * phi) * doubt

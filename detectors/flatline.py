@@ -56,13 +56,13 @@ class Flatline(Detector):
     def feed(self, rows: Rows, parameters: Parameters) -> Fed:
         """Score is the time (the samples, where the map gives none) without a change over the allowed one."""
         told_ns = parameters.flat_ns[rows.slot]
-        at = np.flatnonzero((told_ns > 0) | parameters.chart[rows.slot])
-        if len(at) == 0:
+        rows = rows.only((told_ns > 0) | parameters.chart[rows.slot])
+        if len(rows.slot) == 0:
             return NO_ROWS
-        slot, value, time_ns, told_ns = rows.slot[at], rows.value[at], rows.time_ns[at], told_ns[at]
+        slot, value, time_ns, told_ns = rows.slot, rows.value, rows.time_ns, parameters.flat_ns[rows.slot]
         state = self._state
         equal = value == state.value[slot]
-        steady = rows.steady[at]
+        steady = rows.steady
         self._habits(slot[steady & ~equal], slot[steady], parameters)
         if not equal.any() and not self.conditions.active[slot].any():
             state.value[slot] = value
@@ -78,7 +78,7 @@ class Flatline(Detector):
         state.value[slot], state.time_ns[slot] = value, time_ns
         state.still_ns[slot], state.since_ns[slot], state.samples[slot] = still_ns, since_ns, samples
         score = np.where(told_ns > 0, still_ns / np.maximum(told_ns, 1), self._own(slot, value, parameters))
-        none, flat = plain(len(at), FLAT)
+        none, flat = plain(len(slot), FLAT)
         said = Judgement(same & (score >= 1), ~same, since_ns, value, score, none, none, flat, samples)
         return slot, self.conditions.update(slot, time_ns, said)
 

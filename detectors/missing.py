@@ -102,6 +102,8 @@ class Missing(Detector):
             ending += [self._count_bad(rows, turn, now_ns) for turn in rounds(slot)]
         seen.usable[slot[rows.usable]] = True
         back = np.concatenate(ending)
+        if len(back) == 0:
+            return back
         back = np.sort(back)[np.unique(slot[np.sort(back)], return_index=True)[1]]
         self.conditions.last_ns[slot[back]] = wall_ns
         self.conditions.end(slot[back])

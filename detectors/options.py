@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from schemas.quantities import Duration
+from schemas.quantities import Duration, Share
 
 _BUDGET: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?) per tag per (day|week)\s*$")
 _EQUIPMENT_BUDGET: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?) per equipment per (day|week)\s*$")
@@ -94,6 +94,23 @@ class MultivariateOptions(BaseModel):
         return _per_s(_EQUIPMENT_BUDGET.match(self.false_alarms))
 
 
+class RejectOptions(BaseModel):
+    """Options of ``detection.rejects``: when a detector whose findings people reject is told of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: Annotated[Duration, Field(ge=10, description="How often core looks.")] = 300.0
+    least: Annotated[
+        int,
+        Field(
+            ge=2, le=500, description="Anomalies of a detector and week with a decision, below which none is judged."
+        ),
+    ] = 5
+    rate: Annotated[
+        Share, Field(description="Most of them that people reject for any reason but a wrong cause; above, a notice.")
+    ] = 0.3
+
+
 class DetectionOptions(BaseModel):
     """Options of ``detection``; descriptions are the reference."""
 
@@ -146,6 +163,9 @@ class DetectionOptions(BaseModel):
     ] = False
     slow_trend: Annotated[bool, Field(description="Look for trends over weeks in daily means.")] = True
     multivariate: MultivariateOptions = MultivariateOptions()
+    rejects: Annotated[
+        RejectOptions, Field(description="When a detector whose anomalies people reject is told of.")
+    ] = RejectOptions()
 
     def charts(self) -> tuple[str, ...]:
         """The detectors that share a tag's false-alarm budget."""

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import JUMPED, Detector, Fed, Judgement
+from detectors.base import JUMPED, TINY, Detector, Fed, Judgement
 from detectors.window import LENGTH, STEP, View
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -52,7 +52,7 @@ class Oscillation(Detector):
         chart, slot = view.charts.chart, view.slot
         flat = view.x - view.x.mean(axis=1, keepdims=True) - view.slope[:, None] * _RUN
         power = np.abs(np.fft.rfft(flat, axis=1)[:, 1:]) ** 2
-        all_of_it = np.maximum(power.sum(axis=1), np.finfo(np.float64).tiny)
+        all_of_it = np.maximum(power.sum(axis=1), TINY)
         # a period between two of the window's shares its power between neighbours
         pair = power[:, :-1] + power[:, 1:]
         best = pair.argmax(axis=1)
@@ -64,9 +64,7 @@ class Oscillation(Detector):
         pairs = _FREQUENCIES / 2
         limit = 1 - (allowed / (2 * pairs)) ** (1 / (pairs - 1))
         amplitude = 2 * np.sqrt(strongest) / LENGTH
-        centre_of = (power[rows, best] * (best + 1) + power[rows, best + 1] * (best + 2)) / np.maximum(
-            strongest, np.finfo(np.float64).tiny
-        )
+        centre_of = (power[rows, best] * (best + 1) + power[rows, best + 1] * (best + 2)) / np.maximum(strongest, TINY)
         length_ns = (view.time_ns - view.times_ns[:, 0]) * LENGTH / (LENGTH - 1)
         self._state.period_ns[slot] = (length_ns / np.maximum(centre_of, 1.0)).astype(np.int64)
         self._state.swing[slot] = amplitude * chart.sigma[slot]

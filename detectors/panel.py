@@ -171,12 +171,13 @@ class Panel:
             take(detector, detector.feed(piece if detector.gate == "running" else clean, self.parameters))
         if self._spike or self._saturation or self._blocks:
             self._look_at_blocks(clean, take)
+        meaningful = self._meaningful(clean)
         if self.charts is not None:
-            points = self.charts.feed(self._meaningful(clean), self.parameters, self.healthy() & learns)
+            points = self.charts.feed(meaningful, self.parameters, lambda: self.healthy() & learns)
             if points is not None:
                 self._look_at_points(points, self.charts, take, changed)
         if self._extreme is not None:
-            take(self._extreme, self._extreme.feed(self._meaningful(clean), self.parameters, self.healthy()))
+            take(self._extreme, self._extreme.feed(meaningful, self.parameters, self.healthy()))
         if changed:
             row_of = dict(zip(piece.slot.tolist(), numbers.tolist(), strict=True))
             said.extend(

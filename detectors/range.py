@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.base import FELL, NO_ROWS, ROSE, Detector, Fed, Judgement, Rows
+from detectors.base import FELL, NO_ROWS, ROSE, TINY, Detector, Fed, Judgement, Rows
 from detectors.parameters import Parameters
 from schemas.anomaly import Kind
 
@@ -35,7 +35,7 @@ class Range(Detector):
             return NO_ROWS
         ends = np.maximum(np.abs(np.where(np.isfinite(low), low, 0)), np.abs(np.where(np.isfinite(high), high, 0)))
         half = np.where(np.isfinite(high - low), (high - low) / 2, np.maximum(ends, 1.0))
-        half = np.maximum(half, np.finfo(np.float64).tiny)
+        half = np.maximum(half, TINY)
         back = 2 * half * _HYSTERESIS
         with np.errstate(over="ignore", invalid="ignore"):
             excess = np.maximum(np.maximum(value - high, low - value), 0.0)

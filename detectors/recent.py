@@ -38,10 +38,10 @@ class Recent(Columns):
 
     def push(self, rows: Rows, wanted: NDArray[np.bool_]) -> Blocks | None:
         """Add finite rows of the *wanted* slots; the blocks they complete, None where none is."""
-        at = np.flatnonzero(wanted[rows.slot])
-        slot = rows.slot[at]
+        rows = rows.only(wanted[rows.slot])
+        slot = rows.slot
         filled = self.filled[slot]
-        self.values[slot, filled] = rows.value[at]
+        self.values[slot, filled] = rows.value
         filled = filled + 1
         done = filled >= BLOCK
         if not done.any():
@@ -55,4 +55,4 @@ class Recent(Columns):
             median = ordered[:, half - 1] / 2 + ordered[:, half] / 2
             apart = np.sort(np.abs(ordered - median[:, None]), axis=1)
             sigma = _MAD_TO_SIGMA * apart[:, half]
-        return Blocks(complete, rows.time_ns[at[done]], ordered, median, sigma)
+        return Blocks(complete, rows.time_ns[done], ordered, median, sigma)

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import FELL, ROSE, Detector, Judgement
+from detectors.base import FELL, ROSE, TINY, Detector, Judgement
 from detectors.baseline import student, two_sided
 from detectors.parameters import Parameters
 from schemas.anomaly import Kind
@@ -60,6 +60,11 @@ class _State(Columns):
     latest: NDArray[np.float64] = column(np.float64, np.nan)
 
 
+def chance_a_day(alarms_per_s: float) -> float:
+    """Of a false alarm of one tag: its budget of so many a second, or less."""
+    return min(alarms_per_s * _HOURS * _HOUR_NS / 1e9, _CHANCE)
+
+
 class SlowTrend(Detector):
     """Drift over weeks."""
 
@@ -67,7 +72,7 @@ class SlowTrend(Detector):
     kind = Kind.SLOW_TREND
 
     def __init__(self, alarms_per_s: float) -> None:
-        self._chance = min(alarms_per_s * _HOURS * _HOUR_NS / 1e9, _CHANCE)
+        self._chance = chance_a_day(alarms_per_s)
         self._state = _State()
         super().__init__(self._state)
         self.sampled_ns = 0
@@ -148,13 +153,13 @@ class SlowTrend(Detector):
         slope = (x * y).sum(axis=1) / squares
         rest = np.where(there, y - mean_y[:, None] - slope[:, None] * x, 0.0)
         power = (rest * rest).sum(axis=1)
-        lag = (rest[:, 1:] * rest[:, :-1]).sum(axis=1) / np.maximum(power, np.finfo(np.float64).tiny)
+        lag = (rest[:, 1:] * rest[:, :-1]).sum(axis=1) / np.maximum(power, TINY)
         phi = np.clip(lag + (1 + 3 * np.maximum(lag, 0)) / n, 0.0, 0.9)
         independent = np.maximum(n * (1 - phi) / (1 + phi), 3.0)
         spread = np.sqrt(power / (n - 2))
         error = spread / np.sqrt(squares) * np.sqrt((1 + phi) / (1 - phi))
         limit = student(two_sided(np.full(len(slot), self._chance)), independent - 2) * error
-        limit = np.maximum(limit, np.finfo(np.float64).tiny)
+        limit = np.maximum(limit, TINY)
         level = mean_y - slope * mean_x
         length = np.where(there, -run, 0.0).max(axis=1)
         size = np.abs(slope)

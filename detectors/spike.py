@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import JUMPED, NO_ROWS, Detector, Fed, Judgement, Rows
+from detectors.base import JUMPED, NO_ROWS, TINY, Detector, Fed, Judgement, Rows
 from detectors.parameters import Parameters
 from detectors.recent import Blocks
 from schemas.anomaly import Kind
@@ -91,26 +91,26 @@ class Spike(Detector):
 
     def _judge(self, rows: Rows, parameters: Parameters) -> Fed:
         state = self._state
-        at = np.flatnonzero(parameters.chart[rows.slot] & (state.blocks[rows.slot] >= _KNOWN))
-        slot, value = rows.slot[at], rows.value[at]
+        rows = rows.only(parameters.chart[rows.slot] & (state.blocks[rows.slot] >= _KNOWN))
+        slot, value = rows.slot, rows.value
         median, sigma, last = state.median[slot], state.sigma[slot], state.last[slot]
         limit = _FAR * np.maximum(sigma, state.finest[slot] / 2)
         distance = np.abs(value - median)
-        far = (distance > limit) & (sigma > _FINEST * np.abs(median)) & rows.steady[at]
+        far = (distance > limit) & (sigma > _FINEST * np.abs(median)) & rows.steady
         out = state.out[slot]
         # a signal that has drifted out did not jump
         far &= (out > 0) | (np.abs(value - last) > limit / 2)
         state.last[slot[~far]] = value[~far]
         if not far.any() and not out.any() and not self.conditions.active[slot].any():
             return NO_ROWS
-        time_ns = rows.time_ns[at]
+        time_ns = rows.time_ns
         starts = far & (out == 0)
         state.since_ns[slot[starts]] = time_ns[starts]
         higher = starts | (far & (distance > np.abs(state.peak[slot] - median)))
         state.peak[slot[higher]] = value[higher]
         back = ~far & (out > 0)
         size = np.abs(state.peak[slot] - median)
-        spiked = back & (out <= _LONGEST) & (np.abs(value - state.peak[slot]) > size / 2) & rows.steady[at]
+        spiked = back & (out <= _LONGEST) & (np.abs(value - state.peak[slot]) > size / 2) & rows.steady
         told = spiked & (size > _HABIT * state.habit[slot])
         habit = slot[spiked]
         state.habit[habit] = np.maximum(state.habit[habit], np.minimum(size[spiked], 1e300))
@@ -123,10 +123,10 @@ class Spike(Detector):
             inside=~told,
             onset_ns=state.since_ns[slot],
             value=state.peak[slot],
-            score=size / np.maximum(limit, np.finfo(np.float64).tiny),
+            score=size / np.maximum(limit, TINY),
             low=median - limit,
             high=median + limit,
-            direction=np.full(len(at), JUMPED, np.int8),
+            direction=np.full(len(slot), JUMPED, np.int8),
             samples=np.maximum(out, 1).astype(np.int64),
         )
         return slot, self.conditions.update(slot, time_ns, said)

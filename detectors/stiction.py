@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import JUMPED, Detector, Fed, Judgement
+from detectors.base import JUMPED, TINY, Detector, Fed, Judgement
 from detectors.loops import LoopRows
 from schemas.anomaly import Kind
 from schemas.columns import Columns, column
@@ -91,7 +91,7 @@ class Stiction(Detector):
         state.out_high[slot[known]] = np.maximum(state.out_high[slot[known]], loops.out[known])
         from_middle = np.abs(loops.out - state.middle[slot])
         state.out_sum[slot] += np.where(np.isfinite(from_middle), from_middle, 0.0)
-        limit = np.maximum(_SWING * loops.usual, np.finfo(np.float64).tiny)
+        limit = np.maximum(_SWING * loops.usual, TINY)
         swing = state.swing[slot]
         quiet = loops.time_ns - state.crossed_ns[slot] > _QUIET * state.length_ns[slot]
         regular = state.uneven_ns[slot] < _REGULAR * state.length_ns[slot]
@@ -127,7 +127,7 @@ class Stiction(Detector):
         apart = np.abs(length_ns - np.where(count == 1, length_ns, state.length_ns[whole]))
         state.uneven_ns[whole] += weight * (apart - state.uneven_ns[whole])
         state.length_ns[whole] += weight * (length_ns - state.length_ns[whole])
-        top = np.maximum(state.error_top[whole], np.finfo(np.float64).tiny)
+        top = np.maximum(state.error_top[whole], TINY)
         state.swing[whole] += weight * (top - state.swing[whole])
         shape = state.error_sum[whole] / state.samples[whole] / top
         state.error_shape[whole] += weight * (shape - state.error_shape[whole])

@@ -22,6 +22,7 @@ from broker import events
 from broker.api import (
     alarms,
     anomalies,
+    detectors,
     documents,
     health,
     manuals,
@@ -41,7 +42,7 @@ from broker.api.parameters import only_known
 from broker.api.services import Services
 from broker.core.replays import ReplayService
 from broker.version import VERSION
-from broker.web import asking, pages, suppress
+from broker.web import asking, detecting, pages, suppress
 from schemas.errors import Refused, StoreError
 
 if TYPE_CHECKING:
@@ -87,9 +88,10 @@ def build_app(services: Services, *, mono_s: Callable[[], float] = time.monotoni
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
     modules = (
-        *(health, records, alarms, anomalies, suppressions, questions, documents, manuals, replays, people, trust),
+        *(health, records, alarms, anomalies, detectors, suppressions, questions, documents, manuals, replays),
+        *(people, trust),
         *(model, models),
-        *(pages, asking, suppress),
+        *(pages, asking, detecting, suppress),
     )
     for module in modules:
         module.add_routes(app)

@@ -69,6 +69,8 @@ def readiness(services: Services) -> dict[str, Any]:
     notes += model_notes(services)
     if services.watch is not None:
         notes += services.watch.notices
+    if services.detectors is not None:
+        notes += services.detectors.notices
     status = services.acquire_status()
     degraded = [] if status is None else [_STEPS[step] for step in status.journal.steps if step in _STEPS]
     if status is not None and "expire" in status.journal.steps:
@@ -132,6 +134,7 @@ class _Snapshot(Collector):
             "fairlead_llm_advisory", "1 while no score card lets the model's answers count.", advisory
         )
         yield from self._model()
+        yield from self._detectors()
 
     def _model(self) -> Iterator[Metric]:
         watch = self._services.watch
@@ -148,6 +151,25 @@ class _Snapshot(Collector):
         for one in found.shifts:
             drift.add_metric([one.dimension], one.psi)
         yield drift
+
+    def _detectors(self) -> Iterator[Metric]:
+        watch = self._services.detectors
+        if watch is None or watch.last is None:
+            return
+        yield GaugeMetricFamily("fairlead_detectors_over_limit", "Detectors over.", float(len(watch.notices)))
+        texts = {
+            "opened": "Anomalies that it opened in the week that runs.",
+            "reviewed": "Of these: that people decided on.",
+            "rejected": "Of these: that they rejected, for any reason but a wrong cause.",
+        }
+        families = {
+            name: GaugeMetricFamily(f"fairlead_detector_week_{name}", text, labels=["detector"])
+            for name, text in texts.items()
+        }
+        for row in watch.last.of(0):
+            for name, family in families.items():
+                family.add_metric([row.detector], getattr(row, name))
+        yield from families.values()
 
     def _store(self) -> Iterator[Metric]:
         try:

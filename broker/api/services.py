@@ -19,6 +19,7 @@ from schemas.errors import StoreError
 
 if TYPE_CHECKING:
     from broker.config.model import Config
+    from broker.core.detector_watch import DetectorWatch
     from broker.core.model_watch import ModelWatch
     from llm.client import Reasoner
 
@@ -31,7 +32,7 @@ COMMAND_S: Final = 10.0
 @dataclass(frozen=True, slots=True)
 class Services:
     """
-    Configuration, store, writer thread, reasoner and what watches it in this core.
+    Configuration, store, writer thread, reasoner and what watches it and the detectors in this core.
 
     ``token`` is the local administrator's; ``standing_of`` tells what a model's answers count for.
     """
@@ -43,6 +44,7 @@ class Services:
     token: str
     standing_of: StandingOf
     watch: ModelWatch | None = None
+    detectors: DetectorWatch | None = None
 
     def acquire_status(self) -> AcquireStatus | None:
         """What acquire says of itself; None when it does not run."""

@@ -15,6 +15,7 @@ from broker.cli import (
     check,
     configs,
     database,
+    detectors,
     discover,
     docs,
     exits,
@@ -45,6 +46,7 @@ app.command()(discover.discover)
 app.command()(processes.demo)
 app.command()(records.records)
 app.command()(records.anomalies)
+app.command()(detectors.detectors)
 app.command()(alarms.events)
 app.command()(ask.ask)
 app.command()(replay.replay)

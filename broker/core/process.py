@@ -20,6 +20,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
@@ -28,6 +29,7 @@ from broker import events, footprint
 from broker.api.app import Services, build_app
 from broker.api.listening import CannotListen, listen
 from broker.config.secrets import resolve_secret
+from broker.core.detector_watch import DetectorWatch
 from broker.core.model_watch import ModelWatch
 from broker.core.pipeline import Pipeline
 from broker.core.reasoning import ReasoningService
@@ -135,9 +137,10 @@ async def _serve(config: Config, store: Store, api_key: str, listener: socket.so
         api_key=api_key,
     )
     watch = ModelWatch(reader, writer, reasoner, config.models.watch, time.time_ns)
+    rejects = DetectorWatch(reader, ZoneInfo(config.site.timezone), config.detection.rejects, time.time_ns)
     token = secrets.token_urlsafe(32)
     standings = Standings(config.data_dir, config.llm.mode)
-    services = Services(config, store, writer, reasoner, token, standings, watch)
+    services = Services(config, store, writer, reasoner, token, standings, watch, rejects)
     named = None if config.llm.backend == "none" else config.llm.model
     reasoning = ReasoningService(
         reader, writer, reasoner, time.time_ns, standings, services.derived_work_waits, named, config.llm
@@ -152,7 +155,9 @@ async def _serve(config: Config, store: Store, api_key: str, listener: socket.so
     thinking.add_done_callback(_say_why)
     watching = asyncio.create_task(watch.run(), name="model watch")
     watching.add_done_callback(_say_why)
-    beside: list[asyncio.Task[None]] = [thinking, watching]
+    judging = asyncio.create_task(rejects.run(), name="detector watch")
+    judging.add_done_callback(_say_why)
+    beside: list[asyncio.Task[None]] = [thinking, watching, judging]
     if config.review.policy is not None:
         release = ReleaseService(
             reader,

@@ -181,6 +181,8 @@ class Stages:
         for anomaly in anomalies:
             if tx is not None:
                 tx.anomaly(anomaly)
+                if anomaly.revision == 0 and anomaly.suppressed is None:
+                    events.anomaly_opened(anomaly.members[0].detector)
             self._open_paths[anomaly.anomaly_id] = tuple(member.path for member in anomaly.members)
             seen = signature(anomaly)
             if anomaly.suppressed is not None:

@@ -9,7 +9,7 @@ from broker.api.services import Services
 
 
 def conditions(services: Services) -> Iterator[str]:
-    """Sources that fail, a journal that refuses, a store that cannot be written, a model that does not explain."""
+    """Sources, journal, store and model that do not do what they should, and detectors that cry wolf."""
     if services.writer.error:
         yield f"The store cannot be written: {services.writer.error}"
     standing = standing_now(services)
@@ -18,6 +18,8 @@ def conditions(services: Services) -> Iterator[str]:
         yield f"Model {name} is advisory, rules explain: {standing.reason} ({standing.help})"
     if services.watch is not None:
         yield from services.watch.notices
+    if services.detectors is not None:
+        yield from services.detectors.notices
     state = services.reasoner.state
     given_up = state.status in ("off", "quarantined") and state.reason not in ("not started", "closed")
     if given_up and services.config.llm.backend != "none":

@@ -17,9 +17,22 @@ import sqlalchemy as sa
 from broker.store import manuals, models, replays, suppressions
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
-from broker.store.reader import alarms, begins, episodes, maps, operation, outbox, people, series, trend, values
+from broker.store.reader import (
+    alarms,
+    begins,
+    detectors,
+    episodes,
+    maps,
+    operation,
+    outbox,
+    people,
+    series,
+    trend,
+    values,
+)
 from broker.store.reader.alarms import EventFilter
 from broker.store.reader.begins import Begins, Threshold
+from broker.store.reader.detectors import DetectorCounts
 from broker.store.reader.lookups import Lookups
 from broker.store.reader.series import Summary
 from broker.store.rows.alarms import EventPage, EventRow, EventTail
@@ -203,6 +216,14 @@ class Reader(Lookups):
     ) -> tuple[int, list[Anomaly]]:
         """How many episodes began in a window, and the first *limit* of them; *paths* as above."""
         return self._ask(episodes.episodes_begun, equipment, paths, from_ns, to_ns, self._rows(limit))
+
+    def detector_counts(self, bounds_ns: Sequence[int], *, equipment: str | None = None) -> DetectorCounts:
+        """
+        What each detector told in the spans between each two of *bounds_ns*, and what people said of it.
+
+        *equipment* may hold ``*``. As many of the newest anomalies are looked at as half of the time limit allows.
+        """
+        return self._ask(detectors.counts, bounds_ns, equipment, self._half_time())
 
     def anomaly(self, anomaly_id: str) -> AnomalyDetail | None:
         """Everything that is known of one episode."""
