@@ -57,9 +57,11 @@ maps = _table(
     "maps", sa.Column("revision", Blob, primary_key=True), _int("ordinal"), sa.Column("body", Blob, nullable=False)
 )
 tags = _table(
+#: One row a tag and unit, so that a number never gets the unit of a later map; ``former`` 1: the tag has another unit
+#: since.
     "tags",
     _key("tag_id"),
-    _text("id", unique=True),
+    _text("id"),
     _text("path", index=True),
     _text("source"),
     _text("address"),
@@ -73,6 +75,8 @@ tags = _table(
     _text("description"),
     _int("in_map"),
 )
+    _int("former", server_default=sa.text("0")),
+    sa.UniqueConstraint("id", "unit", name="tags_identity"),
 equipment = _table("equipment", _text_key("path"), _text("equipment_class", null=True), _text("body"), _int("in_map"))
 sources = _table(
     "sources",

@@ -136,8 +136,12 @@ class Transaction:
     # the stream
 
     def use_map(self, revision: bytes, tag_map: TagMap) -> None:
-        """Register tags, equipment and the map itself; a tag keeps its ``tag_id`` as long as it keeps its id."""
+        """Register tags, equipment and the map itself; a tag keeps its ``tag_id`` as long as it keeps id and unit."""
         registry.use_map(self._connection, self._memory, revision, tag_map)
+
+    def number(self, tag_map: TagMap) -> None:
+        """Let :meth:`records` take batches of a map that is one of the stream but for the units of some tags."""
+        registry.number(self._connection, self._memory, tag_map)
 
     def records(self, batch: RecordBatch, *, revision: int = 0) -> None:
         """
