@@ -5,6 +5,8 @@ model server's list of models.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +18,10 @@ from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption
 from schemas.errors import Problem
 
 if TYPE_CHECKING:
+    from broker.config import Config
     from broker.config.loader import Checked
     from schemas.tagmap import TagMap
+    from broker.config.yaml_lines import Node
 
 #: So much equipment is named in a note.
 _NAMED = 3
@@ -101,14 +105,25 @@ def _models(checked: Checked) -> list[Problem]:
 
 
 def _around(checked: Checked) -> list[Problem]:
-    """What is not in the files: a data folder that there cannot be, secrets that are not there."""
+    """What is not in the files: a data folder that there cannot be, secrets that are not there, a day that is over."""
     from broker.config.data_folder import data_dir_problems
     from broker.config.validate import unusable_secrets
 
     if checked.draft is None or checked.tree is None:
         return []
     folder = data_dir_problems(checked.draft, checked.tree.at(("data_dir",)))
-    return [*folder, *unusable_secrets(checked.tree, checked.draft.base_dir)]
+    return [*folder, *unusable_secrets(checked.tree, checked.draft.base_dir), *_over(checked.draft, checked.tree)]
+
+
+def _over(config: Config, tree: Node) -> Iterator[Problem]:
+    """Sources whose ``insecure_ack`` has ended."""
+    for name, options in config.sources.items():
+        insecure = options.insecure()
+        if insecure is not None and insecure.over(time.time_ns()):
+            where = tree.at(("sources", name, "insecure_ack"))
+            message = f"ended on {insecure.until}: the source is not read any more"
+            place = f"sources.{name}.insecure_ack"
+            yield where.problem(place, "insecure_ended", message, "encrypt it, or state it anew", warning=True)
 
 
 def _print(problems: list[Problem], counts: dict[str, int], config: Path) -> None:

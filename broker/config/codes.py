@@ -17,6 +17,7 @@ CODES: Final[dict[str, str]] = {
     "literal_secret": "A secret stands in the file or in a URL; it must be a reference.",
     "unusable_secret": "Warning: what a secret's reference names is not set, not there, empty, or others may read it.",
     "insecure_listen": "The API would listen beyond this machine without encryption.",
+    "insecure_ended": "Warning: the last day of an `insecure_ack` has passed; the source is not read any more.",
     "bad_path": "A path is not words between single `/` that begin with the site's path.",
     "duplicate_path": "Two tags, or two pieces of equipment, have one path.",
     "duplicate_id": "Two tags have one id.",
