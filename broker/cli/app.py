@@ -22,6 +22,7 @@ from broker.cli import (
     llm,
     modbus,
     model,
+    plan,
     processes,
     records,
     replay,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command()(processes.run)
 app.command()(status.status)
 app.command()(check.check)
+app.command()(plan.plan)
 app.command()(discover.discover)
 app.command()(processes.demo)
 app.command()(records.records)

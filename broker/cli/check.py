@@ -20,8 +20,8 @@ from schemas.errors import Problem
 if TYPE_CHECKING:
     from broker.config import Config
     from broker.config.loader import Checked
-    from schemas.tagmap import TagMap
     from broker.config.yaml_lines import Node
+    from schemas.tagmap import TagMap
 
 #: So much equipment is named in a note.
 _NAMED = 3
@@ -43,6 +43,9 @@ def check(
     """
     Check the configuration and the tag maps; report every problem with file, line and column.
 
+    Where the store is a file on this machine, tags whose history a restart would leave behind are named as well;
+    fairlead plan shows all that it would change.
+
     Exit code 78 if anything blocks, 69 if a source or the model server cannot be reached, or a source has bad values
     only. Bad values, and tags that did not come in time, are named.
     """
@@ -53,7 +56,7 @@ def check(
     problems = list(checked.problems)
     tags = None
     if checked.draft is not None:
-        tags, found = tagmap.load_with_problems(checked.draft, checked.broken)
+        tags, found = tagmap.load_with_problems(checked.draft, checked.broken, _in_force(checked.draft))
         problems += [*found, *_models(checked), *_around(checked)]
     blocked = any(not problem.warning for problem in problems)
     rows: list[dict[str, Any]] = []
@@ -92,6 +95,24 @@ def _print_stateless(tags: TagMap) -> None:
             f"note: {', '.join(paths[:_NAMED])}{more}: no state; equipment that runs on and off needs one, or each"
             " change is told as abnormal (docs/detectors.md)"
         )
+
+
+def _in_force(config: Config) -> TagMap | None:
+    """The map in force, from a store that is a file here; None where there is none that can be read."""
+    from broker.store import Store
+    from schemas.errors import FairleadError
+
+    if not (config.store.url or "sqlite:").startswith("sqlite:"):
+        return None  # a check shall not wait for another machine
+    store = None
+    try:
+        store = Store.open(config.store, config.data_dir, write=False)
+        return store.reader().map() if store.is_current() else None
+    except FairleadError:
+        return None
+    finally:
+        if store is not None:
+            store.close()
 
 
 def _models(checked: Checked) -> list[Problem]:

@@ -21,6 +21,8 @@ CODES: Final[dict[str, str]] = {
     "bad_path": "A path is not words between single `/` that begin with the site's path.",
     "duplicate_path": "Two tags, or two pieces of equipment, have one path.",
     "duplicate_id": "Two tags have one id.",
+    "history_lost": "Warning: a new tag reads what one of the map in force did; without its id the history ends.",
+    "unit_changed": "Warning: a tag has another unit than in the map in force; what is stored keeps the former one.",
     "duplicate_address": "Warning: two tags read one address; it is read once for both.",
     "unknown_source": "A tag names a source that `fairlead.yaml` does not have.",
     "unused_source": "Warning: no tag names this source.",
