@@ -23,6 +23,7 @@ from prometheus_client import generate_latest
 
 from adapters.base import Adapter, AdapterContext, SourceOptions
 from broker import events, footprint
+from broker.account import account
 from broker.acquire.files import METRICS_FILE, STATUS_FILE
 from broker.acquire.inbox import take_commands
 from broker.acquire.runner import AdapterRunner
@@ -206,7 +207,7 @@ def _first_entries(opened: Opened, sources: Mapping[str, Source], tag_map: TagMa
 
     Not of one that the previous run did not know, was disabled, or had ended: nothing of it can be missing.
     """
-    entries: list[Body] = [MapInForce(tag_map.revision, tag_map.body)]
+    entries: list[Body] = [MapInForce(tag_map.revision, tag_map.body, account())]
     entries += _insecure(sources, now_ns)
     last_ns = opened.last_wall_ns
     if last_ns is None:

@@ -67,6 +67,7 @@ class _Link(msgspec.Struct, tag="l", array_like=True):
 class _Map(msgspec.Struct, tag="m", array_like=True):
     revision: bytes
     body: bytes
+    actor: str = ""
 
 
 class _Tick(msgspec.Struct, tag="t", array_like=True):
@@ -206,7 +207,7 @@ def _wire(body: Body, exact: dict[Any, Any]) -> _Wire:
         case Link():
             return _Link(body.source, body.up, _clean(body.reason))
         case MapInForce():
-            return _Map(body.revision, body.body)
+            return _Map(body.revision, body.body, _clean(body.actor))
         case Tick():
             return _Tick()
         case Notice():
@@ -360,7 +361,7 @@ def decode(data: bytes | memoryview) -> Body:
         case _Link():
             return Link(wire.source, wire.up, wire.reason)
         case _Map():
-            return MapInForce(wire.revision, wire.body)
+            return MapInForce(wire.revision, wire.body, wire.actor)
         case _Tick():
             return Tick()
         case _Notice():

@@ -48,17 +48,18 @@ def _text_key(name: str) -> sa.Column[str]:
 
 #: Counters and the stream position: ``record_seq``, ``outbox_seq``, ``epoch``, ``seq``, …
 counters = _table("counters", _text_key("name"), _int("value"))
-#: Texts about the store itself: digest of the views, and the name that cursors carry.
+#: Texts about the store itself: digest of the views, the name that cursors carry, and the options of the last core.
 STORE_ID = "store_id"
+CONFIGURATION = "configuration"
 facts = _table("facts", _text_key("name"), _text("value"))
 stages = _table("stages", _text_key("name"), sa.Column("state", Blob, nullable=False))
 
 maps = _table(
     "maps", sa.Column("revision", Blob, primary_key=True), _int("ordinal"), sa.Column("body", Blob, nullable=False)
 )
-tags = _table(
 #: One row a tag and unit, so that a number never gets the unit of a later map; ``former`` 1: the tag has another unit
 #: since.
+tags = _table(
     "tags",
     _key("tag_id"),
     _text("id"),
@@ -74,9 +75,9 @@ tags = _table(
     _text("enum", null=True),
     _text("description"),
     _int("in_map"),
-)
     _int("former", server_default=sa.text("0")),
     sa.UniqueConstraint("id", "unit", name="tags_identity"),
+)
 equipment = _table("equipment", _text_key("path"), _text("equipment_class", null=True), _text("body"), _int("in_map"))
 sources = _table(
     "sources",

@@ -345,6 +345,15 @@ class Transaction:
         moment = self._now_ns() if at_ns is None else at_ns
         people.put_audit(self._connection, self._memory, moment, actor, action, object_id, detail)
 
+    def configuration(self, body: str) -> str | None:
+        """Keep the options that this core started with, and return those of the one before; None for the first."""
+        facts = tables.facts
+        last = sa.select(facts.c.value).where(facts.c.name == tables.CONFIGURATION)
+        before: str | None = self._connection.execute(last).scalar()
+        if body != before:
+            upsert(self._connection, facts, {"name": tables.CONFIGURATION}, {"value": clean(body)})
+        return before
+
     # manuals
 
     def begin_manual(self, manual: Manual, actor: str, *, replace: bool = False) -> int:

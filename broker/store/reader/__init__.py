@@ -374,9 +374,9 @@ class Reader:
         """One person, also a disabled one."""
         return self._ask(people.user, name)
 
-    def audit(self, *, limit: int = 100, before: int | None = None) -> list[AuditRow]:
-        """Audit rows, newest first."""
-        return self._ask(people.list_audit, self._rows(limit), before)
+    def audit(self, *, limit: int = 100, before: int | None = None, action: str | None = None) -> list[AuditRow]:
+        """Audit rows, newest first, with ``audit_id < before``; *action*: those of one kind."""
+        return self._ask(people.list_audit, self._rows(limit), before, action)
 
     def audit_of(self, object_ids: Sequence[str]) -> list[AuditRow]:
         """Audit rows about one of these things, oldest first."""

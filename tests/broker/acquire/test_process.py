@@ -12,6 +12,7 @@ import pytest
 
 from adapters.base import Continuity, SourceOptions
 from adapters.opcua.config import OpcUaOptions
+from broker.account import account
 from broker.acquire.gaps import GapLedger
 from broker.acquire.process import Source, acquire
 from broker.acquire.ticks import tick
@@ -48,7 +49,7 @@ async def test_first_run(tmp_path: Path, options: SourceOptions, eventually: Eve
     await run_until(tmp_path, {"plc": Source(options, plant.build)}, lambda: len(plant.settled) == 2, eventually)
 
     bodies = [entry.body for entry in entries(tmp_path)]
-    assert bodies[0] == MapInForce(TAGS.revision, TAGS.body)
+    assert bodies[0] == MapInForce(TAGS.revision, TAGS.body, account())
     assert Tick() in bodies
     assert not any(isinstance(body, Gap) for body in bodies)
     assert plant.closed == 1

@@ -329,6 +329,7 @@ def test_audit_and_ledger(store: Store, plant: Plant, folder: Path) -> None:
         replay(store, folder, request(sources=("nobody",)))
     rows = store.reader().audit()
     assert [(row.action, row.object_id, row.actor) for row in reversed(rows)] == [
+        ("map_in_force", WRONG.revision.hex(), "acquire"),
         ("replay_started", "1", "i.kaya"),
         ("replay_ended", "1", "i.kaya"),
         ("replay_started", "2", "i.kaya"),
