@@ -16,6 +16,7 @@ from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from adapters.insecure import Insecure
 from schemas.quantities import Duration
 from schemas.samples import Delivery, Gap, GapCause
 from schemas.tagmap import Tag
@@ -61,6 +62,10 @@ class SourceOptions(Options):
     def silence_s(self) -> float:
         """The effective silence limit in seconds."""
         return self.silence_after if self.silence_after is not None else max(30.0, 3 * self.scan)
+
+    def insecure(self) -> Insecure | None:
+        """What somebody accepted to be read without protection; None where the protocol has no such choice."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,10 +51,15 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class MapInForce:
-    """The whole resolved map (canonical JSON); batches name it by ``revision``."""
+    """
+    The whole resolved map (canonical JSON); batches name it by ``revision``.
+
+    ``actor``: who started the acquire process with it, for the audit.
+    """
 
     revision: bytes
     body: bytes
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from adapters.base import AdapterContext, Continuity
+from adapters.insecure import refuse_when_over
 from adapters.mqtt import login, memory
 from adapters.mqtt.config import MqttOptions
 from adapters.mqtt.decode import Decoder
@@ -72,7 +72,7 @@ class MqttAdapter:
             NotConnected: no connection, refused, or credentials that cannot be read.
         """
         await self.close()
-        self._check_insecure()
+        refuse_when_over(self._options.insecure(), self._context.now_ns, "use mqtts://")
         self._watch_reconnects()
         self._recall()
         self._cover()
@@ -253,12 +253,6 @@ class MqttAdapter:
                 f"{_ALARM_CONNECTS} connections within {_ALARM_S:.0f} s: the broker is not there, or a message it "
                 "keeps for us ends each of them, or another client has our client id"
             )
-
-    def _check_insecure(self) -> None:
-        until = self._options.insecure_until
-        today = datetime.fromtimestamp(self._context.now_ns() / 1e9, UTC).date()
-        if until is not None and not self._options.encrypted and today > until:
-            raise NotConnected(f"insecure_ack ended on {until}; use mqtts:// or state it anew")
 
     def _all_settled(self, at_ns: int) -> None:
         """Take note of an answered ping before which nothing is waiting."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import date
 from itertools import combinations
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from adapters import timestamps, values
 from adapters.base import Options, SourceOptions
+from adapters.insecure import Insecure, InsecureAck
 from adapters.mqtt.sparkplug.options import SparkplugOptions
 from adapters.mqtt.sparkplug.topics import is_sparkplug, needed
 from adapters.mqtt.sparkplug.topics import parse_address as parse_metric
@@ -25,7 +25,6 @@ from schemas.tagmap import Tag
 _SECRET = re.compile(r"^(?:env|file|cred):.+$")
 #: Keep-alives without any packet after which the connection is given up from outside; the library needs two.
 _KEEPALIVES: Final = 3
-_ACK = re.compile(r"^\S+ .+ ([0-9]{4}-[0-9]{2}-[0-9]{2})$")
 
 
 def _secret(text: str) -> str:
@@ -151,7 +150,8 @@ class MqttOptions(SourceOptions):
     user: Annotated[User | None, Field(description="Name and password at the broker.")] = None
     tls: Annotated[Tls | None, Field(description="Certificates for mqtts://.")] = None
     insecure_ack: Annotated[
-        str | None, Field(description='"<who> <why> <until YYYY-MM-DD>": accept mqtt:// to another host.')
+        InsecureAck,
+        Field(description='"<who> <why> <until YYYY-MM-DD>": accept mqtt:// to another host; shown and audited.'),
     ] = None
     qos: Annotated[Literal[0, 1], Field(description="1: acknowledged when journalled; 0: best effort.")] = 1
     session_expiry: Annotated[
@@ -196,11 +196,11 @@ class MqttOptions(SourceOptions):
         """Whether the connection uses TLS."""
         return urlsplit(self.broker).scheme == "mqtts"
 
-    @property
-    def insecure_until(self) -> date | None:
-        """Last day of ``insecure_ack``."""
-        match = _ACK.match(self.insecure_ack or "")
-        return None if match is None else date.fromisoformat(match.group(1))
+    def insecure(self) -> Insecure | None:
+        """mqtt:// to another host."""
+        if self.encrypted or is_loopback(self.host) or self.insecure_ack is None:
+            return None
+        return Insecure.accepted(f"mqtt://{self.host}", self.insecure_ack)
 
     @property
     def speaks_sparkplug(self) -> bool:
@@ -238,16 +238,6 @@ class MqttOptions(SourceOptions):
             raise ValueError("write mqtt://host:port or mqtts://host:port, and nothing behind the port")
         if url.username is not None or url.password is not None:
             raise ValueError("name and password belong under user, not into the address")
-        return text
-
-    @field_validator("insecure_ack")
-    @classmethod
-    def _ack(cls, text: str | None) -> str | None:
-        match = None if text is None else _ACK.match(text)
-        if text is not None and match is None:
-            raise ValueError('write "<who> <why> <until>", the last as YYYY-MM-DD')
-        if match is not None:
-            date.fromisoformat(match.group(1))
         return text
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from typing import Final
 from asyncua import ua
 
 from adapters.base import AdapterContext, Continuity
+from adapters.insecure import refuse_when_over
 from adapters.opcua import limits
 from adapters.opcua.columns import Columns, Times
 from adapters.opcua.config import OpcUaOptions
@@ -124,6 +125,7 @@ class OpcUaAdapter:
         """
         await self._stop_loop()
         self._drop()
+        refuse_when_over(self._options.insecure(), self._context.now_ns, "choose a `security`")
         await asyncio.to_thread(self._ledger.load)
         await asyncio.to_thread(self._namespaces.load)
         await self._session.load()

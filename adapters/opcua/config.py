@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from adapters.base import Options, SourceOptions
+from adapters.insecure import FORM, Insecure, InsecureAck
 from adapters.opcua.event_options import EventOptions, listed_once
 from adapters.opcua.nodes import parse_address
 from adapters.opcua.profiles import ProfileName
@@ -131,8 +132,11 @@ class OpcUaOptions(SourceOptions):
         ),
     ] = "Basic256Sha256/SignAndEncrypt"
     insecure_ack: Annotated[
-        str, Field(max_length=200, description="Who accepts `security: None`, why, and until when.")
-    ] = ""
+        InsecureAck,
+        Field(
+            description='"<who> <why> <until YYYY-MM-DD>": accept `security: None` to another host; shown and audited.'
+        ),
+    ] = None
     application_uri: Annotated[
         str | None,
         Field(
@@ -240,11 +244,17 @@ class OpcUaOptions(SourceOptions):
     @model_validator(mode="after")
     def _insecure_by_choice(self) -> OpcUaOptions:
         if self.security == "None":
-            if not self.loopback and not self.insecure_ack.strip():
-                raise ValueError("security None to another machine: write in `insecure_ack` who accepts it and why")
+            if not self.loopback and self.insecure_ack is None:
+                raise ValueError(f"security None to another machine: choose a policy, or write insecure_ack: {FORM}")
             if self.user is not None:
                 raise ValueError("a user is never sent with security None; choose a policy")
         return self
+
+    def insecure(self) -> Insecure | None:
+        """``security: None`` to another host."""
+        if self.security != "None" or self.loopback or self.insecure_ack is None:
+            return None
+        return Insecure.accepted(f"{self.endpoint} with security None", self.insecure_ack)
 
     def uri(self, source: str) -> str:
         """Our application URI for the source of this name."""

@@ -23,6 +23,7 @@ from prometheus_client import generate_latest
 
 from adapters.base import Adapter, AdapterContext, SourceOptions
 from broker import events, footprint
+from broker.account import account
 from broker.acquire.files import METRICS_FILE, STATUS_FILE
 from broker.acquire.inbox import take_commands
 from broker.acquire.runner import AdapterRunner
@@ -31,7 +32,7 @@ from broker.acquire.ticks import tick
 from broker.journal import JournalOptions, JournalWriter, Opened
 from broker.stopping import stop_at_eof, stop_on_signal
 from broker.version import VERSION
-from schemas.entries import Body, Link, MapInForce
+from schemas.entries import Body, Link, MapInForce, Notice
 from schemas.errors import ConfigError, JournalError
 from schemas.samples import Gap, GapCause
 from schemas.tagmap import TagMap
@@ -206,7 +207,8 @@ def _first_entries(opened: Opened, sources: Mapping[str, Source], tag_map: TagMa
 
     Not of one that the previous run did not know, was disabled, or had ended: nothing of it can be missing.
     """
-    entries: list[Body] = [MapInForce(tag_map.revision, tag_map.body)]
+    entries: list[Body] = [MapInForce(tag_map.revision, tag_map.body, account())]
+    entries += _insecure(sources, now_ns)
     last_ns = opened.last_wall_ns
     if last_ns is None:
         return entries
@@ -228,6 +230,16 @@ def _first_entries(opened: Opened, sources: Mapping[str, Source], tag_map: TagMa
         entries.append(Link(name, False, "the broker was not running"))
         entries.append(Gap(name, (), last_ns, now_ns, GapCause.NOT_RUNNING, map_revision=tag_map.revision))
     return entries
+
+
+def _insecure(sources: Mapping[str, Source], now_ns: int) -> list[Body]:
+    """For the audit: which sources are read without protection, and who accepts that."""
+    found: list[Body] = []
+    for name, source in sources.items():
+        insecure = source.options.insecure()
+        if source.options.enabled and insecure is not None:
+            found.append(Notice("insecure_source", f"{name}: {insecure.text(now_ns)}"))
+    return found
 
 
 def _known_before(opened: Opened) -> frozenset[str] | None:

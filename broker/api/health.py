@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from broker import events
 from broker.acquire.files import METRICS_FILE
+from broker.api.insecure import insecure_sources
 from broker.api.model import model_notes, model_now, standing_now
 from broker.api.services import ReaderOf, Services, ServicesOf
 from broker.api.status import AcquireStatus
@@ -71,6 +72,7 @@ def readiness(services: Services) -> dict[str, Any]:
         notes += services.watch.notices
     if services.detectors is not None:
         notes += services.detectors.notices
+    notes += insecure_sources(services.config)
     status = services.acquire_status()
     degraded = [] if status is None else [_STEPS[step] for step in status.journal.steps if step in _STEPS]
     if status is not None and "expire" in status.journal.steps:

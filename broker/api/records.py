@@ -157,15 +157,17 @@ def trend(
     from_ms: Annotated[int, Query(ge=0, le=4_102_444_800_000)],
     to_ms: Annotated[int, Query(ge=0, le=4_102_444_800_000)],
     buckets: Annotated[int, Query(ge=1, le=2000)] = 300,
+    unit: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
 ) -> Response:
     """
     Smallest, largest and last value of a tag in each bucket of time, for drawing.
 
-    A point with nulls is a break: a gap, or bad values. Nothing is interpolated.
+    A point with nulls is a break: a gap, or bad values. Nothing is interpolated. All are in the unit of the answer: the
+    tag's present one, or the one asked for where it had that before; `other_units` has further numbers of this time.
     """
     if to_ms <= from_ms:
         raise Refused("to_ms must be later than from_ms")
-    found = reader.trend(path, from_ms * 1_000_000, to_ms * 1_000_000, buckets)
+    found = reader.trend(path, from_ms * 1_000_000, to_ms * 1_000_000, buckets, unit)
     if found is None:
         return JSONResponse({"detail": f"no tag has the path {path!r}"}, 404)
     points = [
@@ -182,7 +184,13 @@ def trend(
     breaks = {"min": None, "max": None, "last": None, "n": 0, "bad": 0}
     points.extend({"at_ms": max(gap.from_ns // 1_000_000 + 1, from_ms), **breaks} for gap in found.gaps)
     points.sort(key=lambda point: point["at_ms"] or 0)
-    answer = {"path": found.path, "unit": found.unit, "points": points, "gaps": [_gap(gap) for gap in found.gaps]}
+    answer = {
+        "path": found.path,
+        "unit": found.unit,
+        "other_units": list(found.other_units),
+        "points": points,
+        "gaps": [_gap(gap) for gap in found.gaps],
+    }
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 

@@ -33,6 +33,7 @@ def _summary(draft: Draft, path: str, span: Span) -> tuple[Summary, str]:
         draft.reasons.append(
             f"{path} {draft.window(span)}: records past their retention, or still being rolled up, are in no figure"
         )
+    _say_units(draft, path, span, found.other_units)
 
     def shown(value: float | None) -> str:
         return "none" if value is None else draft.value(path, value, found.unit)
@@ -55,6 +56,12 @@ def _summary(draft: Draft, path: str, span: Span) -> tuple[Summary, str]:
         "mean": found.mean,
     }
     return found, draft.cite("aggregate", text, body)
+
+
+def _say_units(draft: Draft, path: str, span: Span, others: tuple[str, ...]) -> None:
+    if others:
+        units = " and ".join(map(symbol, others))
+        draft.reasons.append(f"{path} {draft.window(span)}: its unit changed; what is stored in {units} is not in it")
 
 
 def value(draft: Draft) -> None:
@@ -108,6 +115,7 @@ def _begins(draft: Draft, *, most: int) -> None:
     found = draft.reader.begins(path, span.from_ns, span.to_ns, test, most=most, raw_minutes=RAW_MINUTES)
     if found is None:
         raise Refused(f"no tag has the path {path!r}")
+    _say_units(draft, path, span, found.other_units)
     what = _condition(draft, condition, path)
     remedy = "what comes then is past its retention" if found.removed else "ask for a shorter window"
     if found.held_before:

@@ -235,14 +235,14 @@ def _shows(reader: Reader, fact: Fact, at_ns: int) -> RecordRow | None:
     """
     assert fact.path is not None
     if fact.kind == "deviation" and fact.value is not None and fact.from_ns is not None and fact.from_ns <= at_ns:
-        found = reader.summary(fact.path, fact.from_ns, at_ns + 1)
+        found = reader.summary(fact.path, fact.from_ns, at_ns + 1, fact.unit)
         extremes = () if found is None else (found.at_max, found.at_min)
         exact = next((row for row in extremes if row is not None and row.value == fact.value), None)
         if exact is not None or found is None:
             return exact
         if fact.direction in ("rose", "fell"):
             return found.at_max if fact.direction == "rose" else found.at_min
-    return None if fact.kind == "gap" else reader.last_before(fact.path, at_ns + 1)
+    return None if fact.kind == "gap" else reader.last_before(fact.path, at_ns + 1, fact.unit)
 
 
 def _wanted(row: RecordRow, source: str) -> Wanted:

@@ -23,6 +23,7 @@ from broker.cli import (
     llm,
     modbus,
     model,
+    plan,
     processes,
     records,
     replay,
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command()(processes.run)
 app.command()(status.status)
 app.command()(check.check)
+app.command()(plan.plan)
 app.command()(discover.discover)
 app.command()(processes.demo)
 app.command()(records.records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,14 @@ from zoneinfo import ZoneInfo
 import typer
 
 from broker.cli import exits
-from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_json, printable
+from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_json, print_rows, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from broker.audit.lineage import FactLineage, Lineage
 
-app = typer.Typer(no_args_is_help=True, help="Follow an annotation down to what the devices said.")
+app = typer.Typer(no_args_is_help=True, help="Who did what, and an annotation down to what the devices said.")
 AnnotationArgument = Annotated[str, typer.Argument(help="Id of the annotation, or the beginning of it.")]
 
 
@@ -43,6 +44,35 @@ def show(
         for line in _lines(found, zone):
             typer.echo(printable(line))
     raise typer.Exit(exits.OK if all(found.holds.values()) else exits.FAILED)
+
+
+@app.command("list")
+def list_rows(
+    config: ConfigOption = DEFAULT_CONFIG,
+    action: Annotated[
+        str | None, typer.Option(help="Only rows of one action, such as map_in_force or configuration_in_force.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most rows.")] = 50,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print the newest rows of the audit: who did what and when, also which map and configuration came into force."""
+    from broker.cli.store_access import reading
+    from schemas.documents import rfc3339
+
+    with reading(config) as (_, reader):
+        found = reader.audit(limit=limit, action=action)
+    rows = [
+        {
+            "audit_id": row.audit_id,
+            "at": rfc3339(row.at_ns),
+            "actor": row.actor,
+            "action": row.action,
+            "object_id": row.object_id,
+            "detail": json.loads(row.detail) if output is Output.JSON else row.detail,
+        }
+        for row in found
+    ]
+    print_rows(output, ("audit_id", "at", "actor", "action", "object_id", "detail"), rows, empty="no rows")
 
 
 @app.command()

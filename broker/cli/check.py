@@ -5,6 +5,8 @@ model server's list of models.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +18,9 @@ from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption
 from schemas.errors import Problem
 
 if TYPE_CHECKING:
+    from broker.config import Config
     from broker.config.loader import Checked
+    from broker.config.yaml_lines import Node
     from schemas.tagmap import TagMap
 
 #: So much equipment is named in a note.
@@ -39,6 +43,9 @@ def check(
     """
     Check the configuration and the tag maps; report every problem with file, line and column.
 
+    Where the store is a file on this machine, tags whose history a restart would leave behind are named as well;
+    fairlead plan shows all that it would change.
+
     Exit code 78 if anything blocks, 69 if a source or the model server cannot be reached, or a source has bad values
     only. Bad values, and tags that did not come in time, are named.
     """
@@ -49,7 +56,7 @@ def check(
     problems = list(checked.problems)
     tags = None
     if checked.draft is not None:
-        tags, found = tagmap.load_with_problems(checked.draft, checked.broken)
+        tags, found = tagmap.load_with_problems(checked.draft, checked.broken, _in_force(checked.draft))
         problems += [*found, *_models(checked), *_around(checked)]
     blocked = any(not problem.warning for problem in problems)
     rows: list[dict[str, Any]] = []
@@ -90,6 +97,24 @@ def _print_stateless(tags: TagMap) -> None:
         )
 
 
+def _in_force(config: Config) -> TagMap | None:
+    """The map in force, from a store that is a file here; None where there is none that can be read."""
+    from broker.store import Store
+    from schemas.errors import FairleadError
+
+    if not (config.store.url or "sqlite:").startswith("sqlite:"):
+        return None  # a check shall not wait for another machine
+    store = None
+    try:
+        store = Store.open(config.store, config.data_dir, write=False)
+        return store.reader().map() if store.is_current() else None
+    except FairleadError:
+        return None
+    finally:
+        if store is not None:
+            store.close()
+
+
 def _models(checked: Checked) -> list[Problem]:
     """Models that the configuration names and that were not imported."""
     from broker.models.locate import warnings
@@ -101,14 +126,25 @@ def _models(checked: Checked) -> list[Problem]:
 
 
 def _around(checked: Checked) -> list[Problem]:
-    """What is not in the files: a data folder that there cannot be, secrets that are not there."""
+    """What is not in the files: a data folder that there cannot be, secrets that are not there, a day that is over."""
     from broker.config.data_folder import data_dir_problems
     from broker.config.validate import unusable_secrets
 
     if checked.draft is None or checked.tree is None:
         return []
     folder = data_dir_problems(checked.draft, checked.tree.at(("data_dir",)))
-    return [*folder, *unusable_secrets(checked.tree, checked.draft.base_dir)]
+    return [*folder, *unusable_secrets(checked.tree, checked.draft.base_dir), *_over(checked.draft, checked.tree)]
+
+
+def _over(config: Config, tree: Node) -> Iterator[Problem]:
+    """Sources whose ``insecure_ack`` has ended."""
+    for name, options in config.sources.items():
+        insecure = options.insecure()
+        if insecure is not None and insecure.over(time.time_ns()):
+            where = tree.at(("sources", name, "insecure_ack"))
+            message = f"ended on {insecure.until}: the source is not read any more"
+            place = f"sources.{name}.insecure_ack"
+            yield where.problem(place, "insecure_ended", message, "encrypt it, or state it anew", warning=True)
 
 
 def _print(problems: list[Problem], counts: dict[str, int], config: Path) -> None:

@@ -26,9 +26,12 @@ import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 
 from broker import events, footprint
+from broker.account import account
 from broker.api.app import Services, build_app
 from broker.api.listening import CannotListen, listen
+from broker.config.applied import applied
 from broker.config.secrets import resolve_secret
+from broker.core.configured import note_configuration
 from broker.core.detector_watch import DetectorWatch
 from broker.core.model_watch import ModelWatch
 from broker.core.pipeline import Pipeline
@@ -151,6 +154,7 @@ async def _serve(config: Config, store: Store, api_key: str, listener: socket.so
     ended = asyncio.Event()
     writer.start(lambda: _tell(loop, reasoning.wake), lambda: _tell(loop, ended.set))
     writer.submit(lambda tx: tx.interrupt_replays())  # of a core that was killed
+    writer.submit(partial(note_configuration, options=applied(config), actor=account()))
     thinking = asyncio.create_task(reasoning.run(), name="reasoning")
     thinking.add_done_callback(_say_why)
     watching = asyncio.create_task(watch.run(), name="model watch")

@@ -137,7 +137,7 @@ class Replay:
         return COUNTER_WARM_UP_NS if any(counters) else WARM_UP_NS
 
     def _units(self, tag_map: TagMap) -> None:
-        """The store has one unit a tag, that of the map in force: what is written must be in it."""
+        """What is written must be in the unit that the tag has in the map in force."""
         in_force = self._reader.map()
         if in_force is None or in_force.revision == tag_map.revision:
             return
@@ -286,21 +286,34 @@ class Replay:
         self._go_on()
         outcome = self.outcome
 
-        def command(tx: Transaction) -> int:
-            before = tx.next_seq
+        def command(tx: Transaction) -> tuple[int, int]:
+            rows, withdrawn = outcome.rows, outcome.withdrawn
             for batch in batches:
-                tx.records(batch, revision=outcome.revision)
-            rows = outcome.rows + tx.next_seq - before
+                repaired = self._maps[batch.map_revision]
+                for other in repaired.withdrawn(batch):
+                    withdrawn += self._store(tx, other, *repaired.former)
+                if repaired.former:
+                    batch = replace(batch, map_revision=repaired.tag_map.revision)
+                rows += self._store(tx, batch, repaired.tag_map)
             tx.note_replay(outcome.revision, at_ns=outcome.at_ns, entries=outcome.entries, rows=rows)
-            return rows
+            return rows, withdrawn
 
         for batch in batches:
             paths = self._maps[batch.map_revision].tag_map.tags
             outcome.corrected.update(paths[number].path for number in np.unique(batch.tag).tolist())
         try:
-            outcome.rows = self._write(command)
+            outcome.rows, outcome.withdrawn = self._write(command)
         except ValueError as error:
             raise Refused(f"{error}: this store never read that map from the journal") from error
+
+    def _store(self, tx: Transaction, batch: RecordBatch, *maps: TagMap) -> int:
+        """Write a batch of the stream, or of one of *maps*; how many rows were stored."""
+        for one in maps:
+            if one.revision == batch.map_revision:
+                tx.number(one)
+        before = tx.next_seq
+        tx.records(batch, revision=self.outcome.revision)
+        return tx.next_seq - before
 
     def _roll_up(self, *, hours: bool) -> None:
         """Make the roll-ups anew that were touched so far, step by step, each in a transaction of its own."""

@@ -34,7 +34,8 @@ class Outcome:
 
     ``unreachable`` are paths whose way of reading changed, ``missing`` paths that the corrected map does not have,
     ``holes`` texts of what the journal lost, ``unknown_rows`` samples whose map cannot be read, ``left`` buckets of
-    the roll-ups that stay as they are because retention has removed what they are made of.
+    the roll-ups that stay as they are because retention has removed what they are made of, ``withdrawn`` rows that
+    were stored in another unit.
     """
 
     revision: int = 0
@@ -47,10 +48,13 @@ class Outcome:
     holes: list[str] = field(default_factory=list)
     unknown_rows: int = 0
     left: int = 0
+    withdrawn: int = 0
 
     def text(self) -> str:
         """One line for people."""
         parts = [f"{self.rows} records of {len(self.corrected)} tags under revision {self.revision}"]
+        if self.withdrawn:
+            parts.append(f"{self.withdrawn} that were stored in another unit are withdrawn")
         if self.unreachable:
             parts.append(f"left as they are, because they were read in another way: {some(self.unreachable)}")
         if self.missing:

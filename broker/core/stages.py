@@ -16,6 +16,7 @@ from broker import events
 from broker.core.grouping import groups
 from broker.core.invariants import Invariants
 from broker.evidence import build_evidence, reach, signature
+from broker.map_changes import compare, counts
 from broker.store import Transaction
 from detectors.detection import Detection
 from llm.rules import annotate_by_rules
@@ -31,6 +32,8 @@ from schemas.tagmap import TagMap
 
 #: Maps that stages keep, so that the saved state can be read again.
 KEPT_MAPS: Final = 4
+#: Changes of a map that its row of the audit names; all can be told from the maps, which are kept.
+NAMED_CHANGES: Final = 100
 
 
 class Stages:
@@ -135,7 +138,7 @@ class Stages:
             self.detection.suppressor.command(body)
         elif isinstance(body, MapInForce):
             if body.revision != self.maps[-1].revision:
-                self.use_map(TagMap.from_body(body.body), tx)
+                self._new_map(body, tx, entry)
         elif isinstance(body, Link):
             if tx is not None:
                 tx.link(body, entry.wall_ns)
@@ -149,6 +152,22 @@ class Stages:
                 tx.event(body, entry.position)
             elif isinstance(body, Notice):
                 tx.audit("acquire", body.action, "", {"text": body.text}, at_ns=entry.wall_ns)
+
+    def _new_map(self, body: MapInForce, tx: Transaction | None, entry: Entry) -> None:
+        before, tag_map = self.maps[-1], TagMap.from_body(body.body)
+        self.use_map(tag_map, tx)
+        if tx is None:
+            return
+        changes = compare(before, tag_map)
+        told = [f"{one.kind} {one.path}: {one.text}".rstrip(": ") for one in changes if one.kind != "added"]
+        detail: dict[str, object] = {
+            "before": before.revision.hex() if before.tags else None,
+            "tags": len(tag_map.tags),
+            **counts(changes),
+            "changes": told[:NAMED_CHANGES],
+            "not_named": max(0, len(told) - NAMED_CHANGES),
+        }
+        tx.audit(body.actor or "acquire", "map_in_force", body.revision.hex(), detail, at_ns=entry.wall_ns)
 
     def _clocks(self, tx: Transaction) -> None:
         """What became known of the clocks of the sources since the last tick; within a minute it only grows."""

@@ -58,7 +58,7 @@ def _form(body: Body, exact: dict[Any, Any]) -> wire.Form:
         case Link():
             return wire.Link(body.source, body.up, clean(body.reason))
         case MapInForce():
-            return wire.Map(body.revision, body.body)
+            return wire.Map(body.revision, body.body, clean(body.actor))
         case Tick():
             return wire.Tick()
         case Notice():
@@ -209,7 +209,7 @@ def decode(data: bytes | memoryview) -> Body:
         case wire.Link():
             return Link(form.source, form.up, form.reason)
         case wire.Map():
-            return MapInForce(form.revision, form.body)
+            return MapInForce(form.revision, form.body, form.actor)
         case wire.Tick():
             return Tick()
         case wire.Notice():

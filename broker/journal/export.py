@@ -238,7 +238,7 @@ def _other(body: Body) -> dict[str, Any]:
             return _event(body)
         case MapInForce():
             tags = len(_paths(body))
-            return {"map_revision": body.revision.hex(), "detail": {"tags": tags}}
+            return {"map_revision": body.revision.hex(), "detail": {"tags": tags, "actor": body.actor}}
     return {}
 
 

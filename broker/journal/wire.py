@@ -66,6 +66,7 @@ class Map(msgspec.Struct, tag="m", array_like=True):
 
     revision: bytes
     body: bytes
+    actor: str = ""
 
 
 class Tick(msgspec.Struct, tag="t", array_like=True):

@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from broker.store import revise, rollups
 from broker.store.columns import Columns, columns_of
 from broker.store.insert import insert_rows, new_rows
-from broker.store.memory import Memory, numbering_of
+from broker.store.memory import Memory
+from broker.store.registry import numbering_of
 from broker.store.rollups import Counted, Inserted
 from schemas.records import Piece, RecordBatch
 

@@ -14,8 +14,9 @@ from broker.store import bulk, tables
 from broker.store.levels import Level, levels
 from broker.store.rollups import Inserted, counted_of, is_counted, joined
 from broker.store.rows.manuals import ManualRow, PassageRow
+from broker.store.text import clean
 from broker.store.valid import not_replaced
-from schemas.tagmap import TagMap
+from schemas.tagmap import Tag, TagMap
 
 #: Rows read at once where many were not rolled up.
 _PAGE: Final = 50_000
@@ -38,7 +39,7 @@ class Memory:
     Attributes:
         counters: last used numbers by name; ``dirty`` are those to be written at the end of the transaction.
         numbering: by map revision: int64[tag number] of ``tag_id``.
-        tag_ids: by stable tag id.
+        tag_ids: by stable tag id and unit.
         newest_ns: int64[tag_id], no stored row of the tag is newer; a row that is newer cannot be a redelivery.
         told_ns: int64[tag_id], time of the row that the table ``newest`` names.
         rollups: the newest buckets of each level.
@@ -50,7 +51,7 @@ class Memory:
     """
 
     counters: dict[str, int]
-    tag_ids: dict[str, int]
+    tag_ids: dict[tuple[str, str], int]
     numbering: dict[bytes, NDArray[np.int64]]
     newest_ns: NDArray[np.int64]
     told_ns: NDArray[np.int64]
@@ -65,7 +66,10 @@ class Memory:
     def load(cls, connection: sa.Connection) -> Memory:
         """Read everything anew, at the start and after a transaction that failed."""
         counters: dict[str, int] = dict(connection.execute(sa.select(tables.counters)).all())
-        tag_ids = dict(connection.execute(sa.select(tables.tags.c.id, tables.tags.c.tag_id)).all())
+        known = tables.tags.c
+        tag_ids = {
+            (row.id, row.unit): row.tag_id for row in connection.execute(sa.select(known.id, known.unit, known.tag_id))
+        }
         times = np.full(counters.get("tag_id", 0) + 1, NEVER, np.int64)
         for tag_id, source_ns in connection.execute(sa.select(tables.newest.c.tag_id, tables.newest.c.source_ts)):
             times[tag_id] = source_ns
@@ -178,22 +182,9 @@ def _inserted(rows: Sequence[Sequence[Any]]) -> Inserted:
     )
 
 
-def numbering_of(memory: Memory, connection: sa.Connection, revision: bytes) -> NDArray[np.int64]:
-    """
-    int64[tag number] of ``tag_id`` for a map revision; maps of former runs are read from SQL.
-
-    Raises:
-        ValueError: the revision was never registered.
-    """
-    known = memory.numbering.get(revision)
-    if known is None:
-        query = sa.select(tables.maps.c.body).where(tables.maps.c.revision == revision)
-        body = connection.execute(query).scalar()
-        if body is None:
-            raise ValueError(f"tag map {revision.hex()} was never registered; call use_map first")
-        known = numbers(memory, TagMap.from_body(bytes(body)))
-        memory.numbering[revision] = known
-    return known
+def identity(tag: Tag) -> tuple[str, str]:
+    """What a ``tag_id`` stands for: the stable id and the unit, as SQL has them."""
+    return clean(tag.id), clean(tag.unit)
 
 
 def numbers(memory: Memory, tag_map: TagMap) -> NDArray[np.int64]:
@@ -201,7 +192,7 @@ def numbers(memory: Memory, tag_map: TagMap) -> NDArray[np.int64]:
     size = max((tag.number for tag in tag_map.tags), default=-1) + 1
     found = np.full(size, -1, np.int64)
     for tag in tag_map.tags:
-        found[tag.number] = memory.tag_ids[tag.id]
+        found[tag.number] = memory.tag_ids[identity(tag)]
     return found
 
 

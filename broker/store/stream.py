@@ -9,7 +9,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from broker.store import bulk, tables
-from broker.store.memory import Memory, numbering_of
+from broker.store.memory import Memory
+from broker.store.registry import numbering_of
 from broker.store.text import clean
 from schemas.entries import Link, Position
 from schemas.samples import Gap, Reject

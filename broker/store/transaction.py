@@ -123,8 +123,12 @@ class Transaction(TransactionReads):
     # the stream
 
     def use_map(self, revision: bytes, tag_map: TagMap) -> None:
-        """Register tags, equipment and the map itself; a tag keeps its ``tag_id`` as long as it keeps its id."""
+        """Register tags, equipment and the map itself; a tag keeps its ``tag_id`` as long as it keeps id and unit."""
         registry.use_map(self._connection, self._memory, revision, tag_map)
+
+    def number(self, tag_map: TagMap) -> None:
+        """Let :meth:`records` take batches of a map that is one of the stream but for the units of some tags."""
+        registry.number(self._connection, self._memory, tag_map)
 
     def records(self, batch: RecordBatch, *, revision: int = 0) -> None:
         """
@@ -304,6 +308,15 @@ class Transaction(TransactionReads):
         """Add a link to the audit chain; *at_ns* defaults to the store's clock."""
         moment = self._now_ns() if at_ns is None else at_ns
         people.put_audit(self._connection, self._memory, moment, actor, action, object_id, detail)
+
+    def configuration(self, body: str) -> str | None:
+        """Keep the options that this core started with, and return those of the one before; None for the first."""
+        facts = tables.facts
+        last = sa.select(facts.c.value).where(facts.c.name == tables.CONFIGURATION)
+        before: str | None = self._connection.execute(last).scalar()
+        if body != before:
+            upsert(self._connection, facts, {"name": tables.CONFIGURATION}, {"value": clean(body)})
+        return before
 
     # manuals
 

@@ -117,7 +117,7 @@ def definitions(dialect: str) -> dict[str, str]:
         # one seek a tag, no search
         "v_current": _records(
             dialect,
-            f"{_OPEN_GAP} WHERE r.seq IN (SELECT c.seq FROM newest c)",
+            f"{_OPEN_GAP} WHERE r.seq IN (SELECT c.seq FROM newest c) AND t.former = 0",
             f", g.cause AS gap_cause, g.from_ns AS gap_from_ns, {at('g.from_ns')} AS gap_from_time",
         ),
         "v_rollup_1m": _rollup(dialect, "rollup_1m"),

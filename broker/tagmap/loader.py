@@ -11,6 +11,7 @@ from broker.config.loader import tidy
 from broker.config.model import Config
 from broker.config.validate import nearest
 from broker.config.yaml_lines import Node, dotted, read_yaml, shown_name
+from broker.map_changes import compare
 from broker.tagmap.catalogues import catalogues
 from broker.tagmap.entry import EquipmentEntry
 from broker.tagmap.files import Gathered, gather
@@ -32,11 +33,14 @@ def load(config: Config) -> TagMap:
     return found
 
 
-def load_with_problems(config: Config, broken: frozenset[str] = frozenset()) -> tuple[TagMap | None, list[Problem]]:
+def load_with_problems(
+    config: Config, broken: frozenset[str] = frozenset(), in_force: TagMap | None = None
+) -> tuple[TagMap | None, list[Problem]]:
     """
     The map, or None when a problem blocks, and every problem and warning.
 
-    *broken* names sources that are configured but not usable; their tags are checked as far as they can be.
+    *broken* names sources that are configured but not usable; their tags are checked as far as they can be. Against the
+    map *in_force* it is told which history a restart would leave behind.
     Tags are numbered in the order of their paths, so that equal files give equal maps.
     """
     files = gather(config.base_dir, config.tag_maps, shown_name(config.path))
@@ -68,7 +72,28 @@ def load_with_problems(config: Config, broken: frozenset[str] = frozenset()) -> 
     problems += _unused(config, tags)
     numbered = tuple(tag.model_copy(update={"number": number}) for number, tag in enumerate(tags))
     tag_map = TagMap(site=config.site.path, tags=numbered, equipment=equipment, calendar=windows, catalogues=faults)
+    if in_force is not None:
+        _left_behind(in_force, tag_map, placed, problems)
     return tag_map, _condensed(problems)
+
+
+def _left_behind(in_force: TagMap, tag_map: TagMap, placed: Iterable[Placed], problems: list[Problem]) -> None:
+    """Tags that would begin anew although they look like one of the map in force, or have another unit than there."""
+    nodes = {tag.path: node for tag, node in placed}
+    for change in compare(in_force, tag_map):
+        before, after = change.before, change.after
+        if change.kind not in ("renamed?", "unit") or before is None or after is None:
+            continue
+        if change.kind == "unit":
+            where = nodes[change.path].at(("unit",))
+            message = f"{after.unit}, was {before.unit}: what is stored keeps {before.unit}"
+            hint = "if that was wrong, replay after the restart"
+            problems.append(where.problem(f"{change.path}: unit", "unit_changed", message, hint, warning=True))
+            continue
+        where = nodes[change.path].at(("id",))
+        message = f"a new tag, which reads what {before.path} did: the history of that one would end"
+        hint = f"if it is the same tag, give it id: {before.id}"
+        problems.append(where.problem(f"{change.path}: id", "history_lost", message, hint, warning=True))
 
 
 def _duplicates(files: Gathered, problems: list[Problem]) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from broker.api.insecure import insecure_sources
 from broker.api.model import standing_now
 from broker.api.services import Services
 
 
 def conditions(services: Services) -> Iterator[str]:
-    """Sources, journal, store and model that do not do what they should, and detectors that cry wolf."""
+    """
+    Sources that fail or are open to anybody, a journal that refuses, a store that cannot be written, a model that does
+    not explain, and detectors that cry wolf.
+    """
     if services.writer.error:
         yield f"The store cannot be written: {services.writer.error}"
     standing = standing_now(services)
@@ -24,6 +28,7 @@ def conditions(services: Services) -> Iterator[str]:
     given_up = state.status in ("off", "quarantined") and state.reason not in ("not started", "closed")
     if given_up and services.config.llm.backend != "none":
         yield f"The model does not explain, rules do: {state.reason}"
+    yield from insecure_sources(services.config)
     status = services.acquire_status()
     if status is None:
         yield "Acquire does not run: no new data comes."

@@ -205,6 +205,7 @@ def _trend(member: Member) -> dict[str, Any]:
         "path": member.path,
         "name": _name(member.path),
         "unit": symbol(member.unit),
+        "ucum": member.unit,
         "low": "" if member.low is None else repr(member.low),
         "high": "" if member.high is None else repr(member.high),
         "did": seen(member.kind, member.direction) or member.direction,

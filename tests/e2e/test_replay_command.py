@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from broker.account import account
 from simulators.modbus_server import ModbusServer, RegisterPoint
 from tests.e2e.processes import Broker
 
@@ -107,6 +108,8 @@ async def test_a_wrong_factor_is_put_right(
         ("command line", "replay_started"),
         ("command line", "replay_ended"),
     ]
+    begun = broker.rows("SELECT actor, action FROM audit WHERE action LIKE '%_in_force' ORDER BY action")
+    assert begun == [(account(), "configuration_in_force"), (account(), "map_in_force")]
     minute = broker.rows("SELECT sum(n), max(max) FROM v_rollup_1m")[0]
     assert minute[0] == broker.count("SELECT count(*) FROM v_records")
     assert minute[1] < 1000.0

@@ -113,9 +113,9 @@ class Reader(Lookups):
         """Tags of the map in force, in order of path."""
         return self._ask(values.list_tags, path)
 
-    def trend(self, path: str, from_ns: int, to_ns: int, buckets: int) -> Trend | None:
+    def trend(self, path: str, from_ns: int, to_ns: int, buckets: int, unit: str | None = None) -> Trend | None:
         """
-        Extremes, first and last of a tag per bucket; None for an unknown path.
+        Extremes, first and last of a tag per bucket; None for an unknown path. *unit*: one that the tag had before.
 
         Up to an hour comes from the records (from roll-ups where those take too long), more from roll-ups.
         """
@@ -124,19 +124,19 @@ class Reader(Lookups):
         buckets = min(buckets, self._page_limit)
         resolution = trend.resolution_for(from_ns, to_ns, buckets)
         try:
-            return self._ask(trend.trend, path, from_ns, to_ns, buckets, resolution)
+            return self._ask(trend.trend, path, from_ns, to_ns, buckets, resolution, unit)
         except Refused:
             if resolution != "raw":
                 raise
-        return self._ask(trend.trend, path, from_ns, to_ns, buckets, "1m")
+        return self._ask(trend.trend, path, from_ns, to_ns, buckets, "1m", unit)
 
-    def summary(self, path: str, from_ns: int, to_ns: int) -> Summary | None:
+    def summary(self, path: str, from_ns: int, to_ns: int, unit: str | None = None) -> Summary | None:
         """
         Exact min, max and mean of a tag over a window with the records of the extremes; None for an unknown path.
 
-        ``complete`` False where retention has removed a part of it.
+        ``complete`` False where retention has removed a part of it. *unit*: one that the tag had before.
         """
-        return self._ask(series.summary, path, from_ns, to_ns)
+        return self._ask(series.summary, path, from_ns, to_ns, unit)
 
     def begins(
         self, path: str, from_ns: int, to_ns: int, test: Threshold, *, most: int, raw_minutes: int
@@ -145,9 +145,9 @@ class Reader(Lookups):
         limits = (most, raw_minutes, self._half_time())
         return self._ask(begins.begins, path, from_ns, to_ns, test, *limits)
 
-    def last_before(self, path: str, before_ns: int) -> RecordRow | None:
-        """The newest record of a tag before a time, good or bad."""
-        return self._ask(series.last_before, path, before_ns)
+    def last_before(self, path: str, before_ns: int, unit: str | None = None) -> RecordRow | None:
+        """The newest record of a tag before a time, good or bad; *unit*: in one that the tag had before."""
+        return self._ask(series.last_before, path, before_ns, unit)
 
     def map(self, revision: bytes | None = None) -> TagMap | None:
         """A registered map, by default the one that came last."""
@@ -338,9 +338,9 @@ class Reader(Lookups):
         """One person, also a disabled one."""
         return self._ask(people.user, name)
 
-    def audit(self, *, limit: int = 100, before: int | None = None) -> list[AuditRow]:
-        """Audit rows, newest first."""
-        return self._ask(people.list_audit, self._rows(limit), before)
+    def audit(self, *, limit: int = 100, before: int | None = None, action: str | None = None) -> list[AuditRow]:
+        """Audit rows, newest first, with ``audit_id < before``; *action*: those of one kind."""
+        return self._ask(people.list_audit, self._rows(limit), before, action)
 
     def audit_of(self, object_ids: Sequence[str]) -> list[AuditRow]:
         """Audit rows about one of these things, oldest first."""

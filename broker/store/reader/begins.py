@@ -36,6 +36,7 @@ class Begins:
 
     ``held_before``: it held already when the window began. ``complete`` False: a limit of begins, of minutes or of time
     was reached, or (``removed``) retention has taken records that had to be read; up to ``until_ns`` all are found.
+    ``other_units`` are those in which the tag has numbers in the window that were not looked at: its unit changed.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Begins:
     complete: bool
     until_ns: int
     removed: bool = False
+    other_units: tuple[str, ...] = ()
 
 
 class Threshold(NamedTuple):
@@ -103,10 +105,11 @@ def begins(
     tag = values.tag_of(connection, path)
     if tag is None:
         return None
+    others = values.other_units(connection, tag, from_ns, to_ns)
     gone = kept.gone(connection)
     held = _held_before(connection, path, tag.tag_id, from_ns, test, gone)
     if held is None:
-        return Begins(path, tag.unit, [], False, False, from_ns, True)
+        return Begins(path, tag.unit, [], False, False, from_ns, True, others)
     found: list[RecordRow] = []
     state, budget = held, raw_minutes
     try:
@@ -132,8 +135,8 @@ def begins(
                 found = [row for row in found if row.source_ns < stretch.from_ns]
                 raise _Stop(stretch.from_ns, removed=True)
     except _Stop as stop:
-        return Begins(path, tag.unit, found, held, False, stop.until_ns, stop.removed)
-    return Begins(path, tag.unit, found, held, True, to_ns)
+        return Begins(path, tag.unit, found, held, False, stop.until_ns, stop.removed, others)
+    return Begins(path, tag.unit, found, held, True, to_ns, other_units=others)
 
 
 def _held_before(

@@ -20,7 +20,7 @@ def equipment_by_path(connection: sa.Connection, path: str) -> Equipment | None:
 
 
 def map_by_revision(connection: sa.Connection, revision: bytes | None) -> TagMap | None:
-    """A registered map; None asks for the one that was registered last."""
+    """A registered map; None asks for the one that came into force last."""
     table = tables.maps
     query = sa.select(table.c.body).order_by(table.c.ordinal.desc()).limit(1)
     body = connection.execute(query if revision is None else query.where(table.c.revision == revision)).scalar()
@@ -34,7 +34,7 @@ class _Calendar(msgspec.Struct):
 
 
 def shifts(connection: sa.Connection) -> tuple[Window, ...]:
-    """The shifts of the map that was registered last."""
+    """The shifts of the map that came into force last."""
     table = tables.maps
     body = connection.execute(sa.select(table.c.body).order_by(table.c.ordinal.desc()).limit(1)).scalar()
     windows = msgspec.json.decode(bytes(body), type=_Calendar).calendar if body is not None else []

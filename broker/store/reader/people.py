@@ -32,11 +32,13 @@ def _user(row: sa.Row[Any]) -> UserRow:
     )
 
 
-def list_audit(connection: sa.Connection, limit: int, before: int | None) -> list[AuditRow]:
-    """Audit rows, newest first, with ``audit_id < before``."""
+def list_audit(connection: sa.Connection, limit: int, before: int | None, action: str | None = None) -> list[AuditRow]:
+    """Audit rows, newest first, with ``audit_id < before``; *action*: those of one kind."""
     query = _audit_query().order_by(_AUDIT.c.audit_id.desc()).limit(limit)
     if before is not None:
         query = query.where(_AUDIT.c.audit_id < before)
+    if action is not None:
+        query = query.where(_AUDIT.c.action == action)
     return [AuditRow._make(row) for row in connection.execute(query)]
 
 

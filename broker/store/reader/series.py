@@ -43,6 +43,7 @@ class Summary:
     ``at_min`` and ``at_max`` are the earliest records with these values; None where there is no number, or where
     retention has removed them. ``unit`` is the tag's. ``complete`` False: retention has removed records of the window
     that no kept roll-up stands for, or too many minutes of it are being rolled up; these are in none of the figures.
+    ``other_units`` are those in which the tag has numbers in the window that are in none of them: its unit changed.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Summary:
     at_min: RecordRow | None
     at_max: RecordRow | None
     complete: bool
+    other_units: tuple[str, ...] = ()
 
 
 def _usable() -> sa.ColumnElement[Any]:
@@ -100,9 +102,9 @@ def _buckets(table: sa.Table, tag_id: int, piece: Piece) -> list[sa.ColumnElemen
     ]
 
 
-def summary(connection: sa.Connection, path: str, from_ns: int, to_ns: int) -> Summary | None:
+def summary(connection: sa.Connection, path: str, from_ns: int, to_ns: int, unit: str | None = None) -> Summary | None:
     """Aggregates of a tag in ``from_ns <= t < to_ns``; None for an unknown path."""
-    tag = values.tag_of(connection, path)
+    tag = values.tag_of(connection, path, unit)
     if tag is None:
         return None
     gone = kept.gone(connection)
@@ -124,6 +126,7 @@ def summary(connection: sa.Connection, path: str, from_ns: int, to_ns: int) -> S
         at_min=None if least is None else _record_with(connection, tag.tag_id, least[1], float(least[0]), "min"),
         at_max=None if most is None else _record_with(connection, tag.tag_id, most[1], float(most[0]), "max"),
         complete=late_ns is None and not any(lacks(connection, tag.tag_id, piece, gone) for piece in cut),
+        other_units=values.other_units(connection, tag, from_ns, to_ns),
     )
 
 
@@ -175,9 +178,9 @@ def rows(
     return [RecordRow._make(row) for row in connection.execute(query)]
 
 
-def last_before(connection: sa.Connection, path: str, before_ns: int) -> RecordRow | None:
+def last_before(connection: sa.Connection, path: str, before_ns: int, unit: str | None = None) -> RecordRow | None:
     """The newest record of a tag before a time, good or bad; None for none and for an unknown path."""
-    tag = values.tag_of(connection, path)
+    tag = values.tag_of(connection, path, unit)
     if tag is None:
         return None
     newest = tables.newest.c
@@ -187,7 +190,9 @@ def last_before(connection: sa.Connection, path: str, before_ns: int) -> RecordR
     if row is not None:
         return RecordRow._make(row)
     head = values.span(connection)[1]
-    return values.last_value(connection, path, before_ns, head, lambda tag_id: waiting.minutes(connection, tag_id))
+    return values.last_value(
+        connection, path, before_ns, head, lambda tag_id: waiting.minutes(connection, tag_id), unit
+    )
 
 
 def minutes(connection: sa.Connection, tag_id: int, from_ns: int, to_ns: int) -> list[Minute]:

@@ -9,7 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from broker.store.reader.operation import gaps_between
-from broker.store.reader.values import tag_of
+from broker.store.reader.values import other_units, tag_of
 from broker.store.rollups import HOUR_NS, MINUTE_NS
 from broker.store.rows.records import Trend, TrendPoint
 
@@ -55,10 +55,16 @@ def resolution_for(from_ns: int, to_ns: int, buckets: int) -> str:
 
 
 def trend(
-    connection: sa.Connection, path: str, from_ns: int, to_ns: int, buckets: int, resolution: str
+    connection: sa.Connection,
+    path: str,
+    from_ns: int,
+    to_ns: int,
+    buckets: int,
+    resolution: str,
+    unit: str | None = None,
 ) -> Trend | None:
     """At most *buckets* + 1 points of a tag in ``from_ns <= time < to_ns``; None for an unknown path."""
-    tag = tag_of(connection, path)
+    tag = tag_of(connection, path, unit)
     if tag is None:
         return None
     width = max(1, -(-(to_ns - from_ns) // buckets))
@@ -77,4 +83,5 @@ def trend(
         for b, n, good, bad, least, most, first, first_ns, last, last_ns in connection.execute(query, values)
     ]
     gaps = gaps_between(connection, [path], from_ns, to_ns, None)
-    return Trend(path, tag.unit, from_ns, to_ns, width, resolution, points, gaps)
+    others = other_units(connection, tag, from_ns, to_ns)
+    return Trend(path, tag.unit, from_ns, to_ns, width, resolution, points, gaps, others)

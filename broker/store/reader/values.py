@@ -12,6 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from broker.store import tables
+from broker.store.rollups import HOUR_NS
 from broker.store.rows.records import CurrentRow, RecordPage, RecordRow, TagRow, Window
 from broker.store.valid import not_replaced
 from schemas.status import BAD
@@ -25,11 +26,29 @@ _MINUTE_NS: Final = 60_000_000_000
 _MINUTES: Final = 60
 
 
-def tag_of(connection: sa.Connection, path: str) -> TagRow | None:
-    """The tag with this path; of two that ever had it, the one in the map in force, then the newer one."""
-    query = sa.select(_T).where(_T.c.path == path).order_by(_T.c.in_map.desc(), _T.c.tag_id.desc()).limit(1)
+def tag_of(connection: sa.Connection, path: str, unit: str | None = None) -> TagRow | None:
+    """
+    The tag with this path, with what it has in *unit* where it ever had it, else in its present one.
+
+    Of two that ever had the path it is the one in the map in force, then the newer one.
+    """
+    order = (sa.case((_T.c.unit == (unit or ""), 0), else_=1), _T.c.in_map.desc(), _T.c.former, _T.c.tag_id.desc())
+    query = sa.select(_T).where(_T.c.path == path).order_by(*order).limit(1)
     row = connection.execute(query).first()
     return None if row is None else _tag_row(row)
+
+
+def other_units(connection: sa.Connection, tag: TagRow, from_ns: int, to_ns: int) -> tuple[str, ...]:
+    """Units other than that of *tag* in which it has numbers of ``from_ns <= time < to_ns``, in order."""
+    other = sa.select(_T.c.tag_id, _T.c.unit).where(_T.c.id == tag.id, _T.c.tag_id != tag.tag_id).order_by(_T.c.unit)
+    hour = tables.rollup_1h.c
+    found = []
+    for row in connection.execute(other).all():
+        inside = sa.and_(hour.bucket_ns > from_ns - HOUR_NS, hour.bucket_ns < to_ns)
+        counted = sa.select(hour.n).where(hour.tag_id == row.tag_id, inside, hour.n_value > 0).limit(1)
+        if connection.execute(counted).first() is not None:
+            found.append(row.unit)
+    return tuple(found)
 
 
 def list_tags(connection: sa.Connection, pattern: str | None) -> list[TagRow]:
@@ -173,6 +192,7 @@ def last_value(
     before_ns: int,
     upto: int,
     in_memory: Callable[[int], Sequence[int]] = lambda _: (),
+    unit: str | None = None,
 ) -> RecordRow | None:
     """
     The newest row of a tag with ``source_ts < before_ns`` and ``seq <= upto``, good or bad; None where there is none.
@@ -180,7 +200,7 @@ def last_value(
     The 1 min roll-ups say in which minute it lies, so that a quiet tag is found without a search through the others;
     *in_memory* gives the begins of a tag's minutes that may not be in SQL yet.
     """
-    tag = tag_of(connection, path)
+    tag = tag_of(connection, path, unit)
     if tag is None:
         return None
     minute = tables.rollup_1m

@@ -108,7 +108,8 @@ class Trend:
     """
     Points of one tag in order of time, without empty buckets; ``resolution`` says what they were computed from.
 
-    ``gaps`` are the holes in the span: a line must not be drawn across them.
+    ``gaps`` are the holes in the span: a line must not be drawn across them. ``other_units`` are those in which the tag
+    has numbers in the span that are not in the points: its unit changed.
     """
 
     path: str
@@ -119,3 +120,4 @@ class Trend:
     resolution: str
     points: list[TrendPoint]
     gaps: list[GapRow]
+    other_units: tuple[str, ...] = ()

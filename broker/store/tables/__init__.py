@@ -19,6 +19,7 @@ from broker.store.tables.library import manuals, passages
 from broker.store.tables.metadata import METADATA
 from broker.store.tables.models import model_decisions, model_imports, model_incidents
 from broker.store.tables.operation import (
+    CONFIGURATION,
     EVENTS,
     STORE_ID,
     counters,
@@ -45,6 +46,7 @@ from broker.store.tables.values import (
 )
 
 __all__ = [
+    "CONFIGURATION",
     "EVENTS",
     "METADATA",
     "STORE_ID",

@@ -6,9 +6,10 @@ from broker.store.tables.metadata import Blob, integer, key, table, text, text_k
 
 #: Counters and the stream position: ``record_seq``, ``outbox_seq``, ``epoch``, ``seq``, …
 counters = table("counters", text_key("name"), integer("value"))
-#: Of ``facts``: the name that cursors carry.
+#: Of ``facts``: the name that cursors carry, and the options of the last core.
 STORE_ID = "store_id"
-#: Texts about the store itself: its name, and the digest of the views.
+CONFIGURATION = "configuration"
+#: Texts about the store itself: its name, the digest of the views, and what ran last.
 facts = table("facts", text_key("name"), text("value"))
 #: The saved state of the stages, in named parts.
 stages = table("stages", text_key("name"), sa.Column("state", Blob, nullable=False))

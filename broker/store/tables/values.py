@@ -17,10 +17,12 @@ from broker.store.text import MAX_TEXT
 maps = table(
     "maps", sa.Column("revision", Blob, primary_key=True), integer("ordinal"), sa.Column("body", Blob, nullable=False)
 )
+#: One row a tag and unit, so that a number never gets the unit of a later map; ``former`` 1: the tag has another unit
+#: since.
 tags = table(
     "tags",
     key("tag_id"),
-    text("id", unique=True),
+    text("id"),
     text("path", index=True),
     text("source"),
     text("address"),
@@ -33,6 +35,8 @@ tags = table(
     text("enum", null=True),
     text("description"),
     integer("in_map"),
+    integer("former", server_default=sa.text("0")),
+    sa.UniqueConstraint("id", "unit", name="tags_identity"),
 )
 equipment = table("equipment", text_key("path"), text("equipment_class", null=True), text("body"), integer("in_map"))
 

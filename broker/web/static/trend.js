@@ -113,7 +113,7 @@ window.fairleadTrend = (() => {
 
   async function read(figure) {
     const given = figure.dataset;
-    const query = new URLSearchParams({ path: given.path, from_ms: given.from, to_ms: given.to, buckets: BUCKETS });
+    const query = new URLSearchParams({ path: given.path, unit: given.ucum, from_ms: given.from, to_ms: given.to, buckets: BUCKETS });
     const answer = await fetch("/api/v1/trend?" + query, { headers: { "X-Fairlead": "page" } });
     if (!answer.ok) throw new Error(String(answer.status));
     return answer.json();

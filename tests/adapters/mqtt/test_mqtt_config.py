@@ -71,7 +71,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert (options.qos, options.protocol, options.session_expiry, options.receive_maximum) == (1, "5", 86400, 500)
     assert options.port == 1883
     assert _options(broker="mqtts://plant").port == 8883
-    assert _options(broker="mqtt://10.0.0.1", insecure_ack="j.doe test stand 2027-01-31").insecure_until is not None
+    assert _options(broker="mqtt://10.0.0.1", insecure_ack="j.doe test stand 2027-01-31").insecure() is not None
 
 
 @pytest.mark.parametrize(

@@ -287,9 +287,17 @@ async def test_before_connect_and_after_close(make_tags, make_adapter) -> None:
 
 async def test_a_name_that_does_not_resolve_is_told(make_tags, make_adapter) -> None:
     """The step that failed is part of the message."""
-    adapter = make_adapter("opc.tcp://plc.invalid:4840/", make_tags("N"), insecure_ack="test")
+    adapter = make_adapter("opc.tcp://plc.invalid:4840/", make_tags("N"), insecure_ack="me test 2999-12-31")
     with pytest.raises(NotConnected, match=r"resolving plc\.invalid"):
         await adapter.connect()
+
+
+async def test_an_expired_acknowledgement_stops_the_source(make_tags, make_adapter) -> None:
+    """``insecure_ack`` ends on its day; behind it the source says so, and no packet goes out."""
+    adapter = make_adapter("opc.tcp://192.0.2.1:4840/", make_tags("N"), insecure_ack="j.doe test stand 2020-01-31")
+    with pytest.raises(NotConnected, match="insecure_ack ended on 2020-01-31; choose a `security` or state it anew"):
+        await adapter.connect()
+    await adapter.close()
 
 
 async def test_a_port_that_accepts_and_never_answers_is_given_up(make_tags, make_adapter, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -32,9 +33,11 @@ def test_default_is_signed_and_encrypted() -> None:
         ({"security": "Basic128Rsa15/Sign"}, "one of Basic256Sha256"),
         ({"security": "Basic256Sha256/Nothing"}, "one of Basic256Sha256"),
         ({"security": "None"}, "insecure_ack"),
-        ({"security": "None", "insecure_ack": "  "}, "insecure_ack"),
+        ({"security": "None", "insecure_ack": "  "}, "<who> <why> <until>"),
+        ({"security": "None", "insecure_ack": "A. Moreau, test cell, until 2027-01"}, "<who> <why> <until>"),
+        ({"security": "None", "insecure_ack": "a.moreau test cell 2027-02-30"}, "insecure_ack"),
         (
-            {"security": "None", "insecure_ack": "me, test", "user": {"name": "a", "password": "env:A"}},
+            {"security": "None", "insecure_ack": "me test 2999-12-31", "user": {"name": "a", "password": "env:A"}},
             "a user is never sent with security None",
         ),
         ({"user": {"name": "a", "password": "hunter2"}}, "pattern"),
@@ -58,7 +61,13 @@ def test_wrong_options_are_refused(more: dict[str, Any], words: str) -> None:
 def test_insecure_needs_an_acknowledgement_only_beyond_this_machine() -> None:
     """Security None is taken on loopback, and elsewhere with a named person."""
     assert _options(endpoint="opc.tcp://127.0.0.1:4840/", security="None").loopback
-    assert not _options(security="None", insecure_ack="A. Moreau, test cell, until 2027-01").loopback
+    ours = _options(security="None", insecure_ack="a.moreau test cell 2027-01-31")
+    assert not ours.loopback
+    found = ours.insecure()
+    assert found is not None
+    assert (found.who, found.why, found.until) == ("a.moreau", "test cell", date(2027, 1, 31))
+    assert _options(insecure_ack="a.moreau test cell 2027-01-31").insecure() is None
+    assert _options(endpoint="opc.tcp://127.0.0.1:4840/", security="None").insecure() is None
 
 
 def test_counts_follow_the_formula() -> None:

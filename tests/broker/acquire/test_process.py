@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from adapters.base import Continuity, SourceOptions
+from adapters.opcua.config import OpcUaOptions
+from broker.account import account
 from broker.acquire.gaps import GapLedger
 from broker.acquire.process import Source, acquire
 from broker.acquire.ticks import tick
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
-from schemas.entries import START, Entry, Link, MapInForce, Tick
+from schemas.entries import START, Entry, Link, MapInForce, Notice, Tick
 from schemas.errors import ConfigError, NotConnected
 from schemas.samples import Gap, GapCause, SampleBatch
 from schemas.tagmap import Tag, TagMap
@@ -47,10 +49,26 @@ async def test_first_run(tmp_path: Path, options: SourceOptions, eventually: Eve
     await run_until(tmp_path, {"plc": Source(options, plant.build)}, lambda: len(plant.settled) == 2, eventually)
 
     bodies = [entry.body for entry in entries(tmp_path)]
-    assert bodies[0] == MapInForce(TAGS.revision, TAGS.body)
+    assert bodies[0] == MapInForce(TAGS.revision, TAGS.body, account())
     assert Tick() in bodies
     assert not any(isinstance(body, Gap) for body in bodies)
     assert plant.closed == 1
+
+
+async def test_what_is_read_without_protection_is_noted_for_the_audit(tmp_path: Path, eventually: Eventually) -> None:
+    """At each start, with who accepts it; not of a source that is protected, or switched off."""
+    plant = Plant(1)
+    open_ = OpcUaOptions(endpoint="opc.tcp://192.0.2.1", security="None", insecure_ack="j.doe test 2999-12-31")
+    sources = {
+        "plc": Source(open_, plant.build),
+        "off": Source(open_.model_copy(update={"enabled": False}), Plant().build),
+        "safe": Source(OpcUaOptions(endpoint="opc.tcp://192.0.2.1"), Plant().build),
+    }
+    await run_until(tmp_path, sources, lambda: len(plant.settled) == 1, eventually)
+    said = "plc: opc.tcp://192.0.2.1:4840 with security None is open to anybody on the wire; j.doe accepts it"
+    assert [entry.body for entry in entries(tmp_path) if isinstance(entry.body, Notice)] == [
+        Notice("insecure_source", f"{said} until 2999-12-31: test")
+    ]
 
 
 async def test_downtime_is_a_gap(tmp_path: Path, options: SourceOptions, eventually: Eventually) -> None:

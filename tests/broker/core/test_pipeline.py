@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -459,3 +460,35 @@ def test_control_another_order_of_rows_would_show(tmp_path: Path, monkeypatch: p
     joined = SampleBatch.joined
     monkeypatch.setattr(SampleBatch, "joined", lambda parts: joined([*parts[1:], parts[0]]))
     assert _run(folder, tmp_path / "b", [512]) != alone
+
+
+def test_a_map_that_takes_effect_is_in_the_audit_once(tmp_path: Path) -> None:
+    """With who, when and what; a restart with the same map says nothing."""
+    first = stream.tag_map()
+    second = first.model_copy(
+        update={"tags": (first.tags[0].model_copy(update={"unit": "K", "path": "Acme/X"}), *first.tags[1:-1])}
+    )
+    with closing(JournalWriter(tmp_path / "journal", JournalOptions())) as writer:
+        writer.open()
+        for site, actor in ((first, ""), (first, "account lyon"), (second, "account lyon")):
+            writer.append(MapInForce(site.revision, site.body, actor)).result(120)
+            writer.append(Tick()).result(120)
+    with closing(stream.open_store(tmp_path / "s")) as store, closing(JournalFiles(tmp_path / "journal")) as files:
+        for _ in range(2):
+            pipeline = stream.make_pipeline(store, files)
+            pipeline.restore()
+            while pipeline.run_once():
+                pass
+            pipeline.save()
+        rows = store.reader().audit(action="map_in_force")
+        entries = [entry for entry in files.read(Position(0, 0)) if isinstance(entry.body, MapInForce)]
+    assert [(row.actor, row.object_id, row.at_ns) for row in rows] == [
+        ("account lyon", second.revision.hex(), entries[2].wall_ns),
+        ("acquire", first.revision.hex(), entries[0].wall_ns),
+    ]
+    later, begin = (json.loads(row.detail) for row in rows)
+    tags = len(first.tags)
+    assert (begin["before"], begin["tags"], begin["added"], begin["changes"]) == (None, tags, tags, [])
+    assert (later["before"], later["tags"]) == (first.revision.hex(), tags - 1)
+    assert (later["added"], later["removed"], later["renamed"], later["changed"]) == (0, 1, 1, 1)
+    assert any("-> K; what is stored keeps" in text for text in later["changes"])

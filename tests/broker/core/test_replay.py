@@ -330,6 +330,7 @@ def test_audit_and_ledger(store: Store, plant: Plant, folder: Path) -> None:
         replay(store, folder, request(sources=("nobody",)))
     rows = store.reader().audit()
     assert [(row.action, row.object_id, row.actor) for row in reversed(rows)] == [
+        ("map_in_force", WRONG.revision.hex(), "acquire"),
         ("replay_started", "1", "i.kaya"),
         ("replay_ended", "1", "i.kaya"),
         ("replay_started", "2", "i.kaya"),
@@ -410,3 +411,48 @@ def test_a_hole_in_the_journal_is_told(store: Store, plant: Plant, folder: Path,
     outcome = replay(store, folder, request(), committed=Position(2**40, 0))
     assert len(outcome.holes) == 1
     assert "missing" in outcome.text()
+
+
+def numbers_by_unit(store: Store, view: str = "v_records") -> dict[str, tuple[int, int]]:
+    """Rows of Flow by unit, and how many of them are a number."""
+    found = rows_of(store, f"SELECT unit, count(*), count(value) FROM {view} WHERE tag = 't-flow' GROUP BY unit")
+    return {unit: (rows, numbers) for unit, rows, numbers in found}
+
+
+def test_a_wrong_unit_is_put_right(each_store: Store, plant: Plant, folder: Path) -> None:
+    """
+    The counts were litres a second all along: what was stored as m3/h is withdrawn, row by row, in views and roll-ups.
+
+    Without a replay it stays what it was called; a second correction withdraws that of the first.
+    """
+    store = each_store
+    right = tag_map(Flow={"unit": "L/s"})
+    plant.use(right)
+    plant.run(right, 10)
+    catch_up(store, folder)
+    assert numbers_by_unit(store) == {"m3/h": (SECONDS, SECONDS), "L/s": (10, 10)}
+
+    outcome = replay(store, folder, request(tag_map=None))
+
+    assert (outcome.rows, outcome.withdrawn) == (SECONDS, SECONDS)
+    assert f"{SECONDS} that were stored in another unit are withdrawn" in outcome.text()
+    assert numbers_by_unit(store) == {"m3/h": (SECONDS, 0), "L/s": (SECONDS + 10, SECONDS + 10)}
+    names = rows_of(store, "SELECT DISTINCT status_name FROM v_records WHERE tag = 't-flow' AND unit = 'm3/h'")
+    assert names == [("BadConfigurationError",)]
+    for table in ("v_rollup_1m", "v_rollup_1h"):
+        counted = rows_of(store, f"SELECT unit, sum(n), sum(n_value) FROM {table} WHERE tag = 't-flow' GROUP BY unit")
+        assert sorted(counted) == [("L/s", SECONDS + 10, SECONDS + 10), ("m3/h", SECONDS, 0)]
+    assert numbers_by_unit(store, "v_record_history")["m3/h"] == (2 * SECONDS, SECONDS)
+    current = {row.record.path: (row.record.value, row.record.unit) for row in store.reader().current()}
+    assert current["Acme/Lyon/A/Flow"] == (pytest.approx((1000 + SECONDS + 9) * 0.1), "L/s")
+
+    once_more = tag_map(Flow={"unit": "L/min"})
+    plant.use(once_more)
+    plant.run(once_more, 5)
+    catch_up(store, folder)
+    replay(store, folder, request(tag_map=None))
+    assert numbers_by_unit(store) == {
+        "m3/h": (SECONDS, 0),
+        "L/s": (SECONDS + 10, 0),
+        "L/min": (SECONDS + 15, SECONDS + 15),
+    }

@@ -6,6 +6,7 @@ import html
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from schemas.annotation import Annotation, Provenance, Review
 from schemas.anomaly import Anomaly
 from schemas.entries import Position
 from schemas.evidence import Evidence
-from tests.broker.api.core import P101, PASSWORD, Core, S, bearing_wear, fill
+from tests.broker.api.core import P101, PASSWORD, Core, S, bearing_wear, fill, running_core
 
 HOSTILE = "<script>alert(1)</script>"
 HTML = {"Accept": "text/html"}
@@ -180,6 +181,27 @@ def test_list_says_what_is_wrong_with_fairlead_itself(core: Core) -> None:
 
     assert "Acquire does not run: no new data comes." in text
     assert "The store cannot be written: disk is full" in text
+
+
+def test_what_is_read_without_protection_is_said(tmp_path: Path) -> None:
+    """On the page and in the status, with who accepts it and until when; a source that is switched off is not named."""
+    open_ = "mqtt, subscriptions: [{filter: a, decode: json}], broker: 'mqtt://192.0.2.1', insecure_ack: 'j.doe test"
+    old = "opcua, endpoint: 'opc.tcp://192.0.2.2', security: None, insecure_ack: 'j.doe test 2020-01-31'"
+    sources = f"  meters: {{kind: {open_} stand 2999-12-31'}}\n  cell: {{kind: {old}}}\n"
+    sources += f"  off: {{enabled: false, kind: {old}}}\n"
+    sources += "  near: {kind: opcua, endpoint: 'opc.tcp://127.0.0.1', security: None}\n"
+    with running_core(tmp_path, sources=sources) as core:
+        text = core.as_role("auditor").get("/ui/anomalies").text
+        notes = core.client.get("/readyz").json()["notes"]
+    accepted = "j.doe accepts it until 2999-12-31: test stand"
+    said = [
+        f"Source meters: mqtt://192.0.2.1 is open to anybody on the wire; {accepted}",
+        "Source cell: opc.tcp://192.0.2.2:4840 with security None is not read any more: insecure_ack of j.doe ended on "
+        "2020-01-31",
+    ]
+    assert [note for note in notes if note.startswith("Source ")] == said
+    assert all(one in text for one in said)
+    assert "Source near" not in text
 
 
 def test_filters(core: Core, episode: Episode) -> None:
