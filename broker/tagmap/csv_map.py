@@ -54,6 +54,7 @@ FURTHER: Final = (
     "encoding",
     "sentinels",
     "detect",
+    "loop",
 )
 _REQUIRED: Final = ("path", "source", "address")
 _FORMULA: Final = re.compile(r"^[=@]|^[-+](?![0-9.])")
