@@ -36,6 +36,7 @@ _MAPS_KEPT: Final = 4
 _VERSION: Final = 1
 _LIVE: Final = (Origin.LIVE, Origin.REPLAY)
 _NOT_LIVE: Final = np.uint32(Flag.RETAINED | Flag.BACKFILL)
+_FLOAT32: Final = np.uint32(Flag.FLOAT32)
 
 
 class NormalizerOptions(BaseModel):
@@ -321,6 +322,10 @@ def _values(
     cut |= clamp(value, batch.tag, columns)
     cut &= ~no_number
     flags[cut] |= np.uint32(Flag.CLAMPED)
+    single = flags & _FLOAT32
+    if single.any():
+        # what was scaled or cut, or is no number, is a double
+        flags[(single != 0) & (columns.scaled[batch.tag] | cut | np.isnan(value))] &= ~_FLOAT32
     status = quality.clamped(batch.status, status, cut)
     return value, status, flags, exact
 

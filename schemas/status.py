@@ -101,6 +101,7 @@ class Flag(IntFlag):
     CORNER = 1 << 13  #: last value held back by the deadband, stored now; detectors saw it before
     DECODE_LOSS = 1 << 14  #: text was repaired (undecodable bytes, NUL) on the way
     BACKFILL = 1 << 15  #: read from the server's history into a gap
+    FLOAT32 = 1 << 20  #: the number is the device's float32, unscaled: a float32 of the shortest text is the same one
 
 
 def quality(code: int) -> Quality:

@@ -39,6 +39,7 @@ _NAN: Final = math.nan
 _MOST_RAW: Final = 4096
 _DATE_TIME = 13
 _BOOLEAN: Final = 1
+_FLOAT: Final = 10
 #: Numpy type of each Variant type of fixed size; 0 is the null Variant, 19 a StatusCode.
 _TYPES: Final[Mapping[int, str]] = {
     0: "", 1: "u1", 2: "i1", 3: "u1", 4: "<i2", 5: "<u2", 6: "<i4", 7: "<u4", 8: "<i8", 9: "<u8", 10: "<f4", 11: "<f8",
@@ -113,7 +114,7 @@ class Rows:
         status: uint32[n], all bits.
         source_ns: int64[n], UTC ns to the 100 ns of the wire; 0 where there is none (null, 1601, 9999, 1970).
         server_ns: int64[n], likewise.
-        flags: uint32[n], ``Flag.NAN`` where the device said NaN.
+        flags: uint32[n], ``Flag.NAN`` where the device said NaN, ``Flag.FLOAT32`` where the number is a Float.
         exact: row to the value that float64 cannot hold.
         general: number of values that took the library's decoder.
         poison: what could not be decoded; each of them is a row, too.
@@ -194,7 +195,14 @@ class OneByOne:
         said = data.Value is not None and data.Value.Value is not None and not status >> 31
         if exact is not None:
             self._exact[len(self._tag)] = exact
-        self._flags.append(int(Flag.NAN) if exact is None and said and number != number else 0)
+        flag = 0
+        if exact is None and said:
+            assert data.Value is not None
+            if number != number:
+                flag = int(Flag.NAN)
+            elif data.Value.VariantType is ua.VariantType.Float:
+                flag = int(Flag.FLOAT32)
+        self._flags.append(flag)
         self._tag.append(tag)
         self._value.append(number)
         self._status.append(status)
@@ -235,7 +243,11 @@ def _columns(view: NDArray[np.void], layout: _Layout) -> Rows:
                     exact[int(row)] = number
         if bad is not None and bad.any():
             value[bad] = _NAN
-        if layout.variant in (10, 11) and np.isnan(value.min()):
+        if layout.variant == _FLOAT:
+            flags[:] = int(Flag.FLOAT32)
+            if bad is not None:
+                flags[bad] = 0
+        if layout.variant in (_FLOAT, 11) and np.isnan(value.min()):
             said_nan = np.isnan(value)
             flags[said_nan if bad is None else said_nan & ~bad] = int(Flag.NAN)
     else:
