@@ -299,12 +299,12 @@ def test_csv_names_two_loops_of_one_equipment(site: Site) -> None:
         for n, (loop, role) in enumerate(itertools.product(("temp", "level"), ("pv", "sp")), 1)
     ]
     loaded = tagmap.load(site(rows__csv=header + "\n".join(rows) + "\n"))
-    assert [(tag.role, tag.loop) for tag in loaded.tags] == [
-        ("pv", "temp"),
-        ("sp", "temp"),
-        ("pv", "level"),
-        ("sp", "level"),
-    ]
+    assert {tag.name: (tag.role, tag.loop) for tag in loaded.tags} == {
+        "temppv": ("pv", "temp"),
+        "tempsp": ("sp", "temp"),
+        "levelpv": ("pv", "level"),
+        "levelsp": ("sp", "level"),
+    }
     with pytest.raises(ConfigError, match="the loop level has no tag of role sp"):
         tagmap.load(site(rows__csv=header + "\n".join(rows[:3]) + "\n"))
 
