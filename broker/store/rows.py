@@ -26,7 +26,8 @@ class Window:
 class RecordRow(NamedTuple):
     """
     One stored record. ``value_int`` and ``value_text`` hold what a float cannot; text of arrays and structures is
-    JSON, of bytes base64, of integers beyond int64 decimal.
+    JSON, of bytes base64, of integers beyond int64 decimal. ``tag`` is the stable id; ``meaning`` what the map said of
+    its values when the record was stored (:mod:`broker.store.meanings`).
     """
 
     seq: int
@@ -41,6 +42,8 @@ class RecordRow(NamedTuple):
     status: int
     flags: int
     revision: int
+    tag: str = ""
+    meaning: str | None = None
 
     @property
     def quality(self) -> str:
@@ -107,7 +110,8 @@ class TrendPoint(NamedTuple):
 class GapRow(NamedTuple):
     """
     A hole in the data; ``path`` None: every tag of the source. ``source`` empty: every source. ``to_ns`` None: still
-    open. ``scope`` is ``samples``, or ``events`` where events of the source are missing and no sample.
+    open. ``scope`` is ``samples``, or ``events`` where events of the source are missing and no sample. ``tag`` is the
+    stable id, ``changed`` the place of its last change among those of all gaps.
     """
 
     gap_id: int
@@ -119,6 +123,17 @@ class GapRow(NamedTuple):
     backfilled: bool
     detail: str
     scope: str = "samples"
+    tag: str | None = None
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GapPage:
+    """Gaps in the order of their changes; go on after ``next_after``, which may lie behind the last row."""
+
+    rows: list[GapRow]
+    next_after: int
+    has_more: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,11 @@ tags = _table(
     _text("description"),
     _int("in_map"),
 )
+#: What the map said of a tag's values (JSON ``type`` and ``enum``) from a record on. ``revision`` above 0: of what
+#: that replay stored; else 0.
+tag_meanings = _table(
+    "tag_meanings", _key("tag_id"), _key("revision"), _key("from_seq"), _text("body"), with_rowid=False
+)
 equipment = _table("equipment", _text_key("path"), _text("equipment_class", null=True), _text("body"), _int("in_map"))
 sources = _table(
     "sources",
@@ -105,6 +110,8 @@ records = _table(
     sa.CheckConstraint(f"length(value_text) <= {MAX_TEXT}", name="records_text_length"),
     sa.CheckConstraint("status BETWEEN 0 AND 4294967295", name="records_status"),
 )
+#: Between which times the records of ``seq / 65536`` lie.
+record_blocks = _table("record_blocks", _key("block"), _int("first_ns"), _int("last_ns"))
 
 
 def _rollup(name: str) -> sa.Table:
@@ -143,6 +150,7 @@ stale_buckets = _table("stale_buckets", _key("level"), _key("bucket_ns"), _key("
 #: The valid row with the newest device time of each tag.
 newest = _table("newest", _key("tag_id"), _int("source_ts"), _int("seq"))
 
+#: ``changed``: place of the gap's begin, end or repair among those of all gaps, in which it is pulled again.
 #: In the place of ``tags_digest``: events are missing, and no sample of any tag.
 EVENTS = "events"
 gaps = _table(
@@ -158,8 +166,10 @@ gaps = _table(
     _text("detail"),
     _int("epoch"),
     _int("seq"),
+    _int("changed", server_default=sa.text("0")),
     sa.UniqueConstraint("source", "cause", "from_ns", "tags_digest", name="gaps_identity"),
     sa.Index("gaps_by_end", "to_ns"),
+    sa.Index("gaps_by_change", "changed"),
 )
 #: How far the clock of a source was ahead of ours, minute by minute of reception.
 source_clocks = _table(

@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from broker.store import manuals, models, replays, suppressions
 from broker.store.engines import bounded
 from broker.store.people import GENESIS
-from broker.store.reader import alarms, begins, episodes, operation, people, series, trend, values
+from broker.store.reader import alarms, begins, episodes, gap_pages, operation, people, series, trend, values
 from broker.store.reader.alarms import EventFilter
 from broker.store.reader.begins import Begins, Threshold
+from broker.store.reader.gap_pages import GapFilter
 from broker.store.reader.series import Summary
 from broker.store.rows import (
     AnomalyDetail,
@@ -31,6 +32,7 @@ from broker.store.rows import (
     EventPage,
     EventRow,
     EventTail,
+    GapPage,
     GapRow,
     ManualRow,
     PassageRow,
@@ -93,9 +95,11 @@ class Reader:
 
     # records
 
-    def record_page(self, *, after: int, limit: int, path: str | None = None) -> RecordPage:
-        """Records with ``seq > after`` in order of ``seq``; *path* may hold ``*``."""
-        return self._ask(values.page, after, self._rows(limit), path)
+    def record_page(
+        self, *, after: int, limit: int, path: str | None = None, from_ns: int | None = None, to_ns: int | None = None
+    ) -> RecordPage:
+        """Records behind *after* in order of ``seq``, of ``from_ns <= time < to_ns``; *path* may hold ``*``."""
+        return self._ask(values.page, after, self._rows(limit), path, from_ns, to_ns)
 
     def records(self, *, after: int, limit: int, path: str | None = None) -> list[RecordRow]:
         """Like :meth:`record_page`, going on until rows are found, the end is reached or the time is up."""
@@ -280,6 +284,14 @@ class Reader:
     def gaps(self, *, limit: int = 100, source: str | None = None, state: str | None = None) -> list[GapRow]:
         """Gaps, newest first, one row a gap and tag, with those of every source; *state* ``open`` or ``closed``."""
         return self._ask(operation.list_gaps, self._rows(limit), source, state)
+
+    def gap_page(self, *, after: int, limit: int, wanted: GapFilter | None = None) -> GapPage:
+        """Gaps that began, ended or were repaired behind *after*, in that order; a changed gap comes again."""
+        return self._ask(gap_pages.page, after, self._rows(limit), wanted or GapFilter())
+
+    def gap_span(self) -> tuple[int, int]:
+        """(first place that retention has not passed, highest ever given)."""
+        return self._ask(gap_pages.span)
 
     def gaps_between(
         self, paths: Sequence[str], from_ns: int, to_ns: int, *, source: str | None = None
