@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,8 @@ from normalizers.exact import TooDeep, as_number, encodable, repair
 from normalizers.scale import clamp, scale
 from schemas.samples import Exact, Origin, SampleBatch
 from schemas.status import Flag
+
+_FLOAT32: Final = np.uint32(Flag.FLOAT32)
 
 
 def normalize_values(
@@ -40,6 +44,10 @@ def normalize_values(
     cut |= clamp(value, batch.tag, columns)
     cut &= ~no_number
     flags[cut] |= np.uint32(Flag.CLAMPED)
+    single = flags & _FLOAT32
+    if single.any():
+        # what was scaled or cut, or is no number, is a double
+        flags[(single != 0) & (columns.scaled[batch.tag] | cut | np.isnan(value))] &= ~_FLOAT32
     status = quality.clamped(batch.status, status, cut)
     return value, status, flags, exact
 

@@ -8,6 +8,7 @@ the ``sap`` shape. Nothing is posted by Fairlead; the customer's middleware does
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,7 +25,13 @@ class _Frozen(BaseModel):
 def rfc3339(ns: int) -> str:
     """UTC time with nine digits of a second; ns integers exceed what JSON readers keep exactly."""
     seconds, rest = divmod(ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{_second(seconds)}.{rest:09d}Z"
+
+
+@lru_cache(4096)
+def _second(seconds: int) -> str:
+    """Pages of records have many times of few seconds, and the calendar costs most."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class CitedFact(_Frozen):

@@ -105,6 +105,7 @@ class Flag(IntFlag):
     COUNTER_RESET = 1 << 17  #: the counter began anew; the increase is what it has counted since, not what before
     COUNTER_UNCERTAIN = 1 << 18  #: how far the counter went since the row before cannot be told; no increase
     NO_CHANGE_CONFIRMED = 1 << 19  #: no new value: the last one still stood at this time, by the source's own word
+    FLOAT32 = 1 << 20  #: the number is the device's float32, unscaled: a float32 of the shortest text is the same one
 
 
 def quality(code: int) -> Quality:

@@ -187,6 +187,7 @@ class ModbusAdapter:
         rows = len(layout.tag)
         flags = np.full(rows, Flag.ARRIVAL_TIME, np.uint32)
         flags[decoded.repaired] |= np.uint32(Flag.DECODE_LOSS)
+        flags[layout.single & ~np.isnan(decoded.value)] |= np.uint32(Flag.FLOAT32)
         tag, value, exact = layout.tag, decoded.value, decoded.exact
         if (np.diff(arrived) < 0).any():  # replies came in another order than they were asked
             order = np.argsort(arrived, kind="stable")

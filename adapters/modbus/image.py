@@ -25,6 +25,7 @@ class Layout:
     Attributes:
         blocks: the blocks, in order.
         tag: int32[n], tag number of each row; rows follow the blocks, and the items in them.
+        single: bool[n], whether the row is one float32.
     """
 
     def __init__(self, blocks: Sequence[Block], fields: Mapping[int, Field]) -> None:
@@ -42,6 +43,7 @@ class Layout:
             self._bytes.append((block.count + 7) // 8 if block.function <= 2 else 2 * block.count)
             start += self._bytes[-1]
         self.tag = np.array(tags, np.int32)
+        self.single = np.array([field.kind == "float32" and not field.elements for field, _, _ in places], np.bool_)
         self._rows = np.array([len(block.items) for block in self.blocks], np.intp)
         self._decoder = Decoder(places)
 

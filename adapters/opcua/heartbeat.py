@@ -51,7 +51,7 @@ class Heartbeat:
             return
         tag = rows.tag
         self._value[tag], self._status[tag], self._since[tag] = rows.value, rows.status & _NOT_OVERFLOW, now_s
-        self._kind[tag] = rows.flags & np.uint32(Flag.NAN | Flag.DECODE_LOSS)
+        self._kind[tag] = rows.flags & np.uint32(Flag.NAN | Flag.DECODE_LOSS | Flag.FLOAT32)
         if self._has_exact[tag].any():
             for number in np.unique(tag[self._has_exact[tag]]).tolist():
                 del self._exact[number]

@@ -34,7 +34,7 @@ class Rows:
         status: uint32[n], all bits.
         source_ns: int64[n], UTC ns to the 100 ns of the wire; 0 where there is none (null, 1601, 9999, 1970).
         server_ns: int64[n], likewise.
-        flags: uint32[n], ``Flag.NAN`` where the device said NaN.
+        flags: uint32[n], ``Flag.NAN`` where the device said NaN, ``Flag.FLOAT32`` where the number is a Float.
         exact: row to the value that float64 cannot hold.
         general: number of values that took the library's decoder.
         poison: what could not be decoded; each of them is a row, too.
@@ -115,7 +115,14 @@ class OneByOne:
         said = data.Value is not None and data.Value.Value is not None and not status >> 31
         if exact is not None:
             self._exact[len(self._tag)] = exact
-        self._flags.append(int(Flag.NAN) if exact is None and said and number != number else 0)
+        flag = 0
+        if exact is None and said:
+            assert data.Value is not None
+            if number != number:
+                flag = int(Flag.NAN)
+            elif data.Value.VariantType is ua.VariantType.Float:
+                flag = int(Flag.FLOAT32)
+        self._flags.append(flag)
         self._tag.append(tag)
         self._value.append(number)
         self._status.append(status)

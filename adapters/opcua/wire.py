@@ -32,6 +32,7 @@ _NAN: Final = math.nan
 #: Bytes of a value that could not be decoded that are kept.
 _MOST_RAW: Final = 4096
 _BOOLEAN: Final = 1
+_FLOAT: Final = 10
 #: Numpy type of each Variant type of fixed size; 0 is the null Variant, 19 a StatusCode.
 _TYPES: Final[Mapping[int, str]] = {
     0: "", 1: "u1", 2: "i1", 3: "u1", 4: "<i2", 5: "<u2", 6: "<i4", 7: "<u4", 8: "<i8", 9: "<u8", 10: "<f4", 11: "<f8",
@@ -97,7 +98,11 @@ def _columns(view: NDArray[np.void], layout: _Layout) -> Rows:
                     exact[int(row)] = number
         if bad is not None and bad.any():
             value[bad] = _NAN
-        if layout.variant in (10, 11) and np.isnan(value.min()):
+        if layout.variant == _FLOAT:
+            flags[:] = int(Flag.FLOAT32)
+            if bad is not None:
+                flags[bad] = 0
+        if layout.variant in (_FLOAT, 11) and np.isnan(value.min()):
             said_nan = np.isnan(value)
             flags[said_nan if bad is None else said_nan & ~bad] = int(Flag.NAN)
     else:

@@ -1,15 +1,40 @@
-"""A query parameter that a route of the API does not have is refused: misspelt, it would act as if not there."""
+"""Query parameters of the API: one that a route does not have is refused, and so is a time that is none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from broker.config.validate import nearest
+from schemas.moments import parse_moment
+
+
+def _moment(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        raise PydanticCustomError("moment", "{reason}", {"reason": str(error)}) from None
+
+
+#: UTC ns, written as RFC 3339.
+Moment = Annotated[int | None, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+From = Annotated[Moment, Query(alias="from", description="Begin of the span, RFC 3339 with its offset.")]
+To = Annotated[Moment, Query(description="End of the span, RFC 3339 with its offset; it is not part of it.")]
+
+
+def check_span(from_ns: int | None, to_ns: int | None) -> None:
+    """Raise RequestValidationError (422) for a span that ends before it begins."""
+    if from_ns is not None and to_ns is not None and to_ns <= from_ns:
+        raise RequestValidationError([{"type": "span", "loc": ("query", "to"), "msg": "to must be later than from"}])
 
 
 def only_known(request: Request) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
-import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import FastAPI, Query, Request
@@ -15,21 +13,16 @@ from fastapi.responses import JSONResponse, Response
 
 from broker.api import cursor
 from broker.api.model import standing_now
+from broker.api.parameters import From, To, check_span
+from broker.api.record_rows import CSV_COLUMNS, cell, records_json
 from broker.api.services import ReaderOf, ServicesOf
+from broker.store.reader.gap_pages import GapFilter
 from broker.store.rows.operation import GapRow
-from broker.store.rows.records import RecordRow
 from schemas.documents import rfc3339
 from schemas.errors import Refused
-from schemas.status import Flag, name
-
-_INTEGER: Final = re.compile(r"-[0-9]+")
-#: Programs read by position as well as by name: new columns come last.
-_CSV_COLUMNS: Final = (
-    *("seq", "path", "source_time", "value", "unit", "quality", "status", "flags", "received_time"),
-    *("revision", "server_time", "status_code", "increase"),
-)
 
 Limit = Annotated[int, Query(ge=1, le=10_000, description="Most rows of the page.")]
+After = Annotated[str | None, Query(max_length=200, description="Cursor of the page before; none: beginning.")]
 Path = Annotated[str | None, Query(max_length=500, description="Tag path, `*` stands for anything.")]
 
 
@@ -44,72 +37,38 @@ def add_routes(app: FastAPI) -> None:
     app.get("/api/v1/sources")(sources)
 
 
-def record_json(row: RecordRow) -> dict[str, Any]:
-    """
-    One record for JSON: times RFC 3339 with nine digits, integers beyond 2**53 and text as strings, never NaN.
-
-    ``value`` is the best single reading of the row: a number, else its text, else null.
-    """
-    number = row.value if row.value is not None and math.isfinite(row.value) else None
-    value: float | str | None = number
-    if row.value_int is not None:
-        value = str(row.value_int)
-    elif row.value_text is not None:
-        value = row.value_text
-    return {
-        "seq": str(row.seq),
-        "path": row.path,
-        "source_time": rfc3339(row.source_ns),
-        "server_time": None if row.server_ns is None else rfc3339(row.server_ns),
-        "received_time": rfc3339(row.received_ns),
-        "value": value,
-        "unit": row.unit,
-        "quality": row.quality,
-        "status": name(row.status),
-        "status_code": row.status,
-        "flags": [flag.name.lower() for flag in Flag(row.flags) if flag.name],
-        "revision": row.revision,
-        "increase": row.increase,
-    }
-
-
-def _cell(value: object) -> str:
-    """A CSV cell; text that a spreadsheet would run as a formula gets a quote before it, a number does not."""
-    text = "" if value is None else "|".join(value) if isinstance(value, list) else str(value)
-    risky = isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-    return f"'{text}" if risky and not _INTEGER.fullmatch(text) else text
-
-
 def records(
     services: ServicesOf,
     reader: ReaderOf,
-    after: Annotated[
-        str | None, Query(max_length=200, description="Cursor of the page before; none: beginning.")
-    ] = None,
+    after: After = None,
     limit: Limit = 1000,
     path: Path = None,
     format: Literal["json", "ndjson", "csv"] = "json",  # noqa: A002 - the name integrators meet
+    from_: From = None,
+    to: To = None,
 ) -> Response:
     """
-    Records in the order in which they were stored, late and backfilled ones too.
+    Records in the order in which they were stored, late and backfilled ones too; ``from <= source_time < to``.
 
     The header ``X-Next-Cursor`` (and ``next`` in JSON) is the cursor for the next page; an empty page repeats it. 410
     says that retention has removed rows behind the cursor (or that the store is older than it), and with ``earliest``
     where to go on.
     """
+    check_span(from_, to)
     store_id = reader.store_id
     place = cursor.begin(store_id, after, reader.span(), "records")
     if isinstance(place, Response):
         return place
-    page = reader.record_page(after=place, limit=min(limit, services.config.store.page_limit), path=path)
+    most = min(limit, services.config.store.page_limit)
+    page = reader.record_page(after=place, limit=most, path=path, from_ns=from_, to_ns=to)
     following = cursor.encode(store_id, page.next_after)
     headers = {"X-Next-Cursor": following, "X-Has-More": str(page.has_more).lower()}
-    rows = [record_json(row) for row in page.rows]
+    rows = records_json(page.rows)
     if format == "csv":
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow(_CSV_COLUMNS)
-        writer.writerows([_cell(row[column]) for column in _CSV_COLUMNS] for row in rows)
+        writer.writerow(CSV_COLUMNS)
+        writer.writerows([cell(row[column]) for column in CSV_COLUMNS] for row in rows)
         return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
     if format == "ndjson":
         body = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
@@ -129,11 +88,11 @@ def current(reader: ReaderOf, path: Path = None, limit: Limit = 1000) -> Respons
     newest = max((row.record.seq for row in rows), default=0)
     records = [
         {
-            **record_json(row.record),
+            **record,
             "gap_cause": row.gap_cause,
             "gap_from": None if row.gap_from_ns is None else rfc3339(row.gap_from_ns),
         }
-        for row in rows
+        for row, record in zip(rows, records_json([row.record for row in rows]), strict=True)
     ]
     answer = {"records": records, "next": cursor.encode(reader.store_id, newest)}
     return Response(msgspec.json.encode(answer), media_type="application/json")
@@ -196,7 +155,9 @@ def trend(
 
 def _gap(row: GapRow) -> dict[str, Any]:
     return {
+        "gap_id": str(row.gap_id),
         "source": row.source,
+        "tag_id": row.tag,
         "path": row.path,
         "cause": row.cause,
         "from": rfc3339(row.from_ns),
@@ -207,10 +168,39 @@ def _gap(row: GapRow) -> dict[str, Any]:
     }
 
 
-def gaps(reader: ReaderOf, limit: Limit = 1000) -> Response:
-    """Holes in the expected sampling with their cause, newest first."""
-    rows = [_gap(row) for row in reader.gaps(limit=limit)]
-    return Response(msgspec.json.encode({"gaps": rows}), media_type="application/json")
+def cursor_of_gaps(store_id: str) -> str:
+    """What cursors over gaps are told by: one over records or events is refused here, and the other way round."""
+    return f"{store_id}-gaps"
+
+
+def gaps(
+    services: ServicesOf,
+    reader: ReaderOf,
+    after: After = None,
+    limit: Limit = 1000,
+    source: Annotated[str | None, Query(max_length=200, description="Name of the source.")] = None,
+    path: Path = None,
+    state: Annotated[Literal["open", "closed"] | None, Query(description="Only open, or only closed gaps.")] = None,
+    from_: From = None,
+    to: To = None,
+) -> Response:
+    """
+    Holes in the expected sampling with their cause, in the order in which they began, ended or were repaired.
+
+    A gap that changes comes again behind the cursor, with the same ``gap_id``: keep the last one. ``from`` and ``to``:
+    those that overlap ``from <= time < to``. Cursor, ``next``, ``has_more`` and 410 are those of ``/api/v1/records``.
+    """
+    check_span(from_, to)
+    store = cursor_of_gaps(reader.store_id)
+    place = cursor.begin(store, after, reader.gap_span(), "gaps")
+    if isinstance(place, Response):
+        return place
+    wanted = GapFilter(source, path, state, from_, to)
+    page = reader.gap_page(after=place, limit=min(limit, services.config.store.page_limit), wanted=wanted)
+    following = cursor.encode(store, page.next_after)
+    answer = {"gaps": [_gap(row) for row in page.rows], "next": following, "has_more": page.has_more}
+    headers = {"X-Next-Cursor": following, "X-Has-More": str(page.has_more).lower()}
+    return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers)
 
 
 def quarantine(reader: ReaderOf, limit: Limit = 200) -> Response:

@@ -46,7 +46,7 @@ def records(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print the newest records, or those behind a seq, in the order in which they were stored."""
-    from broker.api.records import record_json
+    from broker.api.record_rows import records_json
     from broker.cli.store_access import reading
 
     with reading(config) as (_, reader):
@@ -57,7 +57,7 @@ def records(
             found = reader.records(after=after, limit=limit if path is None else NEWEST_SPAN, path=path)[-limit:]
         else:
             found = reader.records(after=after, limit=limit, path=path)
-        rows = [record_json(row) for row in found]
+        rows = records_json(found)
         if output is Output.TABLE:
             types = {tag.path: tag.type or "" for tag in reader.tags(path)}
             rows = [

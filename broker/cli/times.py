@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import Final
 
 import typer
 
-_MOMENT: Final = re.compile(
-    r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d{2}:\d{2})$", re.IGNORECASE
-)
+from schemas.moments import MOMENT, parse_moment
+
 #: Meant as a duration, right or wrong.
 _AMOUNT: Final = re.compile(r"^\s*[0-9]+(\.[0-9]+)?\s*[A-Za-z]*\s*$")
 HELP: Final = "RFC 3339 with its offset (2026-03-01T08:00:00Z), or a duration: so long ago (2h)."
@@ -19,7 +17,7 @@ HELP: Final = "RFC 3339 with its offset (2026-03-01T08:00:00Z), or a duration: s
 def ahead(text: str | None, now_ns: int, option: str) -> int | None:
     """Like :meth:`moment`, a duration counts from now on. Raises typer.BadParameter."""
     at_ns = moment(text, now_ns, option)
-    plain = text is not None and at_ns is not None and not _MOMENT.match(text.strip())
+    plain = text is not None and at_ns is not None and not MOMENT.match(text.strip())
     return 2 * now_ns - at_ns if plain and at_ns is not None else at_ns
 
 
@@ -32,14 +30,11 @@ def moment(text: str | None, now_ns: int, option: str) -> int | None:
     """
     if text is None:
         return None
-    found = _MOMENT.match(text.strip())
-    if found is not None:
-        day, minute, second, fraction, offset = found.groups()
+    if MOMENT.match(text.strip()):
         try:
-            at = datetime.fromisoformat(f"{day}T{minute or '00:00'}:{second or '00'}{offset.upper()}")
+            return parse_moment(text)
         except ValueError as error:
-            raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from None
-        return int(at.timestamp()) * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+            raise typer.BadParameter(str(error), param_hint=option) from None
     from schemas.quantities import parse_duration
 
     try:

@@ -16,7 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from broker.store import bulk, tables
+from broker.store import blocks, bulk, tables
 from broker.store.columns import Columns
 from broker.store.memory import Memory
 from schemas.errors import StoreError
@@ -115,6 +115,7 @@ def insert_rows(connection: sa.Connection, memory: Memory, columns: Columns, rev
     columns = columns.take(stored)
     if len(columns):
         memory.set("record_seq", first + len(columns) - 1)
+        blocks.note(connection, first, columns.source_ns)
         np.maximum.at(memory.newest_ns, columns.tag_id, columns.source_ns)
     return Outcome(columns, first, refused)
 

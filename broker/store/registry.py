@@ -14,15 +14,17 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from broker.store import tables
+from broker.store import meanings, tables
 from broker.store.memory import Memory, identity, numbers
 from broker.store.text import clean, stored_json
 from schemas.tagmap import Equipment, Tag, TagMap
 
 
-def use_map(connection: sa.Connection, memory: Memory, revision: bytes, tag_map: TagMap) -> None:
+def use_map(connection: sa.Connection, memory: Memory, revision: bytes, tag_map: TagMap, next_seq: int) -> None:
     """
     Register what *tag_map* names; a tag known by its id and unit keeps its number, whatever its path is now.
+
+    Records from *next_seq* on have the types and texts of this map.
 
     What the map does not name any more stays, marked as not in the map.
     """
@@ -49,6 +51,7 @@ def use_map(connection: sa.Connection, memory: Memory, revision: bytes, tag_map:
     memory.make_room()
     memory.numbering[revision] = numbers(memory, tag_map)
     _equipment(connection, tag_map)
+    meanings.use_map(connection, memory, tag_map, next_seq)
     place = connection.execute(sa.select(maps.c.ordinal).where(maps.c.revision == revision)).scalar()
     if place is None:
         connection.execute(maps.insert().values(revision=revision, ordinal=memory.next("map"), body=tag_map.body))
@@ -124,7 +127,7 @@ def _tag(tag: Tag) -> dict[str, object]:
         "range_high": high,
         "enum": None
         if tag.enum is None
-        else msgspec.json.encode({str(k): v for k, v in sorted(tag.enum.items())}).decode(),
+        else msgspec.json.encode({str(k): clean(v) for k, v in sorted(tag.enum.items())}).decode(),
         "description": clean(tag.description),
         "in_map": 1,
         "former": 0,

@@ -11,8 +11,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from broker.store import tables
-from broker.store.kept import MINUTES_GONE, RECORDS_GONE
+from broker.store import blocks, tables
+from broker.store.kept import GAPS_GONE, MINUTES_GONE, RECORDS_GONE
 from broker.store.memory import Memory
 from broker.store.options import KeepOptions
 
@@ -73,7 +73,11 @@ def trim(
         memory.set(RECORDS_GONE, max(memory.last(RECORDS_GONE), before_ns))
         # what the roll-ups may have to count again stays
         upto = memory.last("rolled_seq")
-        return _sweep(connection, memory, table.c.seq, table.c.received_ts, before_ns, clock_ns, SLICE, _delete, upto)
+        key, time = table.c.seq, table.c.received_ts
+        more = _sweep(connection, memory, key, time, before_ns, clock_ns, SLICE, _delete, upto)
+        first = connection.execute(sa.select(sa.func.min(key))).scalar()
+        blocks.forget(connection, memory.last("record_seq") + 1 if first is None else first)
+        return more
 
     def quarantine(before_ns: int) -> bool:
         table = tables.quarantine
@@ -102,7 +106,7 @@ def trim(
         ("events", keep.events, told),
         ("documents", keep.documents, documents),
         ("episodes", keep.documents, lambda before_ns: _episodes(connection, before_ns)),
-        ("gaps", keep.documents, lambda before_ns: _gaps(connection, before_ns)),
+        ("gaps", keep.documents, lambda before_ns: _gaps(connection, memory, before_ns)),
         ("clocks", keep.rollups_1m, lambda before_ns: _clocks(connection, before_ns)),
         ("minutes", keep.rollups_1m, lambda before_ns: _minutes(connection, memory, before_ns)),
     )
@@ -192,11 +196,13 @@ def _episodes(connection: sa.Connection, before_ns: int) -> bool:
     return len(ids) == EPISODES
 
 
-def _gaps(connection: sa.Connection, before_ns: int) -> bool:
+def _gaps(connection: sa.Connection, memory: Memory, before_ns: int) -> bool:
     gaps, marks = tables.gaps, tables.gap_tags
-    query = sa.select(gaps.c.gap_id).where(gaps.c.to_ns < before_ns).order_by(gaps.c.to_ns).limit(EPISODES)
-    ids = list(connection.execute(query).scalars())
+    query = sa.select(gaps.c.gap_id, gaps.c.changed).where(gaps.c.to_ns < before_ns).order_by(gaps.c.to_ns)
+    found = connection.execute(query.limit(EPISODES)).all()
+    ids = [row.gap_id for row in found]
     if ids:
+        memory.set(GAPS_GONE, max(memory.last(GAPS_GONE), *(row.changed for row in found)))
         connection.execute(marks.delete().where(marks.c.gap_id.in_(ids)))
         connection.execute(gaps.delete().where(gaps.c.gap_id.in_(ids)))
     return len(ids) == EPISODES

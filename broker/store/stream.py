@@ -36,14 +36,18 @@ def put_gap(connection: sa.Connection, memory: Memory, gap: Gap, position: Posit
         table.c.from_ns == gap.from_ns,
         table.c.tags_digest == digest,
     )
-    found = connection.execute(sa.select(table.c.gap_id, table.c.to_ns, table.c.backfilled).where(where)).first()
+    found = connection.execute(
+        sa.select(table.c.gap_id, table.c.to_ns, table.c.backfilled, table.c.detail).where(where)
+    ).first()
     if found is not None:
         values: dict[str, object] = {"backfilled": max(found.backfilled, int(gap.backfilled))}
         if gap.to_ns is not None:
             values["to_ns"] = gap.to_ns
         if detail:
             values["detail"] = detail
-        connection.execute(table.update().where(table.c.gap_id == found.gap_id).values(**values))
+        if any(getattr(found, name) != value for name, value in values.items()):
+            values["changed"] = memory.next("gap_change")
+            connection.execute(table.update().where(table.c.gap_id == found.gap_id).values(**values))
         return
     gap_id = memory.next("gap_id")
     connection.execute(
@@ -59,6 +63,7 @@ def put_gap(connection: sa.Connection, memory: Memory, gap: Gap, position: Posit
             detail=detail,
             epoch=position.epoch,
             seq=position.seq,
+            changed=memory.next("gap_change"),
         )
     )
     if tag_ids:

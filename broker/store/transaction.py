@@ -12,6 +12,7 @@ from broker.store import (
     alarms,
     episodes,
     manuals,
+    meanings,
     models,
     people,
     quarantine,
@@ -124,7 +125,7 @@ class Transaction(TransactionReads):
 
     def use_map(self, revision: bytes, tag_map: TagMap) -> None:
         """Register tags, equipment and the map itself; a tag keeps its ``tag_id`` as long as it keeps id and unit."""
-        registry.use_map(self._connection, self._memory, revision, tag_map)
+        registry.use_map(self._connection, self._memory, revision, tag_map, self.next_seq)
 
     def number(self, tag_map: TagMap) -> None:
         """Let :meth:`records` take batches of a map that is one of the stream but for the units of some tags."""
@@ -157,7 +158,7 @@ class Transaction(TransactionReads):
         """Note a replay that begins, and return its revision; what an ended process left running is interrupted."""
         at_ns = self._now_ns()
         self.interrupt_replays()
-        return replays.begin(
+        revision = replays.begin(
             self._connection,
             self._memory,
             actor=actor,
@@ -168,6 +169,8 @@ class Transaction(TransactionReads):
             map_body=tag_map.body,
             at_ns=at_ns,
         )
+        meanings.use_replay(self._connection, self._memory, tag_map, revision)
+        return revision
 
     def note_replay(self, revision: int, *, at_ns: int | None, entries: int, rows: int) -> None:
         """How far a replay has come: wall time of the journal, entries looked at, rows written."""

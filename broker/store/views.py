@@ -41,6 +41,20 @@ def _time(dialect: str, column: str) -> str:
     )
 
 
+def _enum_text(dialect: str) -> str:
+    """What the map called the number of record ``r`` when it was stored; one seek."""
+    if dialect == "sqlite":
+        number = "coalesce(r.value_int, CASE WHEN r.value = CAST(r.value AS INTEGER) THEN CAST(r.value AS INTEGER) END)"
+        text = f"""json_extract(m.body, '$.enum."' || {number} || '"')"""
+    else:
+        number = (
+            "coalesce(r.value_int, CASE WHEN abs(r.value) < 1e15 AND r.value = trunc(r.value) THEN r.value::bigint END)"
+        )
+        text = f"m.body::json -> 'enum' ->> ({number})::text"
+    return f"""(SELECT {text} FROM tag_meanings m WHERE m.tag_id = r.tag_id AND m.revision IN (0, r.revision)
+            AND m.from_seq <= r.seq ORDER BY m.revision DESC, m.from_seq DESC LIMIT 1)"""
+
+
 def _records(dialect: str, where: str, more: str = "") -> str:
     return f"""
         SELECT r.seq, t.id AS tag, t.path, t.equipment, t.unit, r.value, r.value_int, r.value_text,
@@ -48,7 +62,8 @@ def _records(dialect: str, where: str, more: str = "") -> str:
             r.source_ts AS source_ns, {_time(dialect, "r.source_ts")} AS source_time,
             r.server_ts AS server_ns, {_time(dialect, "r.server_ts")} AS server_time,
             r.received_ts AS received_ns, {_time(dialect, "r.received_ts")} AS received_time,
-            r.revision{more}, r.increase
+            r.revision{more}, r.increase,
+            {_enum_text(dialect)} AS enum_text
         FROM records r JOIN tags t ON t.tag_id = r.tag_id
         LEFT JOIN status_names n ON n.code = r.status / 65536 * 65536
         {where}"""
@@ -120,12 +135,16 @@ def definitions(dialect: str) -> dict[str, str]:
             f"{_OPEN_GAP} WHERE r.seq IN (SELECT c.seq FROM newest c) AND t.former = 0",
             f", g.cause AS gap_cause, g.from_ns AS gap_from_ns, {at('g.from_ns')} AS gap_from_time",
         ),
+        "v_tags": """
+            SELECT t.id AS tag, t.path, t.source, t.address, t.type, t.unit, t.range_low, t.range_high, t.description,
+                t.role, t.enum, t.equipment, e.equipment_class, t.in_map
+            FROM tags t LEFT JOIN equipment e ON e.path = t.equipment WHERE t.former = 0""",
         "v_rollup_1m": _rollup(dialect, "rollup_1m"),
         "v_rollup_1h": _rollup(dialect, "rollup_1h"),
         "v_gaps": f"""
             SELECT g.gap_id, g.source, t.path, g.cause, g.from_ns, {at("g.from_ns")} AS from_time,
                 g.to_ns, {at("g.to_ns")} AS to_time, g.backfilled, g.detail,
-                CASE g.tags_digest WHEN '{EVENTS}' THEN 'events' ELSE 'samples' END AS scope
+                CASE g.tags_digest WHEN '{EVENTS}' THEN 'events' ELSE 'samples' END AS scope, t.id AS tag
             FROM gaps g LEFT JOIN gap_tags x ON x.gap_id = g.gap_id LEFT JOIN tags t ON t.tag_id = x.tag_id""",
         "v_source_clocks": f"""
             SELECT k.source, k.minute_ns, {at("k.minute_ns")} AS minute_time, k.ahead_ns, k.beyond_limit

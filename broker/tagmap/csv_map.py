@@ -56,6 +56,7 @@ FURTHER: Final = (
     "detect",
     "counter_modulus",
     "counter_max_rate",
+    "loop",
 )
 _REQUIRED: Final = ("path", "source", "address")
 _FORMULA: Final = re.compile(r"^[=@]|^[-+](?![0-9.])")

@@ -63,6 +63,31 @@ PLANT = TagMap(
 )
 
 
+def test_a_scaled_float32_is_one_no_more() -> None:
+    """Nor is one that was cut, or that is no number; what the device sent as it is keeps the mark, bit for bit."""
+    value, single = float(np.float32(21.1)), int(Flag.FLOAT32)
+    tags, values, codes = [3, 1, 2, 5, 5, 3, 3, 1, 3], [value] * 4 + [150.0, math.nan, value, -9999.0, value], [0] * 9
+    codes[6] = BAD_DEVICE_FAILURE
+    batch = SampleBatch.build(
+        "plc",
+        PLANT.revision,
+        NOW,
+        tag=tags,
+        source_ns=[NOW + i for i in range(9)],
+        value=values,
+        status=codes,
+        flags=[single] * 8 + [0],
+    )
+    normalizer = Normalizer(NormalizerOptions())
+    normalizer.use_map(PLANT.revision, PLANT)
+    record = normalizer.step(batch, WHERE)
+    assert [bool(flags & single) for flags in record.flags.tolist()] == [
+        *(True, False, False, True, False),
+        *(False, False, False, False),
+    ]
+    assert record.value[0] == value
+
+
 @dataclass
 class Slow:
     """One sample after the other, in plain Python: what the arrays must agree with."""

@@ -18,7 +18,9 @@ from schemas.status import Flag
 _MS: Final = 10**6
 _STALE: Final = 500
 _ASSUMED: Final = int(Flag.ASSUMED_GOOD)
+_FLOAT32: Final = int(Flag.FLOAT32)
 _NOTHING: Final[values.Value] = (math.nan, None)
+_FLOAT: Final = datatypes.NAMES.index("Float")
 _TEMPLATE: Final = datatypes.NAMES.index("Template")
 _NESTED: Final = (datatypes.NAMES.index("DataSet"), _TEMPLATE)
 
@@ -85,7 +87,8 @@ class MetricReader:
                         refused.append(f"{part}: {str(error)[:200]}")
                         continue
                 at_ns = message.arrival_ns if time_ns is None else time_ns
-                rows.add(target.tag, at_ns, pair, mark, flags)
+                single = _is_float(datatype, metric, said) and pair[0] == pair[0] and pair[1] is None
+                rows.add(target.tag, at_ns, pair, mark, flags | _FLOAT32 if single else flags)
         return refused
 
     def dead(self, tags: Sequence[int], at_ms: int | None, message: Message, rows: Rows) -> None:
@@ -136,6 +139,11 @@ def quality_code(mark: int) -> int | None:
     if mark >> 30 == 0:
         return None
     return status.UNCERTAIN if mark >> 30 == 1 else status.BAD
+
+
+def _is_float(datatype: int, metric: Metric, said: Sequence[Metric]) -> bool:
+    """Whether a value is a Float: the metric itself, by the datatype of its birth, or a member of a template."""
+    return (datatype if len(said) == 1 else said[-1].datatype) == _FLOAT and metric.field != DATASET
 
 
 def _worst(said: Sequence[Metric]) -> tuple[int | None, int]:

@@ -22,6 +22,7 @@ from broker.store.reader import (
     begins,
     detectors,
     episodes,
+    gap_pages,
     maps,
     operation,
     outbox,
@@ -33,12 +34,13 @@ from broker.store.reader import (
 from broker.store.reader.alarms import EventFilter
 from broker.store.reader.begins import Begins, Threshold
 from broker.store.reader.detectors import DetectorCounts
+from broker.store.reader.gap_pages import GapFilter
 from broker.store.reader.lookups import Lookups
 from broker.store.reader.series import Summary
 from broker.store.rows.alarms import EventPage, EventRow, EventTail
 from broker.store.rows.episodes import AnomalyDetail, AnomalyRow, PendingRow, SuppressionRow
 from broker.store.rows.manuals import ManualRow, PassageRow
-from broker.store.rows.operation import Counts, GapRow, QuarantineRow, ReplayRow, SourceRow
+from broker.store.rows.operation import Counts, GapPage, GapRow, QuarantineRow, ReplayRow, SourceRow
 from broker.store.rows.people import AuditFault, AuditRow, UserRow
 from broker.store.rows.records import CurrentRow, RecordPage, RecordRow, TagRow, Trend
 from schemas.anomaly import Anomaly
@@ -87,9 +89,11 @@ class Reader(Lookups):
 
     # records
 
-    def record_page(self, *, after: int, limit: int, path: str | None = None) -> RecordPage:
-        """Records with ``seq > after`` in order of ``seq``; *path* may hold ``*``."""
-        return self._ask(values.page, after, self._rows(limit), path)
+    def record_page(
+        self, *, after: int, limit: int, path: str | None = None, from_ns: int | None = None, to_ns: int | None = None
+    ) -> RecordPage:
+        """Records behind *after* in order of ``seq``, of ``from_ns <= time < to_ns``; *path* may hold ``*``."""
+        return self._ask(values.page, after, self._rows(limit), path, from_ns, to_ns)
 
     def records(self, *, after: int, limit: int, path: str | None = None) -> list[RecordRow]:
         """Like :meth:`record_page`, going on until rows are found, the end is reached or the time is up."""
@@ -258,6 +262,14 @@ class Reader(Lookups):
     def gaps(self, *, limit: int = 100, source: str | None = None, state: str | None = None) -> list[GapRow]:
         """Gaps, newest first, one row a gap and tag, with those of every source; *state* ``open`` or ``closed``."""
         return self._ask(operation.list_gaps, self._rows(limit), source, state)
+
+    def gap_page(self, *, after: int, limit: int, wanted: GapFilter | None = None) -> GapPage:
+        """Gaps that began, ended or were repaired behind *after*, in that order; a changed gap comes again."""
+        return self._ask(gap_pages.page, after, self._rows(limit), wanted or GapFilter())
+
+    def gap_span(self) -> tuple[int, int]:
+        """(first place that retention has not passed, highest ever given)."""
+        return self._ask(gap_pages.span)
 
     def corrected_between(self, paths: Sequence[str], from_ns: int, to_ns: int) -> bool:
         """Whether a replay has corrected records of *paths* in the span whose roll-ups are not made anew yet."""

@@ -19,15 +19,18 @@ _T = tables.tags
 EVERY_SOURCE: Final = ""
 
 
-def _gap_query() -> sa.Select[Any]:
+def gap_query() -> sa.Select[Any]:
+    """Columns of a GapRow, one row a gap and tag."""
     marks = tables.gap_tags
     scope = sa.case((_G.c.tags_digest == tables.EVENTS, "events"), else_="samples").label("scope")
-    return sa.select(
-        _G.c.gap_id, _G.c.source, _T.c.path, _G.c.cause, _G.c.from_ns, _G.c.to_ns, _G.c.backfilled, _G.c.detail, scope
-    ).select_from(_G.outerjoin(marks, marks.c.gap_id == _G.c.gap_id).outerjoin(_T, _T.c.tag_id == marks.c.tag_id))
+    columns = (_G.c.gap_id, _G.c.source, _T.c.path, _G.c.cause, _G.c.from_ns, _G.c.to_ns, _G.c.backfilled, _G.c.detail)
+    return sa.select(*columns, scope, _T.c.id, _G.c.changed).select_from(
+        _G.outerjoin(marks, marks.c.gap_id == _G.c.gap_id).outerjoin(_T, _T.c.tag_id == marks.c.tag_id)
+    )
 
 
-def _gap_rows(rows: sa.CursorResult[Any]) -> list[GapRow]:
+def gap_rows(rows: sa.CursorResult[Any]) -> list[GapRow]:
+    """Rows of :func:`gap_query`."""
     return [GapRow._make(row)._replace(backfilled=bool(row.backfilled)) for row in rows]
 
 
@@ -37,12 +40,12 @@ def list_gaps(connection: sa.Connection, limit: int, source: str | None, state: 
 
     *source* also brings those that concern every source (source ``""``).
     """
-    query = _gap_query().order_by(_G.c.gap_id.desc(), _T.c.path).limit(limit)
+    query = gap_query().order_by(_G.c.gap_id.desc(), _T.c.path).limit(limit)
     if source is not None:
         query = query.where(_G.c.source.in_([source, EVERY_SOURCE]))
     if state is not None:
         query = query.where(_G.c.to_ns.is_(None) if state == "open" else _G.c.to_ns.is_not(None))
-    return _gap_rows(connection.execute(query))
+    return gap_rows(connection.execute(query))
 
 
 def gaps_between(
@@ -57,11 +60,11 @@ def gaps_between(
     concerned = any_of(connection, tables.gap_tags.c.tag_id, [row.tag_id for row in found])
     whole = sa.and_(_G.c.whole_source == 1, _G.c.source.in_(sorted(sources)))
     query = (
-        _gap_query()
+        gap_query()
         .where(_G.c.from_ns < to_ns, sa.or_(_G.c.to_ns.is_(None), _G.c.to_ns > from_ns), sa.or_(whole, concerned))
         .order_by(_G.c.from_ns, _G.c.gap_id, _T.c.path)
     )
-    return _gap_rows(connection.execute(query))
+    return gap_rows(connection.execute(query))
 
 
 def corrected_between(connection: sa.Connection, paths: Sequence[str], from_ns: int, to_ns: int) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from broker.store import tables
+from broker.store import blocks, meanings, tables
 from broker.store.rollups import HOUR_NS
 from broker.store.rows.records import CurrentRow, RecordPage, RecordRow, TagRow, Window
 from broker.store.valid import not_replaced
@@ -99,6 +99,8 @@ def record_columns() -> list[sa.ColumnElement[Any]]:
         _R.c.flags,
         _R.c.revision,
         _R.c.increase,
+        _T.c.id,
+        meanings.column(_R, _T.c.tag_id),
     ]
 
 
@@ -109,14 +111,32 @@ def span(connection: sa.Connection) -> tuple[int | None, int]:
     return first, last or 0
 
 
-def page(connection: sa.Connection, after: int, limit: int, pattern: str | None) -> RecordPage:
+def page(
+    connection: sa.Connection,
+    after: int,
+    limit: int,
+    pattern: str | None,
+    from_ns: int | None = None,
+    to_ns: int | None = None,
+) -> RecordPage:
     """One page of records with ``seq > after``; a filtered page looks at ``SCAN`` rows at most."""
     first, head = span(connection)
     if first is None:
         return RecordPage([], max(after, head), False)
     after = max(after, first - 1)
-    query = sa.select(*record_columns()).join(_T, _T.c.tag_id == _R.c.tag_id).where(_R.c.seq > after)
     until = head
+    times: list[sa.ColumnElement[bool]] = []
+    if from_ns is not None or to_ns is not None:
+        start = blocks.next_within(connection, after, from_ns, to_ns)
+        if start is None or start > head:
+            return RecordPage([], max(after, head), False)
+        after = start - 1
+        until = min(head, after + SCAN)
+        # + 0: the index on the time would bring all rows of the span, to be sorted for each page
+        times += [] if from_ns is None else [_R.c.source_ts + 0 >= from_ns]
+        times += [] if to_ns is None else [_R.c.source_ts + 0 < to_ns]
+    query = sa.select(*record_columns()).join(_T, _T.c.tag_id == _R.c.tag_id)
+    query = query.where(_R.c.seq > after, _R.c.seq <= until, *times)
     if pattern is not None and pattern != "*":
         wanted = matcher(pattern)
         ids = [

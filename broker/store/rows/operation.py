@@ -9,7 +9,8 @@ from typing import NamedTuple
 class GapRow(NamedTuple):
     """
     A hole in the data; ``path`` None: every tag of the source. ``source`` empty: every source. ``to_ns`` None: still
-    open. ``scope`` is ``samples``, or ``events`` where events of the source are missing and no sample.
+    open. ``scope`` is ``samples``, or ``events`` where events of the source are missing and no sample. ``tag`` is the
+    stable id, ``changed`` the place of its last change among those of all gaps.
     """
 
     gap_id: int
@@ -21,6 +22,17 @@ class GapRow(NamedTuple):
     backfilled: bool
     detail: str
     scope: str = "samples"
+    tag: str | None = None
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GapPage:
+    """Gaps in the order of their changes; go on after ``next_after``, which may lie behind the last row."""
+
+    rows: list[GapRow]
+    next_after: int
+    has_more: bool
 
 
 class QuarantineRow(NamedTuple):

@@ -24,7 +24,9 @@ class Window:
 class RecordRow(NamedTuple):
     """
     One stored record. ``value_int`` and ``value_text`` hold what a float cannot; text of arrays and structures is
-    JSON, of bytes base64, of integers beyond int64 decimal. ``increase``: of a counter, since its last usable record.
+    JSON, of bytes base64, of integers beyond int64 decimal. ``increase``: of a counter, since its last usable
+    record. ``tag`` is the stable id; ``meaning`` what the map said of its values when the record was stored
+    (:mod:`broker.store.meanings`).
     """
 
     seq: int
@@ -40,6 +42,8 @@ class RecordRow(NamedTuple):
     flags: int
     revision: int
     increase: float | None = None
+    tag: str = ""
+    meaning: str | None = None
 
     @property
     def quality(self) -> str:

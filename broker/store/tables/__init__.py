@@ -37,11 +37,13 @@ from broker.store.tables.values import (
     equipment,
     maps,
     newest,
+    record_blocks,
     records,
     rollup_1h,
     rollup_1m,
     stale_buckets,
     status_names,
+    tag_meanings,
     tags,
 )
 
@@ -71,6 +73,7 @@ __all__ = [
     "outbox",
     "passages",
     "quarantine",
+    "record_blocks",
     "records",
     "replays",
     "reviews",
@@ -82,6 +85,7 @@ __all__ = [
     "stale_buckets",
     "status_names",
     "suppressions",
+    "tag_meanings",
     "tags",
     "users",
 ]

@@ -38,6 +38,7 @@ source_clocks = table(
 
 #: In the place of ``tags_digest``: events are missing, and no sample of any tag.
 EVENTS = "events"
+#: ``changed``: place of the gap's begin, end or repair among those of all gaps, in which it is pulled again.
 gaps = table(
     "gaps",
     key("gap_id"),
@@ -51,8 +52,10 @@ gaps = table(
     text("detail"),
     integer("epoch"),
     integer("seq"),
+    integer("changed", server_default=sa.text("0")),
     sa.UniqueConstraint("source", "cause", "from_ns", "tags_digest", name="gaps_identity"),
     sa.Index("gaps_by_end", "to_ns"),
+    sa.Index("gaps_by_change", "changed"),
 )
 gap_tags = table("gap_tags", key("gap_id"), key("tag_id"), with_rowid=False)
 quarantine = table(

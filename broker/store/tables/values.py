@@ -38,6 +38,9 @@ tags = table(
     integer("former", server_default=sa.text("0")),
     sa.UniqueConstraint("id", "unit", name="tags_identity"),
 )
+#: What the map said of a tag's values (JSON ``type`` and ``enum``) from a record on. ``revision`` above 0: of what
+#: that replay stored; else 0.
+tag_meanings = table("tag_meanings", key("tag_id"), key("revision"), key("from_seq"), text("body"), with_rowid=False)
 equipment = table("equipment", text_key("path"), text("equipment_class", null=True), text("body"), integer("in_map"))
 
 records = table(
@@ -59,6 +62,8 @@ records = table(
     sa.CheckConstraint(f"length(value_text) <= {MAX_TEXT}", name="records_text_length"),
     sa.CheckConstraint("status BETWEEN 0 AND 4294967295", name="records_status"),
 )
+#: Between which times the records of ``seq / 65536`` lie.
+record_blocks = table("record_blocks", key("block"), integer("first_ns"), integer("last_ns"))
 
 
 def _rollup(name: str) -> sa.Table:

@@ -78,7 +78,12 @@ async def test_every_type_and_table_in_one_poll(make_tag: MakeTag, make_adapter:
         assert got == want
         assert (batch.source, batch.map_revision) == ("plc", bytes(range(16)))
         assert (batch.status == status.GOOD).all()
-        assert (batch.flags == Flag.ARRIVAL_TIME).all()
+        singles = {
+            10 * i for i, (_, _, _, name, _, _, value) in enumerate(POINTS) if name == "float32" and value == value
+        }
+        assert singles
+        told = {row.tag: row.flags for row in batch.rows()}
+        assert told == {n: Flag.ARRIVAL_TIME | (Flag.FLOAT32 if n in singles else 0) for n in told}
         assert (np.diff(batch.source_ns) > 0).all()
         assert before <= batch.source_ns[0]
         assert batch.received_ns <= after

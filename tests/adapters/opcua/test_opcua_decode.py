@@ -64,6 +64,16 @@ def test_double_is_itself(value: float) -> None:
     assert batch.flags[0] == 0
 
 
+@given(st.floats(width=32, allow_nan=False))
+def test_a_float_is_told_from_a_double(value: float) -> None:
+    """Which text is its shortest depends on it (W16); a bad one, a NaN and an array have no such number."""
+    batch = _batch(_value(value, "Float"), _value(value, "Double"), _value(math.nan, "Float"))
+    assert batch.value[:2].tolist() == [value, value]
+    assert batch.flags.tolist() == [Flag.FLOAT32, 0, Flag.NAN]
+    bad = ua.StatusCode(0x808C0000)
+    assert _batch(_value(value, "Float", StatusCode=bad), _value([value], "Float")).flags.tolist() == [0, 0]
+
+
 def test_nan_is_flagged() -> None:
     """NaN that the device said is told apart from a missing number."""
     batch = _batch(_value(math.nan, "Double"), _value(None, "String"))

@@ -97,11 +97,14 @@ def test_record_carries_all_it_has(reader: httpx.Client) -> None:
 
     assert first == {
         "seq": "1",
+        "tag_id": "t0",
         "path": f"{P101}/BearingTemp",
         "source_time": "2026-09-21T14:13:20.000000000Z",
         "server_time": None,
         "received_time": "2026-09-21T14:14:16.000000000Z",
         "value": 0.0,
+        "type": "float64",
+        "enum_text": None,
         "unit": "Cel",
         "quality": "good",
         "status": "Good",
@@ -267,7 +270,8 @@ def test_odd_values_in_csv(odd: Core) -> None:
 
     assert answer.headers["content-type"].startswith("text/csv")
     assert answer.text.splitlines()[0] == (
-        "seq,path,source_time,value,unit,quality,status,flags,received_time,revision,server_time,status_code"
+        "seq,path,source_time,value,unit,quality,status,flags,received_time,revision,server_time,status_code,"
+        "tag_id,type,enum_text"
     )
     assert (rows[0]["revision"], rows[0]["server_time"]) == ("0", "")
     assert rows[0]["status_code"] == str(BAD_SENSOR_FAILURE)

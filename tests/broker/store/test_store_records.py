@@ -43,7 +43,7 @@ def test_a_row_comes_back_with_every_column(store: Store) -> None:
         ),
     )
     first, second, third = store.reader().records(after=0, limit=10)
-    assert first == (1, f"{PUMP}/Tag0", "Cel", T0, T0 + 9, T0 + 5, 1.5, None, None, 0, 0, 0, 0.25)
+    assert first == (1, f"{PUMP}/Tag0", "Cel", T0, T0 + 9, T0 + 5, 1.5, None, None, 0, 0, 0, 0.25, "t0", None)
     assert (second.value, second.server_ns, second.quality) == (None, None, "bad")
     assert (third.quality, third.flags, str(third.value)) == ("uncertain", int(Flag.OUT_OF_RANGE), "0.0")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -288,6 +289,24 @@ def test_csv_and_yaml_give_the_same_map(site: Site, delimiter: str, mark: str) -
     by_yaml = tagmap.load(site(rows__yaml=YAML_ROWS))
     assert by_csv == by_yaml
     assert by_csv.revision == by_yaml.revision
+
+
+def test_csv_names_two_loops_of_one_equipment(site: Site) -> None:
+    """The column ``loop`` keeps set points and process values of two loops apart, and is checked like the option."""
+    header = "path,source,address,type,unit,role,loop\n"
+    rows = [
+        f"Acme/Lyon/A/{loop}{role},plc1,4000{n},float32,1,{role},{loop}"
+        for n, (loop, role) in enumerate(itertools.product(("temp", "level"), ("pv", "sp")), 1)
+    ]
+    loaded = tagmap.load(site(rows__csv=header + "\n".join(rows) + "\n"))
+    assert {tag.name: (tag.role, tag.loop) for tag in loaded.tags} == {
+        "temppv": ("pv", "temp"),
+        "tempsp": ("sp", "temp"),
+        "levelpv": ("pv", "level"),
+        "levelsp": ("sp", "level"),
+    }
+    with pytest.raises(ConfigError, match="the loop level has no tag of role sp"):
+        tagmap.load(site(rows__csv=header + "\n".join(rows[:3]) + "\n"))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -82,6 +82,19 @@ def born_with(plant: Plant, *metrics: bytes) -> dict[str, Sample]:
     return {plant.decoder._context.tags[row.tag].address.partition("#")[2]: row for row in rows}
 
 
+def test_a_float_is_told_from_a_double() -> None:
+    """A Float, also in a template; NaN and null have no number."""
+    plant = Plant({f"spBv1.0/G/n/press#{name}": None for name in ("one", "two", "none", "nan", "in/one", "in/two")})
+    plain = (("one", "Float", 21.1), ("two", "Double", 21.1), ("none", "Float", None), ("nan", "Float", math.nan))
+    rows = born_with(
+        plant,
+        *(encode([Metric(*one)]) for one in plain),
+        template("in", Metric("one", "Float", 21.1), Metric("two", "Double", 21.1)),
+    )
+    assert {name for name, row in rows.items() if row.flags & Flag.FLOAT32} == {"one", "in/one"}
+    assert (rows["one"].value, rows["two"].value) == (21.100000381469727, 21.1)
+
+
 def test_a_member_of_a_template_has_its_own_quality_and_time() -> None:
     """What the member says of itself is the row's; what it does not say is the template's, and of two the worse."""
     names = ("speed", "temp", "old", "plain", "inner/on", "inner/off")
