@@ -69,6 +69,16 @@ def child_not_started(process: str, reason: str, retry_s: float) -> None:
     _log.error("child_not_started", process=process, reason=reason, retry_s=retry_s)
 
 
+def child_hangs(process: str, silent_s: float) -> None:
+    """A process runs and gives no sign of life; where systemd watches, it is going to start everything again."""
+    _log.critical("child_hangs", process=process, silent_s=round(silent_s, 1))
+
+
+def child_goes_on(process: str) -> None:
+    """A process that hung gives signs of life again."""
+    _log.warning("child_goes_on", process=process)
+
+
 def child_killed(process: str) -> None:
     """A process did not end within the grace time."""
     _log.error("child_killed", process=process)

@@ -20,12 +20,17 @@ from pathlib import Path
 from typing import Final
 
 from broker import events, footprint
+from broker.heartbeat import HEARTBEAT, Pulse
 from broker.stopping import SUPERVISED, stop_on_signal
 from broker.store.lock import WriterLock
 from broker.version import VERSION
 
 EXIT_CONFIG: Final = 78
 READY_POLL_S: Final = 0.2
+#: How long a word to systemd may wait, at the most.
+NOTIFY_S: Final = 1.0
+#: How often the children's signs of life are looked at where systemd asks for none.
+WATCH_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +39,16 @@ class Limits:
     Times in seconds.
 
     Waiting before a restart doubles from ``first`` to ``longest`` and starts again after ``healthy`` of life. A child
-    that was asked to stop is killed after ``grace``.
+    that was asked to stop is killed after ``grace``. One that gives no sign of life for ``hung``, or for ``starting``
+    before its first one (it may have a store to migrate), hangs.
     """
 
     first: float = 1.0
     longest: float = 30.0
     healthy: float = 60.0
     grace: float = 30.0
+    hung: float = 30.0
+    starting: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,8 @@ async def supervise(
     Keep one child for each command alive until *stop* is set, or one says that its configuration cannot work.
 
     At the stop the children end one after the other in the order of *commands*, so that core still reads what acquire
-    wrote last. systemd is told READY when every child was started and *ready* says so. Returns 0, or 78.
+    wrote last. systemd is told READY when every child was started and *ready* says so, and that all is well
+    (WATCHDOG) only while no child hangs. Returns 0, or 78.
     """
     environ = os.environ if environ is None else environ
     failed: list[int] = []
@@ -114,7 +123,7 @@ async def supervise(
 
     children = {name: _Child(name, command, environ, limits, hopeless) for name, command in commands.items()}
     tasks = [asyncio.create_task(child.keep(), name=name) for name, child in children.items()]
-    beating = asyncio.create_task(_beat(environ))
+    watching = asyncio.create_task(_watch(list(children.values()), environ))
     stopping = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(_until_ready(list(children.values()), ready))
     starting.add_done_callback(lambda done: None if done.cancelled() else notify("READY=1", environ))
@@ -127,8 +136,8 @@ async def supervise(
         for child, task in zip(children.values(), tasks, strict=True):
             child.stop()
             await asyncio.wait([task])
-        beating.cancel()
-        await asyncio.wait([beating, starting, stopping])
+        watching.cancel()
+        await asyncio.wait([watching, starting, stopping])
     for task in tasks:
         # a keeper that ended by an error: the supervisor's own supervisor starts it again
         task.result()
@@ -160,6 +169,8 @@ class _Child:
         self._hopeless = hopeless
         self._stopping = asyncio.Event()
         self.started = asyncio.Event()
+        self._pulse = Pulse(limits.hung, limits.starting)
+        self._told_hung = False
 
     async def keep(self) -> None:
         """Start, wait, start again, until told to stop; then ask, wait for the grace time, kill."""
@@ -168,17 +179,17 @@ class _Child:
         while not self._stopping.is_set():
             begun = loop.time()
             try:
-                # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which stops them in order.
-                process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=asyncio.subprocess.PIPE, env=self._environ, start_new_session=True
-                )
+                process = await self._start()
             except OSError as error:
+                self._pulse.close()
                 # no memory or no process to be had for the moment
                 events.child_not_started(self._name, str(error), wait)
             else:
                 events.child_started(self._name, process.pid)
                 self.started.set()
                 code = await self._until_ended(process)
+                self._pulse.close()
+                self._told_hung = False
                 if self._stopping.is_set():
                     return
                 if code == EXIT_CONFIG:
@@ -192,6 +203,35 @@ class _Child:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait)
             wait = min(wait * 2, self._limits.longest)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        end = self._pulse.connect()
+        environ, inherited = self._environ, () if end is None else (end,)
+        if end is not None:
+            environ = {**environ, HEARTBEAT: str(end)}
+        try:
+            # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which stops them in order.
+            return await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                env=environ,
+                start_new_session=True,
+                pass_fds=inherited,
+            )
+        finally:
+            if end is not None:
+                os.close(end)
+
+    def is_well(self) -> bool:
+        """Whether it does not hang; that it does, and that it goes on again, is told once."""
+        # while it stops it has the grace time, and is killed after that
+        hangs = not self._stopping.is_set() and self._pulse.hangs()
+        if hangs and not self._told_hung:
+            events.child_hangs(self._name, self._pulse.silent_s())
+        elif self._told_hung and not hangs:
+            events.child_goes_on(self._name)
+        self._told_hung = hangs
+        return not hangs
 
     def stop(self) -> None:
         """End the child, whatever it is doing; :meth:`keep` returns when it is gone."""
@@ -220,20 +260,32 @@ def _ask(process: asyncio.subprocess.Process) -> None:
             process.send_signal(signal.SIGTERM)
 
 
-def notify(message: str, environ: Mapping[str, str]) -> None:
-    """Tell systemd, where it listens (sd_notify(3)); a name beginning with @ is an abstract socket."""
+def notify(message: str, environ: Mapping[str, str], *, wait: bool = True) -> None:
+    """
+    Tell systemd, where it listens (sd_notify(3)); a name beginning with @ is an abstract socket.
+
+    Where its queue is full, wait for a moment, or leave it unsaid at once.
+    """
     address = environ.get("NOTIFY_SOCKET")
     if not address:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender, suppress(OSError):
+        sender.settimeout(NOTIFY_S if wait else 0.0)
         sender.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
 
 
-async def _beat(environ: Mapping[str, str]) -> None:
-    """WATCHDOG=1 twice in each period that systemd asks for; a loop that hangs sends none."""
+async def _watch(children: Sequence[_Child], environ: Mapping[str, str]) -> None:
+    """
+    Look at the children's signs of life, and tell systemd WATCHDOG=1 twice in each period that it asks for.
+
+    Not while one hangs: then systemd ends all of it and starts it again. Nor while this loop hangs.
+    """
     period = environ.get("WATCHDOG_USEC", "")
-    if not period.isdigit() or int(period) == 0:
-        return
+    asked = period.isdigit() and int(period) > 0
     while True:
-        notify("WATCHDOG=1", environ)
-        await asyncio.sleep(int(period) / 2e6)
+        # every child is looked at, so that each one's state is told
+        well = [child.is_well() for child in children]
+        if asked and all(well):
+            # one that reads late gets the next one; the children must not wait for it
+            notify("WATCHDOG=1", environ, wait=False)
+        await asyncio.sleep(int(period) / 2e6 if asked else WATCH_S)

@@ -29,6 +29,7 @@ from broker.acquire.inbox import take_commands
 from broker.acquire.runner import AdapterRunner
 from broker.acquire.state import JournalFigures, acquire_json
 from broker.acquire.ticks import tick
+from broker.heartbeat import Heart
 from broker.journal import JournalOptions, JournalWriter, Opened
 from broker.stopping import stop_at_eof, stop_on_signal
 from broker.version import VERSION
@@ -126,7 +127,8 @@ async def _until_signal(config: Config, sources: Mapping[str, Source], tag_map: 
     stop = asyncio.Event()
     stop_on_signal(loop, stop)
     stop_at_eof(loop, stop)
-    return await acquire(sources, tag_map, data_dir=config.data_dir, options=config.journal, stop=stop)
+    heart = Heart.of_environment()
+    return await acquire(sources, tag_map, data_dir=config.data_dir, options=config.journal, stop=stop, beat=heart.beat)
 
 
 async def acquire(
@@ -136,6 +138,7 @@ async def acquire(
     data_dir: Path,
     options: JournalOptions,
     stop: asyncio.Event,
+    beat: Callable[[], None] = lambda: None,
     now_ns: Callable[[], int] = time.time_ns,
     mono_ns: Callable[[], int] = time.monotonic_ns,
 ) -> str:
@@ -187,7 +190,7 @@ async def acquire(
                 _replace(data_dir / METRICS_FILE, generate_latest(events.ACQUIRE))
 
         tasks = [asyncio.create_task(runner.run(), name=name) for name, runner in runners.items()]
-        ticking = asyncio.create_task(tick(journal, each_second=each_second, now_ns=now_ns, mono_ns=mono_ns))
+        ticking = asyncio.create_task(tick(journal, each_second=each_second, beat=beat, now_ns=now_ns, mono_ns=mono_ns))
         tasks.append(asyncio.create_task(take_commands(journal, data_dir), name="commands"))
         try:
             await _until_stopped([*tasks, ticking], ticking, stop)

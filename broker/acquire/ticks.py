@@ -20,12 +20,15 @@ async def tick(
     journal: JournalWriter,
     *,
     each_second: Callable[[], None],
+    beat: Callable[[], None] = lambda: None,
     now_ns: Callable[[], int],
     mono_ns: Callable[[], int],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """
     Journal a tick each second until cancelled; seconds that were missed become one tick.
+
+    *beat* is called when the journal has answered for a tick: this loop and the journal's thread both live.
 
     Raises:
         JournalError: the journal's thread has ended, so nothing will ever be durable again.
@@ -41,6 +44,7 @@ async def tick(
         except JournalError:
             if not journal.running:
                 raise
+        beat()
         moved = now_ns() - mono_ns() - offset
         if abs(moved) > JUMP_S * 1e9:
             events.clock_jumped(moved / 1e9)

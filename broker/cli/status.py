@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from broker.cli import exits
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_json, printable
 
+if TYPE_CHECKING:
+    from broker.config import Config
 
-def status(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.TABLE) -> None:
+#: As long as ``/healthz`` bears of core's writer.
+ACQUIRE_SILENT_S: Final = 30.0
+
+
+def status(
+    config: ConfigOption = DEFAULT_CONFIG,
+    output: OutputOption = Output.TABLE,
+    alive: Annotated[
+        bool, typer.Option("--alive", help="Only whether acquire and core go on, for health checks; exit 1: not.")
+    ] = False,
+) -> None:
     """Print whether the broker is ready, its sources, and what the model's answers count for. Exit 1: not ready."""
     from broker.cli.local_api import ask_core
     from broker.config import load_config
 
     settings = load_config(config)
-    told = ask_core(settings, "GET", "/api/v1/status")
+    told = ask_core(settings, "GET", "/healthz" if alive else "/api/v1/status")
     if told is None:
         typer.echo("no broker runs with this configuration; fairlead run starts it", err=True)
         raise typer.Exit(exits.RETRY_LATER)
+    if alive:
+        # core answers 200 while its writer thread goes round, anything else was raised
+        silent_s = _silence_of_acquire(settings)
+        if silent_s > ACQUIRE_SILENT_S:
+            typer.echo("core is alive, acquire gives no sign of life", err=True)
+            raise typer.Exit(exits.FAILED)
+        typer.echo(f"fairlead {told['version']} is alive")
+        return
     sources = (ask_core(settings, "GET", "/api/v1/sources") or {}).get("sources", [])
     if output is Output.JSON:
         print_json(told | {"sources": sources})
@@ -28,6 +50,16 @@ def status(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.
         for line in _lines(told, sources):
             typer.echo(printable(line))
     raise typer.Exit(exits.OK if told["ready"] else exits.FAILED)
+
+
+def _silence_of_acquire(settings: Config) -> float:
+    """Seconds since acquire last touched its status file, its sign of life also where the disk is full."""
+    from broker.acquire.files import STATUS_FILE
+
+    try:
+        return time.time() - (settings.data_dir / STATUS_FILE).stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def _lines(told: dict[str, Any], sources: list[dict[str, Any]]) -> Iterator[str]:

@@ -38,6 +38,7 @@ from broker.core.pipeline import Pipeline
 from broker.core.reasoning import ReasoningService
 from broker.core.release import ReleaseService
 from broker.core.writer import Writer
+from broker.heartbeat import Heart
 from broker.journal import JournalFiles
 from broker.models.locate import locate
 from broker.scorecard.standing import Standings
@@ -130,6 +131,7 @@ async def _serve(config: Config, store: Store, api_key: str, listener: socket.so
         lambda: Pipeline(
             store, journal, Normalizer(config.normalize), Detection(config.detection), on_maps=footprint.settle
         ),
+        Heart.of_environment().beat,
     )
     reader = store.reader()
     reasoner = Reasoner(

@@ -37,11 +37,13 @@ class Writer:
     """
     Owns the pipeline and the store's write connection on a thread of its own.
 
-    A bundle that the store refuses is tried again for ever, from the last saved stages: nothing is skipped.
+    A bundle that the store refuses is tried again for ever, from the last saved stages: nothing is skipped. *beat* is
+    called each time the thread goes round, with work or without.
     """
 
-    def __init__(self, store: Store, pipeline: Callable[[], Pipeline]) -> None:
+    def __init__(self, store: Store, pipeline: Callable[[], Pipeline], beat: Callable[[], None] = lambda: None) -> None:
         self._store = store
+        self._heart_beat = beat
         self._make_pipeline = pipeline
         self._commands: queue.Queue[tuple[Command, Future[Any]]] = queue.Queue(MAX_COMMANDS)
         self._stop = threading.Event()
@@ -93,6 +95,10 @@ class Writer:
         """Whether the thread has gone round lately; waiting for a store that refuses is going round too."""
         return self._thread.is_alive() and time.monotonic() - self.beat_s < ALIVE_S
 
+    def _go_round(self) -> None:
+        self.beat_s = time.monotonic()
+        self._heart_beat()
+
     def _run(self) -> None:
         try:
             self._repeat()
@@ -109,7 +115,7 @@ class Writer:
         careful_to = Position(0, 0)
         anew: set[str] = set()
         while True:
-            self.beat_s = time.monotonic()
+            self._go_round()
             pipeline = self._make_pipeline()
             pipeline.stages.careful_to = careful_to
             try:
@@ -148,7 +154,7 @@ class Writer:
         maintain_at = time.monotonic() + MAINTAIN_EVERY_S
         settle_at: float | None = None
         while True:
-            self.beat_s = time.monotonic()
+            self._go_round()
             self._run_commands(block=False)
             done = pipeline.run_once()
             if self.beat_s >= maintain_at and pipeline.wall_ns:

@@ -88,6 +88,26 @@ async def test_sigterm_ends_both_in_order(supervised: Supervised, eventually: Ev
     assert broker.count() == sent
 
 
+async def test_processes_that_hang_are_told(supervised: Supervised, eventually: Eventually) -> None:
+    """SIGSTOP of both: each is named in the log; they go on at SIGCONT, are told again, and end in order."""
+    broker, parts = supervised
+
+    def named(event: str) -> set[str]:
+        lines = [json.loads(line) for line in broker.log().splitlines() if line.startswith("{")]
+        return {line["process"] for line in lines if line["event"] == event}
+
+    for part in parts.values():
+        part.suspend()
+    try:
+        await eventually(lambda: named("child_hangs") == {"acquire", "core"}, 240)
+    finally:
+        for part in parts.values():
+            part.resume()
+    await eventually(lambda: named("child_goes_on") == {"acquire", "core"}, 240)
+    assert broker.end("run") == 0
+    assert stopped(broker) == ["acquire", "core", "supervisor"]
+
+
 async def test_a_killed_core_comes_back(supervised: Supervised, eventually: Eventually) -> None:
     """Kill -9 of core: acquire goes on, a new core takes up where the old one stood, no value is lost or doubled."""
     broker, parts = supervised

@@ -79,7 +79,7 @@ async def test_every_type_and_table_in_one_poll(make_tag: MakeTag, make_adapter:
         assert (batch.source, batch.map_revision) == ("plc", bytes(range(16)))
         assert (batch.status == status.GOOD).all()
         singles = {
-            10 * i for i, (_, _, _, name, _, _, value) in enumerate(POINTS) if name == "float32" and value == value
+            10 * i for i, (_, _, _, name, _, value, _) in enumerate(POINTS) if name == "float32" and value == value
         }
         assert singles
         told = {row.tag: row.flags for row in batch.rows()}

@@ -103,6 +103,33 @@ def test_news_is_told_and_nothing_else(store: Store, files: JournalFiles, eventu
     assert news == [1]
 
 
+def test_it_beats_while_it_goes_round(store: Store, files: JournalFiles, eventually_sync: Eventually) -> None:
+    """With work or without; not while what it does hangs, however well the other threads are."""
+    beats: list[str] = []
+    writer = Writer(
+        store, lambda: stream.make_pipeline(store, files), lambda: beats.append(threading.current_thread().name)
+    )
+    writer.start()
+    eventually_sync(lambda: _stored(store) == SAMPLES)
+    idle = len(beats)
+    eventually_sync(lambda: len(beats) > idle + 10)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_: Transaction) -> None:
+        hangs.set()
+        assert goes_on.wait(60)
+
+    writer.submit(hang)
+    assert hangs.wait(60)
+    before = len(beats)
+    store.reader().counts()
+    assert len(beats) == before
+    goes_on.set()
+    eventually_sync(lambda: len(beats) > before)
+    writer.stop()
+    assert set(beats) == {"fairlead-writer"}
+
+
 def test_command_runs_between_bundles(store: Store, files: JournalFiles) -> None:
     """A command's result comes back; what it raises comes back too, and nothing of it is written."""
     writer = Writer(store, lambda: stream.make_pipeline(store, files))
