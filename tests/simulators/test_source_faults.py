@@ -24,7 +24,7 @@ from simulators.source_faults import (
     SourceSide,
 )
 
-START, END, LAST = 10, 100, 130
+START, END, LAST = 10, 80, 130
 Scans = list[dict[str, list[Arrived]]]
 
 
