@@ -165,11 +165,10 @@ def _of_equipment(before: TagMap, after: TagMap) -> Iterator[Change]:
 
 def _of_rest(before: TagMap, after: TagMap) -> Iterator[Change]:
     if before.calendar != after.calendar:
-        fields = (("windows", len(before.calendar), len(after.calendar)),)
-        yield Change("calendar", after.site, fields=fields)
+        yield Change("calendar", after.site, fields=(("windows", len(before.calendar), len(after.calendar)),))
     if before.catalogues != after.catalogues:
-        old, new = (", ".join(one.equipment_class for one in site.catalogues) or None for site in (before, after))
-        yield Change("catalogue", after.site, fields=(("classes", old, new),))
+        was, now = (", ".join(one.equipment_class for one in site.catalogues) for site in (before, after))
+        yield Change("catalogue", after.site, fields=(("classes", was, now),))
 
 
 def _shown(value: Any) -> str:

@@ -111,6 +111,7 @@ def test_record_carries_all_it_has(reader: httpx.Client) -> None:
         "status_code": 0,
         "flags": [],
         "revision": 0,
+        "increase": None,
     }
 
 
@@ -271,7 +272,7 @@ def test_odd_values_in_csv(odd: Core) -> None:
     assert answer.headers["content-type"].startswith("text/csv")
     assert answer.text.splitlines()[0] == (
         "seq,path,source_time,value,unit,quality,status,flags,received_time,revision,server_time,status_code,"
-        "tag_id,type,enum_text"
+        "increase,tag_id,type,enum_text"
     )
     assert (rows[0]["revision"], rows[0]["server_time"]) == ("0", "")
     assert rows[0]["status_code"] == str(BAD_SENSOR_FAILURE)
