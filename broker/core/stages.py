@@ -159,7 +159,7 @@ class Stages:
         if tx is None:
             return
         changes = compare(before, tag_map)
-        told = [f"{one.kind} {one.path}: {one.text}".rstrip(": ") for one in changes if one.kind != "added"]
+        told = [f"{one.kind} {one.path}: {one.text}".rstrip(": ") for one in changes if before.tags]
         detail: dict[str, object] = {
             "before": before.revision.hex() if before.tags else None,
             "tags": len(tag_map.tags),
