@@ -286,6 +286,6 @@ def _numbers(flat: list[Any], usable: NDArray[np.bool_], width: int) -> NDArray[
         flat = [value if type(value) in _NUMBERS else 0.0 for value in flat]
     try:
         return np.array(flat, np.float64)
-    except OverflowError:  # an integer of hundreds of digits
-        small = [float(value) if abs(value) < 2**64 else float(2**64) for value in flat]
+    except OverflowError:  # an integer of hundreds of digits, which no type holds; floats are as they are
+        small = [float(2**64) if type(value) is int and abs(value) > 2**64 else float(value) for value in flat]
         return np.array(small, np.float64)

@@ -133,6 +133,14 @@ def _message(draw: st.DrawFn) -> Message:
     return Message(topic.encode(), body, len(body), 1, odd == 0, odd == 1, 1, ARRIVED + draw(st.integers(0, 3)))
 
 
+def test_a_float_beyond_64_bits_beside_an_integer_of_hundreds_of_digits_is_as_it_came() -> None:
+    """The integer makes numpy give up on the whole batch; the numbers beside it stay what they are."""
+    sent = ["1" * 400, *(f"{2.0**64 * factor!r}" for factor in (1.5, -1.5, 1e30)), "-" + "1" * 400]
+    bodies = [f'{{"v":{number}, "w":0, "x":{number}}}'.encode() for number in sent]
+    rows, _ = both([Message(b"j/many", body, len(body), 1, False, False, 1, ARRIVED) for body in bodies])
+    assert {2.0**64 * 1.5, -(2.0**64) * 1.5, 2.0**64 * 1e30} <= {value for *_, value, _, _ in rows}
+
+
 @settings(max_examples=300)
 @given(st.lists(_message(), min_size=1, max_size=60))
 def test_many_at_once_are_what_they_are_one_by_one(messages: list[Message]) -> None:
