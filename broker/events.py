@@ -70,7 +70,7 @@ def child_not_started(process: str, reason: str, retry_s: float) -> None:
 
 
 def child_hangs(process: str, silent_s: float) -> None:
-    """A process runs and gives no sign of life; where systemd watches, it is going to start everything again."""
+    """A process runs and gives no sign of life; if that lasts it is killed and started again."""
     _log.critical("child_hangs", process=process, silent_s=round(silent_s, 1))
 
 
@@ -80,7 +80,7 @@ def child_goes_on(process: str) -> None:
 
 
 def child_killed(process: str) -> None:
-    """A process did not end within the grace time."""
+    """A process did not end within the grace time, or hung for too long."""
     _log.error("child_killed", process=process)
 
 

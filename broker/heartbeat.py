@@ -96,7 +96,11 @@ class Pulse:
 
     def hangs(self) -> bool:
         """Whether it has been silent for too long."""
-        return self.silent_s() > (self._starting_s if self._heard_s is None else self._hung_s)
+        return self.overdue_s() > 0
+
+    def overdue_s(self) -> float:
+        """Seconds for which it has been silent beyond what is allowed; below 0 while it is not."""
+        return self.silent_s() - (self._starting_s if self._heard_s is None else self._hung_s)
 
     def _read(self) -> None:
         assert self._fd is not None

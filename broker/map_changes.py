@@ -43,8 +43,8 @@ _FIELDS: Final[dict[Kind, tuple[str, ...]]] = {
         *("source_unit", "sentinels"),
     ),
     "unit": ("unit",),
-    "limits": ("range", "deadband", "stale_after_ms", "rate_limit", "flatline_after_ms"),
-    "other": ("scan_ms", "role", "loop", "enum", "equipment", "detect", "description"),
+    "limits": ("range", "deadband", "stale_after_ms", "rate_limit", "flatline_after_ms", "counter"),
+    "other": ("scan_ms", "heartbeat_ms", "role", "loop", "enum", "equipment", "detect", "description"),
 }
 #: Kinds after which a number of the same raw value is another one.
 VALUES: Final = frozenset({"re-scaled", "unit"})

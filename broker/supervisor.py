@@ -1,5 +1,5 @@
 """
-Keeps acquire and core running: restart with back-off, one word to systemd, a stop in the right order.
+Keeps acquire and core running: restart with back-off, an end to what hangs, one word to systemd, a stop in order.
 
 The reasoning worker is core's own child, because the other end of its pipe is core's. Each child's standard input is a
 pipe that the supervisor holds: its end means stop, on every platform, also when the supervisor was killed.
@@ -40,7 +40,8 @@ class Limits:
 
     Waiting before a restart doubles from ``first`` to ``longest`` and starts again after ``healthy`` of life. A child
     that was asked to stop is killed after ``grace``. One that gives no sign of life for ``hung``, or for ``starting``
-    before its first one (it may have a store to migrate), hangs.
+    before its first one (it may have a store to migrate), hangs; after ``patience`` more of that it is killed
+    and started again, by itself: core may wait for a database that is frozen, and acquire goes on meanwhile.
     """
 
     first: float = 1.0
@@ -49,6 +50,7 @@ class Limits:
     grace: float = 30.0
     hung: float = 30.0
     starting: float = 600.0
+    patience: float = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ async def supervise(
 
     At the stop the children end one after the other in the order of *commands*, so that core still reads what acquire
     wrote last. systemd is told READY when every child was started and *ready* says so, and that all is well
-    (WATCHDOG) only while no child hangs. Returns 0, or 78.
+    (WATCHDOG) unless a child that hung could not be killed. Returns 0, or 78.
     """
     environ = os.environ if environ is None else environ
     failed: list[int] = []
@@ -171,6 +173,8 @@ class _Child:
         self.started = asyncio.Event()
         self._pulse = Pulse(limits.hung, limits.starting)
         self._told_hung = False
+        self._process: asyncio.subprocess.Process | None = None
+        self._killed_s: float | None = None
 
     async def keep(self) -> None:
         """Start, wait, start again, until told to stop; then ask, wait for the grace time, kill."""
@@ -187,9 +191,10 @@ class _Child:
             else:
                 events.child_started(self._name, process.pid)
                 self.started.set()
+                self._process = process
                 code = await self._until_ended(process)
                 self._pulse.close()
-                self._told_hung = False
+                self._process, self._told_hung, self._killed_s = None, False, None
                 if self._stopping.is_set():
                     return
                 if code == EXIT_CONFIG:
@@ -223,7 +228,11 @@ class _Child:
                 os.close(end)
 
     def is_well(self) -> bool:
-        """Whether it does not hang; that it does, and that it goes on again, is told once."""
+        """
+        Look after it: that it hangs, and goes on again, is told once, and one that hangs for too long is killed.
+
+        False where that does not help: it waits in the kernel, and so would whoever starts everything again.
+        """
         # while it stops it has the grace time, and is killed after that
         hangs = not self._stopping.is_set() and self._pulse.hangs()
         if hangs and not self._told_hung:
@@ -231,7 +240,15 @@ class _Child:
         elif self._told_hung and not hangs:
             events.child_goes_on(self._name)
         self._told_hung = hangs
-        return not hangs
+        if not hangs or self._pulse.overdue_s() < self._limits.patience:
+            return True
+        now_s = asyncio.get_running_loop().time()
+        if self._killed_s is None and self._process is not None:
+            self._killed_s = now_s
+            events.child_killed(self._name)
+            with suppress(ProcessLookupError):
+                self._process.kill()
+        return self._killed_s is None or now_s - self._killed_s < self._limits.grace
 
     def stop(self) -> None:
         """End the child, whatever it is doing; :meth:`keep` returns when it is gone."""
@@ -278,7 +295,7 @@ async def _watch(children: Sequence[_Child], environ: Mapping[str, str]) -> None
     """
     Look at the children's signs of life, and tell systemd WATCHDOG=1 twice in each period that it asks for.
 
-    Not while one hangs: then systemd ends all of it and starts it again. Nor while this loop hangs.
+    Not while this loop hangs, or a child that no signal ends: then systemd ends all of it and starts it again.
     """
     period = environ.get("WATCHDOG_USEC", "")
     asked = period.isdigit() and int(period) > 0

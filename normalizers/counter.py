@@ -34,7 +34,10 @@ from schemas.tagmap import Tag
 #: Times between two rows are true to a scan, and to this where scans are faster.
 _JITTER_S: Final = 1.0
 #: No fresh value of the device, or one that may have come before. What the last good row lacks, the next one has.
-_NOT_COUNTED: Final = np.uint32(Flag.LATE | Flag.RETAINED | Flag.SENTINEL | Flag.NAN | Flag.INF)
+#: Rows that say that nothing changed are in no roll-up, so that no increase may stand in one.
+_NOT_COUNTED: Final = np.uint32(
+    Flag.LATE | Flag.RETAINED | Flag.SENTINEL | Flag.NAN | Flag.INF | Flag.NO_CHANGE_CONFIRMED
+)
 _MAY_REPEAT: Final = np.uint32(Flag.DUP_POSSIBLE)
 
 

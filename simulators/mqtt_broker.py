@@ -32,13 +32,15 @@ class _Broker(Broker):  # type: ignore[misc]
         task = asyncio.current_task()
         assert task is not None
         self.serving.add(task)
-        try:
-            await super().stream_connected(reader, writer, listener_name)
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-            self.serving.discard(task)
+        # the callback of a stream prints a traceback for a task that was cancelled, as at the end of the demo
+        with contextlib.suppress(asyncio.CancelledError):
+            try:
+                await super().stream_connected(reader, writer, listener_name)
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+                self.serving.discard(task)
 
 
 class EmbeddedBroker:

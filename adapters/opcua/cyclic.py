@@ -152,7 +152,7 @@ class ReadLoop:
         self._last.update(changed)
         now_s = asyncio.get_running_loop().time()
         self._heartbeat.note(columns.rows, now_s)
-        if len(changed) < len(values):
+        if len(changed) < len(values) and self._heartbeat.every_s is not None:
             await self._confirm(one, now_s)
 
     async def _confirm(self, one: _Round, now_s: float) -> None:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 
 from broker.store import tables
-from broker.store.rollups import HOUR_NS, MINUTE_NS
+from broker.store.rollups import HOUR_NS, MINUTE_NS, is_counted
 from broker.store.valid import not_replaced
 
 #: Counters: records received before, and minutes that begin before, may be removed (set by retention).
@@ -46,7 +46,7 @@ def records_missing(connection: sa.Connection, tag_id: int, from_ns: int, to_ns:
         return False
     low, high = from_ns // MINUTE_NS * MINUTE_NS, -(-to_ns // MINUTE_NS) * MINUTE_NS
     there = sa.select(sa.func.count()).where(
-        _R.c.tag_id == tag_id, _R.c.source_ts >= low, _R.c.source_ts < high, not_replaced()
+        _R.c.tag_id == tag_id, _R.c.source_ts >= low, _R.c.source_ts < high, is_counted(_R.c.flags), not_replaced()
     )
     counted = _counted(connection, tables.rollup_1m, tag_id, low, high)
     return counted > 0 and counted > (connection.execute(there).scalar() or 0)

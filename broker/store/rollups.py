@@ -109,6 +109,11 @@ def is_counted(flags: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     return flags.op("&")(_CONFIRMED | _MEASURED) != _CONFIRMED
 
 
+def counted_text(flags: str) -> str:
+    """:func:`are_counted` as text of SQL, *flags* being the column."""
+    return f"({flags} & {_CONFIRMED | _MEASURED}) <> {_CONFIRMED}"
+
+
 def joined(parts: Sequence[Inserted]) -> Inserted:
     """Parts, in order of ``seq``, as one."""
     if len(parts) == 1:

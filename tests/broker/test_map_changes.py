@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 
-from broker.map_changes import Change, becomes, compare, counts
+from broker.map_changes import _FIELDS, Change, becomes, compare, counts
 from normalizers.base import TagColumns
 from normalizers.scale import scale
 from schemas.calendar import Window
@@ -27,6 +28,11 @@ def site(*tags: Tag, **more: Any) -> TagMap:
 
 def told(before: TagMap, after: TagMap) -> list[tuple[str, str]]:
     return [(change.kind, change.path.removeprefix("Acme/Lyon/A/")) for change in compare(before, after)]
+
+
+def test_every_field_of_a_tag_has_its_kind() -> None:
+    """A field that no kind has would change in silence; id is the identity, and a number is the place in the map."""
+    assert {"id", "number", *itertools.chain.from_iterable(_FIELDS.values())} == set(Tag.model_fields)
 
 
 def test_each_kind_of_change_is_told() -> None:

@@ -22,7 +22,7 @@ from tests.e2e.processes import Broker
 Eventually = Callable[..., Awaitable[None]]
 #: Values of one message, and messages a second: 15,000 values/s.
 WIDTH, RATE = 300, 50
-#: SQLite moves the WAL into the database each 16 MiB; the shelf's limit for a broker under load is 256.
+#: SQLite moves the WAL into the database each 16 MiB; a broker under load may have 256.
 CHECKPOINT, LIMIT = 16 * 2**20, 256 * 2**20
 PAGES = (
     "/api/v1/records?limit=10000",

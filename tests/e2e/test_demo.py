@@ -45,6 +45,7 @@ def test_first_minute(tmp_path: Path, free_port: Callable[[], int]) -> None:
     found, explained, waiting = map(int, summary.groups())
     assert min(found, explained, waiting) >= 2, text
     assert "Bearing wear" in text
+    assert "Traceback" not in text
     assert "nozzle" in text
     assert family == [], "a process was left behind"
 
@@ -64,6 +65,7 @@ async def test_interrupt_stops_everything(
 
     assert demo.returncode == 0, text
     assert "Stopped." in text
+    assert "Traceback" not in text
     assert len(children) >= 4
     assert [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
 

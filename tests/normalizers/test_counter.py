@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normalizers.normalizer import Normalizer, NormalizerOptions
+from normalizers.normalizer import Normalizer
+from normalizers.options import NormalizerOptions
 from schemas.entries import Position
 from schemas.records import RecordBatch
 from schemas.samples import Exact, Origin, SampleBatch
@@ -83,6 +84,13 @@ def run(of: TagMap, rows: list[Shown]) -> list[tuple[float | None, Flag]]:
 
 PLAIN = site(tag(0))
 NO_MARK = Flag(0)
+
+
+def test_a_row_that_confirms_takes_no_increase_from_the_roll_ups() -> None:
+    """What a late row could not count stands in the next measured one, and not in a row that no sum has."""
+    word = Flag.NO_CHANGE_CONFIRMED | Flag.ARRIVAL_TIME
+    rows = [Shown(0, 100.0), Shown(1, 105.0, flags=Flag.LATE), Shown(30, 105.0, flags=word), Shown(31, 106.0)]
+    assert run(PLAIN, rows) == [(None, NO_MARK), (None, NO_MARK), (None, NO_MARK), (6.0, NO_MARK)]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from broker.store import kept, tables
 from broker.store.reader import values, waiting
 from broker.store.reader.pieces import WIDTH, Piece, pieces
+from broker.store.rollups import is_counted
 from broker.store.rows.records import RecordRow
 from broker.store.valid import not_replaced
 
@@ -67,7 +68,8 @@ def _usable() -> sa.ColumnElement[Any]:
 
 
 def _rows(tag_id: int, from_ns: int, to_ns: int) -> list[sa.ColumnElement[bool]]:
-    return [_R.c.tag_id == tag_id, _R.c.source_ts >= from_ns, _R.c.source_ts < to_ns, not_replaced(None)]
+    inside = (_R.c.source_ts >= from_ns, _R.c.source_ts < to_ns)
+    return [_R.c.tag_id == tag_id, *inside, is_counted(_R.c.flags), not_replaced(None)]
 
 
 def _of_piece(connection: sa.Connection, tag_id: int, piece: Piece) -> Any:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from broker.store import tables
 from broker.store.reader.values import any_of, tag_of
+from broker.store.rollups import is_counted
 from broker.store.rows.records import Window
 from broker.store.valid import not_replaced
 
@@ -81,7 +82,7 @@ def _rows(connection: sa.Connection, ids: list[int], from_ns: int, to_ns: int, u
     query = (
         sa.select(_R.c.tag_id, _R.c.source_ts, _R.c.value, _R.c.status)
         .where(_R.c.source_ts >= from_ns, _R.c.source_ts < to_ns, _R.c.seq <= upto)
-        .where(any_of(connection, _R.c.tag_id, ids), not_replaced(upto))
+        .where(any_of(connection, _R.c.tag_id, ids), not_replaced(upto), is_counted(_R.c.flags))
         .order_by(_R.c.source_ts, _R.c.seq)
     )
     return connection.execute(query).all()

@@ -10,19 +10,19 @@ import sqlalchemy as sa
 
 from broker.store.reader.operation import gaps_between
 from broker.store.reader.values import other_units, tag_of
-from broker.store.rollups import HOUR_NS, MINUTE_NS
+from broker.store.rollups import HOUR_NS, MINUTE_NS, counted_text
 from broker.store.rows.records import Trend, TrendPoint
 
 #: A longer span is answered from roll-ups: records are keyed by time, so a raw span reads every tag's rows.
 RAW_SPAN_NS: Final = HOUR_NS
 
-_RAW_ROWS: Final = """
+_RAW_ROWS: Final = f"""
     SELECT r.source_ts / :width AS b, r.source_ts AS at, r.seq AS place, 1 AS n,
         CASE WHEN r.status < 1073741824 THEN 1 ELSE 0 END AS good,
         CASE WHEN r.status >= 2147483648 THEN 1 ELSE 0 END AS bad,
         CASE WHEN r.status < 2147483648 AND r.value BETWEEN -:huge AND :huge THEN r.value END AS v
     FROM records r
-    WHERE r.tag_id = :tag AND r.source_ts >= :low AND r.source_ts < :high
+    WHERE r.tag_id = :tag AND r.source_ts >= :low AND r.source_ts < :high AND {counted_text("r.flags")}
         AND NOT EXISTS (SELECT 1 FROM records h WHERE h.source_ts = r.source_ts AND h.tag_id = r.tag_id
             AND h.revision > r.revision)"""
 _SAMPLES: Final = f"""

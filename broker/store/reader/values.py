@@ -12,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from broker.store import blocks, meanings, tables
-from broker.store.rollups import HOUR_NS
+from broker.store.rollups import HOUR_NS, is_counted
 from broker.store.rows.records import CurrentRow, RecordPage, RecordRow, TagRow, Window
 from broker.store.valid import not_replaced
 from schemas.status import BAD
@@ -194,7 +194,7 @@ def window(connection: sa.Connection, path: str, from_ns: int, to_ns: int, upto:
         query = (
             sa.select(_R.c.source_ts, _R.c.value, _R.c.status)
             .where(_R.c.tag_id == tag.tag_id, _R.c.source_ts >= from_ns, _R.c.source_ts < to_ns, _R.c.seq <= upto)
-            .where(not_replaced(upto))
+            .where(not_replaced(upto), is_counted(_R.c.flags))
             .order_by(_R.c.source_ts.desc(), _R.c.seq.desc())
             .limit(limit)
         )

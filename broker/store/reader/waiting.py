@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from broker.store import tables
 from broker.store.reader.pieces import WIDTH, Piece
-from broker.store.rollups import MINUTE_NS
+from broker.store.rollups import MINUTE_NS, is_counted
 
 _R = tables.records
 #: Minutes that are read record by record for this reason; a delivery of history may touch any number at once.
@@ -28,7 +28,11 @@ def minutes(connection: sa.Connection, tag_id: int) -> list[int]:
     if rolled is None:
         return []  # a store from before roll-ups could wait
     start = _R.c.source_ts - _R.c.source_ts % MINUTE_NS
-    query = sa.select(start).distinct().where(_R.c.seq > rolled, _R.c.tag_id == tag_id, _R.c.revision == 0)
+    query = (
+        sa.select(start)
+        .distinct()
+        .where(_R.c.seq > rolled, _R.c.tag_id == tag_id, _R.c.revision == 0, is_counted(_R.c.flags))
+    )
     return sorted(connection.execute(query).scalars())
 
 

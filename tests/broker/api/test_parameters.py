@@ -51,3 +51,12 @@ def test_pages_and_checks_may_be_asked_with_more(core: Core, address: str) -> No
     """What a browser, a bookmark or a load balancer appends changes nothing there."""
     client = core.as_role("engineer")
     assert client.get(f"{address}?_=17").status_code == client.get(address).status_code == 200
+
+
+@pytest.mark.parametrize("route", ["records", "gaps"])
+@pytest.mark.parametrize("edge", ["0001-01-01T00:00:00Z", "1000-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_time_beyond_64_bits_is_no_limit(core: Core, route: str, edge: str) -> None:
+    """People write 9999 for "no end": the nearest time that can be stored stands for it."""
+    client = core.as_role("consumer")
+    assert client.get(f"/api/v1/{route}", params={"from": edge}).status_code == 200
+    assert client.get(f"/api/v1/{route}", params={"to": edge}).status_code == 200

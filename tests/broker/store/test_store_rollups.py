@@ -320,3 +320,10 @@ def test_rows_that_confirm_count_in_no_bucket(store: Store, restarts: set[int]) 
         (2, 1, 5.0, 5.0),
     ]
     assert rows_of(store, "SELECT tag_id, source_ts FROM newest ORDER BY tag_id") == [(1, T0 + S), (2, T0 + 30 * S)]
+    reader, path = store.reader(), MAP.tags[0].path
+    for since_ns, n in ((T0, 2), (T0 + S, 1)):  # from the roll-up, and from the records
+        found = reader.summary(path, since_ns, T0 + MINUTE)
+        assert (found is not None and found.n, found is not None and found.mean) == (n, 2.0 if n == 2 else 3.0)
+    drawn = reader.trend(path, T0, T0 + MINUTE, 1)
+    assert drawn is not None
+    assert [point.n for point in drawn.points] == [2]
