@@ -33,7 +33,7 @@ def reading(path: Path) -> Iterator[tuple[Config, Reader]]:
     store = Store.open(patient(config), config.data_dir, write=False)
     try:
         if not store.is_made():
-            raise StoreMissing("there is no store yet; fairlead run makes it")
+            raise StoreMissing("there is no store yet; fairlead run or fairlead db upgrade makes it")
         if not store.is_current():
             raise StoreError("the store has the schema of another version; fairlead db upgrade brings it up to date")
         yield config, store.reader()

@@ -49,4 +49,5 @@ def test_no_store_is_not_a_detector_over_its_limit(fairlead: Callable[..., Said]
     """Exit 75 before the first start, with and without --check."""
     at = ("-c", str(configured(tmp_path).path))
     for said in (fairlead("detectors", *at), fairlead("detectors", "--check", *at)):
-        assert (said.code, said.out, said.err) == (75, "", "fairlead: there is no store yet; fairlead run makes it\n")
+        assert (said.code, said.out) == (75, "")
+        assert said.err == "fairlead: there is no store yet; fairlead run or fairlead db upgrade makes it\n"
