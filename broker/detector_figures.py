@@ -19,6 +19,7 @@ from detectors.budget import weekly
 from detectors.options import DetectionOptions, RejectOptions
 from detectors.parameters import equipment_of
 from schemas.documents import rfc3339
+from schemas.tagmap import Tag
 
 #: Weeks that can be asked for: a year and the one that runs.
 MOST_WEEKS: Final = 53
@@ -116,12 +117,26 @@ def budget(reader: Reader, options: DetectionOptions, equipment: str | None = No
     Raises:
         Refused, StoreError: the store did not answer in time.
     """
+    return weekly(options, _tags(reader, equipment))
+
+
+def fits(reader: Reader, equipment: str) -> bool:
+    """
+    Whether the map in force has a tag of such equipment; *equipment* may hold ``*``.
+
+    Raises:
+        Refused, StoreError: the store did not answer in time.
+    """
+    return bool(_tags(reader, equipment))
+
+
+def _tags(reader: Reader, equipment: str | None) -> tuple[Tag, ...]:
     in_force = reader.map()
     tags = () if in_force is None else in_force.tags
-    if equipment is not None:
-        wanted = matcher(equipment)
-        tags = tuple(tag for tag in tags if wanted.fullmatch(equipment_of(tag)))
-    return weekly(options, tags)
+    if equipment is None:
+        return tags
+    wanted = matcher(equipment)
+    return tuple(tag for tag in tags if wanted.fullmatch(equipment_of(tag)))
 
 
 def shown(

@@ -10,6 +10,7 @@ Errors that change what a caller does next.
       + JournalFull   ... because its budget is used up; resumes when space is back
   - StoreError        SQL cannot be written now; the position stays where it is
       + StoreLocked   ... because another process holds the store's lock
+      + StoreMissing  ... nor read, because the broker was never started
   - WorkerError       the reasoning worker gave no usable answer; rules are used
       + WorkerTimeout ... within its deadline; the worker is killed
       + AnswerRefused ... because a check of the answer failed; a sampled answer is asked for once more, greedily
@@ -94,6 +95,10 @@ class StoreError(FairleadError):
 
 class StoreLocked(StoreError):
     """Another process holds the store's writer lock."""
+
+
+class StoreMissing(StoreError):
+    """There is no store yet: the broker was never started with this configuration."""
 
 
 class WorkerError(FairleadError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -41,9 +42,12 @@ def add_routes(app: FastAPI) -> None:
 
 
 async def healthz(services: ServicesOf) -> Response:
-    """200 while the writer thread goes round; a dead PLC does not change it."""
-    alive = services.writer.alive()
-    return JSONResponse({"alive": alive, "version": VERSION}, 200 if alive else 503)
+    """200 while the writer thread goes round, else 503 with ``detail``; a dead PLC does not change it."""
+    told: dict[str, Any] = {"alive": services.writer.alive(), "version": VERSION}
+    if not told["alive"]:
+        silent_s = time.monotonic() - services.writer.beat_s
+        told["detail"] = f"core is not alive: its writer thread gave its last sign of life {silent_s:.0f} s ago"
+    return JSONResponse(told, 200 if told["alive"] else 503)
 
 
 def readyz(services: ServicesOf) -> Response:

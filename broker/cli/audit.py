@@ -55,7 +55,12 @@ def list_rows(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most rows.")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print the newest rows of the audit: who did what and when, also which map and configuration came into force."""
+    """
+    Print the newest rows of the audit: who did what and when, also which map and configuration came into force.
+
+    The table has the details in short; --output json has them whole.
+    """
+    from broker.cli.audit_detail import in_short, short_ids
     from broker.cli.store_access import reading
     from schemas.documents import rfc3339
 
@@ -67,8 +72,8 @@ def list_rows(
             "at": rfc3339(row.at_ns),
             "actor": row.actor,
             "action": row.action,
-            "object_id": row.object_id,
-            "detail": json.loads(row.detail) if output is Output.JSON else row.detail,
+            "object_id": row.object_id if output is Output.JSON else short_ids(row.object_id),
+            "detail": json.loads(row.detail) if output is Output.JSON else in_short(json.loads(row.detail)),
         }
         for row in found
     ]

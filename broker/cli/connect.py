@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from adapters.base import REGISTRY, Adapter, AdapterContext, SourceOptions
 from adapters.mqtt import MqttOptions
+from adapters.opcua import OpcUaOptions
 from broker.cli import exits
 from broker.cli.seen import Seen
 from broker.config import Config
@@ -80,7 +81,8 @@ async def _probe(config: Config, tag_map: TagMap, name: str, limit_s: float) -> 
             return {**row, "result": f"failed: {step}", "detail": told}, exits.UNREACHABLE
         finally:
             _keep_new(state_dir / _KEPT, keep)
-            _keep_met(state_dir / _DEVICE, config.state_dir(name) / _DEVICE)
+            if isinstance(options, OpcUaOptions):
+                _keep_met(state_dir, config.state_dir(name), options.endpoint)
     row.update(result=seen.result, detail=seen.text(end))
     return row, exits.OK if seen.usable else exits.UNREACHABLE
 
@@ -94,12 +96,22 @@ def _keep_new(found: Path, keep: Path) -> None:
             shutil.copy2(path, kept)
 
 
-def _keep_met(found: Path, known: Path) -> None:
-    """Another device than the known one was met: it stands in the file that a person's decision goes by."""
-    if known.is_file() and found.is_file() and b'"met"' in found.read_bytes():
-        beside = known.with_suffix(".probe")
-        shutil.copy2(found, beside)
-        beside.replace(known)
+def _keep_met(found: Path, keep: Path, endpoint: str) -> None:
+    """
+    Another device than the known one was met: it stands in the file that a person's decision goes by.
+
+    Nothing but that is taken over, and only while the known one is still that of the copy: a person may have accepted
+    the other one meanwhile.
+    """
+    from adapters.opcua import device
+
+    try:
+        probed, kept = device.recall(found, endpoint), device.recall(keep, endpoint)
+    except (OSError, ValueError):
+        return  # connecting told of it
+    if probed.met not in (None, kept.met) and probed.known == kept.known:
+        kept.met = probed.met
+        device.keep(keep, kept)
 
 
 def _apart(options: SourceOptions, site: str, name: str) -> SourceOptions:

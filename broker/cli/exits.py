@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from schemas.errors import ConfigError, FairleadError, NotConnected, StoreLocked
+from schemas.errors import ConfigError, FairleadError, NotConnected, StoreLocked, StoreMissing
 
 OK: Final = 0
 FAILED: Final = 1
@@ -26,6 +26,9 @@ def guarded(command: Callable[[], int]) -> int:
         return BAD_CONFIGURATION
     except StoreLocked as error:
         _say(f"{error}; try again when the other process has ended")
+        return RETRY_LATER
+    except StoreMissing as error:
+        _say(str(error))
         return RETRY_LATER
     except NotConnected as error:
         _say(str(error))

@@ -72,4 +72,9 @@ def _reason(error: urllib.error.HTTPError) -> str:
         detail = json.loads(error.read(65536)).get("detail")
     except (ValueError, AttributeError, OSError):
         detail = None
-    return detail if isinstance(detail, str) else HTTPStatus(error.code).phrase
+    match detail:
+        case str() if detail:
+            return detail
+        case [{"where": _, "message": _}, *_]:  # 422: every parameter that cannot be taken
+            return "; ".join(f"{one['where']}: {one['message']}" for one in detail)
+    return f"core answered {error.code} {HTTPStatus(error.code).phrase}"

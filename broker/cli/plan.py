@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_json, print_rows
+from schemas.errors import StoreMissing
 
 if TYPE_CHECKING:
     from broker.map_changes import Change
@@ -32,10 +33,17 @@ def plan(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.TA
     from broker.config import load_config
 
     on_disk = tagmap.load(load_config(config))
-    with reading(config) as (_, reader):
-        in_force = reader.map()
-        changes = map_changes.compare(in_force, on_disk) if in_force is not None else []
-        rows = [_row(reader, change) for change in changes]
+    in_force: TagMap | None = None
+    changes: list[Change] = []
+    rows: list[dict[str, Any]] = []
+    try:
+        with reading(config) as (_, reader):
+            in_force = reader.map()
+            if in_force is not None:
+                changes = map_changes.compare(in_force, on_disk)
+                rows = [_row(reader, change) for change in changes]
+    except StoreMissing:
+        pass  # before the first start; told as such
     counts = map_changes.counts(changes)
     if output is Output.JSON:
         revisions = {"in_force": None if in_force is None else in_force.revision.hex()}

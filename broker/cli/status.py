@@ -23,7 +23,7 @@ def status(
     config: ConfigOption = DEFAULT_CONFIG,
     output: OutputOption = Output.TABLE,
     alive: Annotated[
-        bool, typer.Option("--alive", help="Only whether acquire and core go on, for health checks; exit 1: not.")
+        bool, typer.Option("--alive", help="Only whether acquire and core go on, for health checks; exit 1 or 75: not.")
     ] = False,
 ) -> None:
     """Print whether the broker is ready, its sources, and what the model's answers count for. Exit 1: not ready."""
@@ -36,7 +36,7 @@ def status(
         typer.echo("no broker runs with this configuration; fairlead run starts it", err=True)
         raise typer.Exit(exits.RETRY_LATER)
     if alive:
-        # core answers 200 while its writer thread goes round, anything else was raised
+        # core answers 200 while its writer thread goes round; anything else was raised, with what /healthz says
         silent_s = _silence_of_acquire(settings)
         if silent_s > ACQUIRE_SILENT_S:
             typer.echo("core is alive, acquire gives no sign of life", err=True)

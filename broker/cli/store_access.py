@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from broker.config import Config, load_config
-from schemas.errors import StoreError
+from schemas.errors import StoreError, StoreMissing
 
 if TYPE_CHECKING:
     from broker.store import Reader, Store, StoreOptions
@@ -26,16 +26,16 @@ def patient(config: Config) -> StoreOptions:
 
 @contextmanager
 def reading(path: Path) -> Iterator[tuple[Config, Reader]]:
-    """The configuration in *path* and a reader of its store. Raises ConfigError, StoreError."""
+    """The configuration in *path* and a reader of its store. Raises ConfigError, StoreError, StoreMissing."""
     from broker.store import Store
 
     config = load_config(path)
     store = Store.open(patient(config), config.data_dir, write=False)
     try:
+        if not store.is_made():
+            raise StoreMissing("there is no store yet; fairlead run or fairlead db upgrade makes it")
         if not store.is_current():
-            raise StoreError(
-                "there is no store yet, or it has an older schema; fairlead run or fairlead db upgrade makes it"
-            )
+            raise StoreError("the store has the schema of another version; fairlead db upgrade brings it up to date")
         yield config, store.reader()
     finally:
         store.close()

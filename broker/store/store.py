@@ -114,6 +114,13 @@ class Store:
         with engines.bounded(self._read, self._options.query_limit) as connection:
             return layout.is_current(connection)
 
+    def is_made(self) -> bool:
+        """Whether there are tables at all, of this or another version. Raises StoreError."""
+        if self._write is None and not self._exists():
+            return False
+        with engines.bounded(self._read, self._options.query_limit) as connection:
+            return layout.current(connection) is not None
+
     def _exists(self) -> bool:
         # opening an SQLite file makes it; a reader shall not
         url = self._read.url

@@ -99,7 +99,7 @@ async def test_counters_of_a_plc(tmp_path: Path, free_port: Callable[[], int], e
             assert ",increase," in csv.text.splitlines()[0]
             asked = [sys.executable, "-m", "broker", "records", "-c", str(broker.config), "--path", PIECES]
             table = subprocess.run([*asked, "--limit", "5"], capture_output=True, text=True, check=True).stdout
-            assert table.splitlines()[0].split()[5] == "increase"
+            assert "increase" in table.splitlines()[0].split()
             listed = subprocess.run([*asked, "-o", "json"], capture_output=True, text=True, check=True).stdout
             assert {"increase", "flags"} <= json.loads(listed)[0].keys()
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,8 +14,12 @@ from asyncua import ua
 
 from adapters.opcua import device
 from adapters.opcua.device import Device, DeviceFile
+from broker import tagmap
+from broker.cli.connect import probe_all
+from broker.config import load_config
 from schemas.errors import NotConnected, OtherDevice
 from tests import scripted_opcua
+from tests.opcua_relay import Relay
 
 PEER: Final = Path(__file__).resolve().parents[2] / "identity_peer.js"
 URI: Final = "urn:example:identity"
@@ -97,6 +102,46 @@ async def test_a_swapped_device_is_not_read(
         device.keep(state, device.accept(device.recall(state, endpoint)))
         await first.connect()
         assert min(await _values(first, take)) >= ELSEWHERE
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_a_check_does_not_undo_an_acceptance(serve: Serve, tmp_path: Path, accepted: bool) -> None:
+    """
+    What ``fairlead check --connect`` met is kept beside the known device; not where a person accepted it meanwhile.
+
+    The relay is what comes between the copy that the check works on and its end.
+    """
+    state = tmp_path / "var" / "sources" / "cell"
+    known, other = Device(product="X0", manufacturer="Acme"), Device(product="X1", manufacturer="Acme")
+
+    class Meanwhile(Relay):
+        def request(self, chunk: bytes) -> bytes:
+            if accepted and (kept := device.recall(state, self.endpoint)).met is not None:
+                device.keep(state, device.accept(kept))
+            return chunk
+
+    async with serve() as endpoint, Meanwhile(endpoint) as relay:
+        (tmp_path / "map.yaml").write_text(
+            "version: 1\ndefaults: {source: cell}\ntags:\n"
+            f"  - {{path: Acme/Lyon/A/N, address: 'nsu={URI};s=N', type: float64, unit: '1'}}\n"
+        )
+        (tmp_path / "fairlead.yaml").write_text(
+            "version: 1\nsite: {path: Acme/Lyon}\nllm: {backend: none}\ntag_maps: [map.yaml]\n"
+            f"sources:\n  cell: {{kind: opcua, endpoint: '{relay.endpoint}', security: None}}\n"
+        )
+        config = load_config(tmp_path / "fairlead.yaml", {})
+        state.mkdir(parents=True)
+        device.keep(state, DeviceFile(relay.endpoint, known, other if accepted else None, firmware="of before"))
+        [row], code = await asyncio.to_thread(probe_all, config, tagmap.load(config), 60)
+        assert (code, row["result"]) == (69, "failed: connect")
+        kept = device.recall(state, relay.endpoint)
+    if accepted:
+        assert (kept.known, kept.met) == (other, None)
+    else:
+        assert (kept.known, kept.firmware) == (known, "of before")
+        assert kept.met is not None
+        assert kept.met.serial == ""
+        assert kept.met.product == "X1"
 
 
 async def test_another_firmware_is_noted_and_read(serve: Serve, make_tags, make_adapter, take) -> None:

@@ -51,7 +51,9 @@ def test_alive_while_the_writer_goes_round(core: Core) -> None:
 
     core.services.writer.stop()
 
-    assert core.client.get("/healthz").status_code == 503
+    answer = core.client.get("/healthz")
+    assert (answer.status_code, answer.json()["alive"]) == (503, False)
+    assert answer.json()["detail"].startswith("core is not alive: its writer thread")
 
 
 def test_ready_without_any_source(core: Core) -> None:

@@ -113,12 +113,12 @@ def test_a_wrong_map_leaves_nothing_behind(fairlead: Fairlead, make_site: MakeSi
 
 
 def test_reading_a_store_that_is_not_there(fairlead: Fairlead, make_site: MakeSite) -> None:
-    """A reader says so and makes no file."""
+    """A reader says so with exit 75, try later, and makes no file."""
     path = make_site()
     for command in (["records"], ["anomalies"], ["db", "stats"], ["user", "list"]):
         said = fairlead(*command, "-c", str(path))
-        assert said.code == 1
-        assert "store" in said.err
+        assert said.code == 75
+        assert "there is no store yet" in said.err
     assert not (path.parent / "var" / "store.db").exists()
 
 

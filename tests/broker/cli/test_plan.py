@@ -82,9 +82,21 @@ def test_a_map_with_an_error_is_exit_78(fairlead: Fairlead, site: Path) -> None:
 
 
 def test_without_a_store_there_is_nothing_to_compare(fairlead: Fairlead, make_site: MakeSite) -> None:
-    """Exit 1, and no store is made."""
+    """Before the first start that is told, exit 0, and no store is made."""
     path = make_site()
     said = fairlead("plan", "--config", str(path))
-    assert (said.code, said.out) == (1, "")
-    assert "there is no store yet" in said.err
+    assert (said.code, said.err) == (0, "")
+    assert said.out == f"no map was in force yet; {load(load_config(path)).revision.hex()[:12]} on disk has 2 tags\n"
+    told = json.loads(fairlead("plan", "--config", str(path), "-o", "json").out)
+    assert (told["in_force"], told["equal"], told["changes"]) == (None, False, [])
     assert not list(path.parent.rglob("store.db"))
+
+
+def test_a_store_of_another_version_is_not_a_first_start(fairlead: Fairlead, site: Path) -> None:
+    """There a map may be in force: exit 1, and what to do."""
+    config = load_config(site)
+    with closing(Store.open(config.store, config.data_dir, write=True)) as store, store.transaction() as tx:
+        tx._connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'other'")
+    said = fairlead("plan", "--config", str(site))
+    assert (said.code, said.out) == (1, "")
+    assert "fairlead db upgrade" in said.err
