@@ -68,6 +68,15 @@ def test_a_new_map_keeps_the_texts_of_what_was_stored(store: Store) -> None:
     assert rows_of(store, "SELECT enum_text FROM v_current") == [("Execute",)]
 
 
+def test_a_first_text_holds_for_what_comes_behind_it(store: Store) -> None:
+    """A tag of which no map said a word keeps its records as they are when one names type and texts."""
+    put(store, plant(), 0, [1])
+    put(store, OLD, 10, [1])
+
+    assert texts(store) == [None, "Running"]
+    assert [row["type"] for row in records_json(store.reader().records(after=0, limit=9))] == ["float64", "uint16"]
+
+
 def test_a_map_that_is_read_again_changes_nothing(open_store: Opener, url: str | None) -> None:
     """Core reads the stream on from its saved state: maps come again, and the newest holds at last."""
     store = open_store(url)
