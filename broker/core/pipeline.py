@@ -81,6 +81,7 @@ class Pipeline:
         self._models_at: dict[str, bytes] = {}
         self._saving_models = b""
         self._ahead: list[Entry] = []
+        self._begun = False
 
     @property
     def position(self) -> Position:
@@ -216,11 +217,15 @@ class Pipeline:
             return 0
         self.stages.rows = 0
         with self._store.transaction(later=True) as tx:
+            if not self._begun:
+                # a map in force already is not put into force again
+                tx.complete_meanings(self.stages.maps[-1])
             self.stages.run(entries, tx)
             became, told = tx.tally, tx.event_tally
             tx.set_position(self.stages.read_to)
             if self._saving is not None:
                 self._saving.write(tx, entries[-1].wall_ns)
+        self._begun = True
         self.new_evidence = tx.new_evidence
         self.stages.invariants.rows(entries[-1], self.stages.rows, became)
         for outcome, count in told.items():

@@ -2,7 +2,8 @@
 Insert records: redeliveries out, sequence numbers without holes, and one bad row never stops the others.
 
 Only rows that are really new get a ``seq``. A row can be a redelivery only if it is not newer than the newest stored
-row of its tag; only those are looked up. What SQL refuses is found by halving (contract C8).
+row of its tag, or only confirms that nothing changed; only those are looked up. What SQL refuses is found by halving
+(contract C8).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from broker.store import blocks, bulk, tables
 from broker.store.columns import Columns
 from broker.store.memory import Memory
+from broker.store.rollups import are_counted
 from schemas.errors import StoreError
 
 #: Golden ratio of 64 bits: products with it spread over all bits.
@@ -48,7 +50,9 @@ def new_rows(connection: sa.Connection, memory: Memory, columns: Columns, revisi
             & (columns.fingerprint[a] == columns.fingerprint[b])
         )
         keep[order[same]] = False  # lexsort is stable: the first of equal rows is the first that came
-    possible = keep if revision else keep & (columns.source_ns <= memory.newest_ns[columns.tag_id])
+    # rows that confirm are never a tag's newest, so that after a restart nothing tells how new they were
+    older = (columns.source_ns <= memory.newest_ns[columns.tag_id]) | ~are_counted(columns.flags)
+    possible = keep if revision else keep & older
     places = np.flatnonzero(possible)
     if len(places):
         keys = [

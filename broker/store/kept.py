@@ -18,7 +18,7 @@ from broker.store.valid import not_replaced
 #: Counters: records received before, and minutes that begin before, may be removed (set by retention).
 RECORDS_GONE: Final = "records_gone_ns"
 MINUTES_GONE: Final = "minutes_gone_ns"
-#: Counter: the highest place of a change of a gap that retention removed.
+#: Counter: the highest place of a change of a gap that retention removed; others may be left in lower ones.
 GAPS_GONE: Final = "gap_changes_gone"
 #: A device time may be ahead of reception by so much; a minute that is younger than this in retention's eyes is whole.
 AHEAD_NS: Final = 86_400_000_000_000

@@ -7,6 +7,7 @@ replay with a map of its own has meanings of its own, under its revision.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from functools import lru_cache
 from typing import Any, Final
 
@@ -36,13 +37,19 @@ def meaning(body: str | None) -> Meaning:
     return Meaning() if body is None else msgspec.json.decode(body, type=Meaning)
 
 
-def use_map(connection: sa.Connection, memory: Memory, tag_map: TagMap, seq: int) -> None:
-    """Records from *seq* on have the meaning that *tag_map* gives their tags; what is new of a tag holds for all."""
+def use_map(
+    connection: sa.Connection, memory: Memory, tag_map: TagMap, seq: int, fresh: Set[int] = frozenset()
+) -> None:
+    """
+    Records from *seq* on have the meaning that *tag_map* gives their tags.
+
+    Of *fresh* numbers, which the map has brought, no record is there yet: theirs holds from the beginning.
+    """
     # a map that was read again, or under which no record was stored
     connection.execute(_M.delete().where(_M.c.revision == 0, _M.c.from_seq >= max(seq, 1)))
     known = _newest(connection)
     rows = [
-        _row(tag_id, 0, seq if tag_id in known else 0, body)
+        _row(tag_id, 0, 0 if tag_id in fresh else seq, body)
         for tag_id, body in _bodies(memory, tag_map)
         if body != known.get(tag_id, _EMPTY)
     ]

@@ -41,6 +41,7 @@ class Memory:
         numbering: by map revision: int64[tag number] of ``tag_id``.
         tag_ids: by stable tag id and unit.
         newest_ns: int64[tag_id], no stored row of the tag is newer; a row that is newer cannot be a redelivery.
+            After a restart it leaves out rows that only confirm that nothing changed.
         told_ns: int64[tag_id], time of the row that the table ``newest`` names.
         rollups: the newest buckets of each level.
         pending: stored live rows that the roll-ups do not count yet, in order of seq. The counter ``rolled_seq`` says

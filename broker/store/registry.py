@@ -33,17 +33,17 @@ def use_map(connection: sa.Connection, memory: Memory, revision: bytes, tag_map:
     tags, maps = tables.tags, tables.maps
     connection.execute(tags.update().values(in_map=0))
     connection.execute(tables.equipment.update().values(in_map=0))
-    fresh: list[dict[str, object]] = []
+    fresh: dict[int, dict[str, object]] = {}
     known: list[dict[str, object]] = []
     for tag in tag_map.tags:
         number = memory.tag_ids.get(identity(tag))
         if number is None:
             number = memory.tag_ids[identity(tag)] = memory.next("tag_id")
-            fresh.append({"tag_id": number, "id": clean(tag.id), **_tag(tag)})
+            fresh[number] = {"tag_id": number, "id": clean(tag.id), **_tag(tag)}
         else:
             known.append({"key": number, **_tag(tag)})
     if fresh:
-        connection.execute(tags.insert(), fresh)
+        connection.execute(tags.insert(), list(fresh.values()))
     if known:
         connection.execute(tags.update().where(tags.c.tag_id == sa.bindparam("key")), known)
     _let_former_follow(connection, memory, tag_map)
@@ -51,7 +51,7 @@ def use_map(connection: sa.Connection, memory: Memory, revision: bytes, tag_map:
     memory.make_room()
     memory.numbering[revision] = numbers(memory, tag_map)
     _equipment(connection, tag_map)
-    meanings.use_map(connection, memory, tag_map, next_seq)
+    meanings.use_map(connection, memory, tag_map, next_seq, fresh.keys())
     place = connection.execute(sa.select(maps.c.ordinal).where(maps.c.revision == revision)).scalar()
     if place is None:
         connection.execute(maps.insert().values(revision=revision, ordinal=memory.next("map"), body=tag_map.body))

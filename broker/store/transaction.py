@@ -127,6 +127,10 @@ class Transaction(TransactionReads):
         """Register tags, equipment and the map itself; a tag keeps its ``tag_id`` as long as it keeps id and unit."""
         registry.use_map(self._connection, self._memory, revision, tag_map, self.next_seq)
 
+    def complete_meanings(self, tag_map: TagMap) -> None:
+        """Let records from now on have the types and texts of the map in force, of which an older version kept none."""
+        meanings.use_map(self._connection, self._memory, tag_map, self.next_seq)
+
     def number(self, tag_map: TagMap) -> None:
         """Let :meth:`records` take batches of a map that is one of the stream but for the units of some tags."""
         registry.number(self._connection, self._memory, tag_map)

@@ -82,6 +82,11 @@ _OPEN_GAP: Final = f"""LEFT JOIN gaps g ON g.gap_id = (SELECT min(o.gap_id) FROM
                 ELSE EXISTS (SELECT 1 FROM gap_tags x WHERE x.gap_id = o.gap_id AND x.tag_id = t.tag_id) END)"""
 
 
+#: The tag went back to a unit in which it has said nothing since: what it said long ago is not its present value.
+_NEWER_ELSEWHERE: Final = """EXISTS (SELECT 1 FROM tags u CROSS JOIN newest k WHERE u.id = t.id
+            AND u.tag_id <> t.tag_id AND k.tag_id = u.tag_id AND k.source_ts > r.source_ts)"""
+
+
 def _events(dialect: str, where: str) -> str:
     return f"""
         SELECT e.seq, e.source, e.equipment, e.time_ns AS source_ns, {_time(dialect, "e.time_ns")} AS source_time,
@@ -132,7 +137,7 @@ def definitions(dialect: str) -> dict[str, str]:
         # one seek a tag, no search
         "v_current": _records(
             dialect,
-            f"{_OPEN_GAP} WHERE r.seq IN (SELECT c.seq FROM newest c) AND t.former = 0",
+            f"{_OPEN_GAP} WHERE r.seq IN (SELECT c.seq FROM newest c) AND t.former = 0 AND NOT {_NEWER_ELSEWHERE}",
             f", g.cause AS gap_cause, g.from_ns AS gap_from_ns, {at('g.from_ns')} AS gap_from_time",
         ),
         "v_tags": """

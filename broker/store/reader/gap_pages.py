@@ -56,11 +56,17 @@ class GapFilter:
 
 
 def span(connection: sa.Connection) -> tuple[int, int]:
-    """(first place that retention has not passed, highest place ever given)."""
+    """
+    (first place behind which something may be, highest place ever given).
+
+    Retention removes by the end of a gap: one that is open, or ended later, stays in a place before those removed.
+    """
     counter = tables.counters.c
     query = sa.select(counter.name, counter.value).where(counter.name.in_((GAPS_GONE, "gap_change")))
     found = {row.name: row.value for row in connection.execute(query)}
-    return found.get(GAPS_GONE, 0) + 1, found.get("gap_change", 0)
+    kept = connection.execute(sa.select(sa.func.min(_G.c.changed))).scalar()
+    first = found.get(GAPS_GONE, 0) + 1
+    return first if kept is None else min(first, kept), found.get("gap_change", 0)
 
 
 def page(connection: sa.Connection, after: int, limit: int, wanted: GapFilter) -> GapPage:
@@ -69,7 +75,8 @@ def page(connection: sa.Connection, after: int, limit: int, wanted: GapFilter) -
 
     A gap of more than *limit* tags is a page of its own. A filtered page looks at ``SCAN`` changes at most.
     """
-    _, head = span(connection)
+    first, head = span(connection)
+    after = max(after, first - 1)
     where = wanted.where(connection)
     if where is None or after >= head:
         return GapPage([], max(after, head), False)

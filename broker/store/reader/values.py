@@ -161,15 +161,27 @@ def any_of(connection: sa.Connection, column: sa.ColumnElement[int], ids: Sequen
 
 
 def current(connection: sa.Connection, pattern: str | None, limit: int) -> list[CurrentRow]:
-    """The newest row by device time of each tag in the map, in order of path, and what is missing since."""
+    """
+    The newest row by device time of each tag in the map, in order of path, and what is missing since.
+
+    A tag whose newest row is in a unit that it has no more has none.
+    """
     newest, gap = tables.newest, tables.gaps
     query = sa.select(*record_columns(), gap.c.cause, gap.c.from_ns)
     query = query.select_from(_T).join(newest, newest.c.tag_id == _T.c.tag_id).join(_R, _R.c.seq == newest.c.seq)
     query = query.outerjoin(gap, gap.c.gap_id == _open_gap())
-    query = query.where(_T.c.in_map == 1).order_by(_T.c.path, _T.c.tag_id)
+    query = query.where(_T.c.in_map == 1, ~_newer_in_another_unit()).order_by(_T.c.path, _T.c.tag_id)
     wanted = matcher(pattern)
     rows = (CurrentRow(RecordRow._make(row[:-2]), *row[-2:]) for row in connection.execute(query))
     return list(islice((row for row in rows if wanted.fullmatch(row.record.path)), limit))
+
+
+def _newer_in_another_unit() -> sa.Exists:
+    """As in ``v_current``: the tag went back to a unit in which it has said nothing since; one seek a tag."""
+    other, last = _T.alias(), tables.newest.alias()
+    of_it = sa.and_(other.c.id == _T.c.id, other.c.tag_id != _T.c.tag_id)
+    later = sa.and_(last.c.tag_id == other.c.tag_id, last.c.source_ts > _R.c.source_ts)
+    return sa.exists(other.c.tag_id).where(of_it, later).correlate(_T, _R)
 
 
 def _open_gap() -> sa.ScalarSelect[int]:

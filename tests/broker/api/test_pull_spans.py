@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -132,6 +133,21 @@ def test_gaps_are_pulled_in_order(holes: Core, limit: int) -> None:
     assert (row["gap_id"], row["to"]) == ("1", "2026-09-21T14:13:27.000000000Z")
 
 
+def test_what_retention_left_is_pulled_to_the_end(core: Core) -> None:
+    """Gaps that are open, or ended later, stand before those removed: no cursor that was given out is refused."""
+    tag_map = fill(core, 0)
+    early = hole(1, source="early")
+    put(core, early, hole(2, tags=(0,), map_revision=tag_map.revision), hole(3, 4), hole(5, source="other"), hole(6, 7))
+    core.store.maintain(T0 + 1000 * retention.DAY_NS)
+    client = core.as_role("consumer")
+    assert [row["gap_id"] for row in follow(client, "/api/v1/gaps", "gaps", limit=1)] == ["1", "2", "4"]
+
+    start = client.get("/api/v1/gaps?limit=1").json()["next"]
+    put(core, replace(early, to_ns=T0 + 2000 * retention.DAY_NS))
+    rows = follow(client, "/api/v1/gaps", "gaps", limit=1, after=start)
+    assert [row["gap_id"] for row in rows] == ["2", "4", "1"]
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
@@ -166,7 +182,7 @@ def test_cursors_of_gaps_are_theirs(holes: Core) -> None:
     assert answer.status_code == 410
     assert "retention has removed gaps behind this cursor" in answer.json()["detail"]
     kept = client.get("/api/v1/gaps", params={"after": answer.json()["earliest"]}).json()
-    assert kept["gaps"] == []
+    assert [row["gap_id"] for row in kept["gaps"]] == ["3"]
     assert [row["gap_id"] for row in client.get("/api/v1/gaps").json()["gaps"]] == ["3"]
 
 

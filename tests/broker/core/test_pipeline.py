@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from broker.api.record_rows import records_json
 from broker.core import snapshot
 from broker.journal import JournalFiles, JournalOptions, JournalWriter
 from broker.store.rollups import MINUTE_NS
@@ -460,6 +461,48 @@ def test_control_another_order_of_rows_would_show(tmp_path: Path, monkeypatch: p
     joined = SampleBatch.joined
     monkeypatch.setattr(SampleBatch, "joined", lambda parts: joined([*parts[1:], parts[0]]))
     assert _run(folder, tmp_path / "b", [512]) != alone
+
+
+def test_a_map_in_force_since_an_older_version_gives_types(tmp_path: Path) -> None:
+    """From the start on, though nobody changes the map: what was stored before keeps what it had."""
+    site = stream.tag_map()
+    named = site.tags[0].model_copy(update={"type": "uint16", "enum": {1: "Running"}})
+    site = site.model_copy(update={"tags": (named, *site.tags[1:])})
+    clock, home = stream.Clock(), tmp_path / "home"
+    with closing(JournalWriter(tmp_path / "journal", JournalOptions(), now_ns=clock, mono_ns=clock)) as writer:
+        writer.open()
+
+        def written() -> None:
+            clock.now_ns += stream.SECOND
+            times = [clock.now_ns] * 2
+            batch = SampleBatch.build("plc", site.revision, clock.now_ns, tag=[0, 1], source_ns=times, value=[1.0] * 2)
+            for entry in (MapInForce(site.revision, site.body), batch):
+                writer.append(entry).result(120)
+
+        with closing(stream.open_store(home)) as store, closing(JournalFiles(tmp_path / "journal")) as files:
+
+            def processed() -> None:
+                pipeline = stream.make_pipeline(store, files)
+                pipeline.restore()
+                while pipeline.run_once():
+                    pass
+
+            written()
+            processed()
+            # as the migration leaves them: of the map then, the texts alone
+            with closing(sqlite3.connect(home / "store.db")) as connection, connection:
+                connection.execute("DELETE FROM tag_meanings")
+                connection.execute("""INSERT INTO tag_meanings VALUES (1, 0, 0, '{"enum":{"1":"Running"}}')""")
+            for _ in range(2):
+                written()
+                processed()
+            rows = records_json(store.reader().records(after=0, limit=9))
+            with closing(sqlite3.connect(home / "store.db")) as connection:
+                kept = connection.execute("SELECT count(*) FROM tag_meanings").fetchone()
+
+    types = [(row["type"], row["enum_text"]) for row in rows if row["path"].endswith("BearingTemp")]
+    assert types == [("float64", "Running"), ("uint16", "Running"), ("uint16", "Running")]
+    assert kept == (1 + len(site.tags),)
 
 
 def test_a_map_that_takes_effect_is_in_the_audit_once(tmp_path: Path) -> None:

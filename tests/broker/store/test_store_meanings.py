@@ -68,6 +68,15 @@ def test_a_new_map_keeps_the_texts_of_what_was_stored(store: Store) -> None:
     assert rows_of(store, "SELECT enum_text FROM v_current") == [("Execute",)]
 
 
+def test_a_first_text_holds_for_what_comes_behind_it(store: Store) -> None:
+    """A tag of which no map said a word keeps its records as they are when one names type and texts."""
+    put(store, plant(), 0, [1])
+    put(store, OLD, 10, [1])
+
+    assert texts(store) == [None, "Running"]
+    assert [row["type"] for row in records_json(store.reader().records(after=0, limit=9))] == ["float64", "uint16"]
+
+
 def test_a_map_that_is_read_again_changes_nothing(open_store: Opener, url: str | None) -> None:
     """Core reads the stream on from its saved state: maps come again, and the newest holds at last."""
     store = open_store(url)
@@ -185,14 +194,14 @@ def test_an_older_store_keeps_its_rows_texts_and_gaps(tmp_path: Path, older: str
         with store._writing() as connection:
             command.upgrade(migrate.config(connection), "0011")
             for statement in (
-                "INSERT INTO counters VALUES ('gap_id', 2), ('record_seq', 70001), ('tag_id', 1)",
+                "INSERT INTO counters VALUES ('gap_id', 2), ('record_seq', 655360), ('tag_id', 1)",
                 "INSERT INTO tags VALUES (1, 't0', 'p', 'plc', '0', 'uint16', '1', NULL, '', NULL, NULL, "
                 """'{"1":"On"}', '', 1)""",
                 "INSERT INTO gaps VALUES (1, 'plc', 'link_down', 5, NULL, 1, '', 0, '', 1, 1), "
                 "(2, 'plc', 'link_down', 7, 9, 1, '', 0, '', 1, 1)",
             ):
                 connection.execute(sa.text(statement.replace(":", r"\:")))
-            for seq, at in ((1, 10), (65535, 20), (65536, 30), (70001, 40)):
+            for seq, at in ((1, 10), (65535, 20), (65536, 30), (70001, 40), (655360, 5)):
                 connection.execute(
                     sa.text(
                         "INSERT INTO records (seq, source_ts, tag_id, value, status, flags, received_ts, fingerprint, "
@@ -200,10 +209,22 @@ def test_an_older_store_keeps_its_rows_texts_and_gaps(tmp_path: Path, older: str
                     ),
                     {"seq": seq, "at": at},
                 )
+        asked: list[tuple[str, Any]] = []
+        assert store._write is not None
+        sa.event.listen(store._write, "before_cursor_execute", lambda _, cursor, *asking: asked.append(asking[:2]))
         store.upgrade()
+        if older is None:
+            with store._read.connect() as connection:
+                plans = [
+                    connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()
+                    for text, values in asked
+                    if "FROM records" in text and "VIEW" not in text
+                ]
+            assert plans
+            assert "TEMP B-TREE" not in str(plans)  # no sort of all records
         rows = "SELECT enum_text FROM v_records ORDER BY seq"
-        assert rows_of(store, rows) == [("On",)] * 4
-        assert rows_of(store, "SELECT * FROM record_blocks ORDER BY block") == [(0, 10, 20), (1, 30, 40)]
+        assert rows_of(store, rows) == [("On",)] * 5
+        assert rows_of(store, "SELECT * FROM record_blocks ORDER BY block") == [(0, 10, 20), (1, 30, 40), (10, 5, 5)]
         reader = store.reader()
         assert [(row.gap_id, row.changed) for row in reader.gap_page(after=0, limit=9).rows] == [(1, 1), (2, 2)]
         assert reader.gap_span() == (1, 2)

@@ -212,14 +212,35 @@ def test_a_filtered_page_of_gaps_looks_at_so_many(store: Store, monkeypatch: pyt
 def test_retention_says_up_to_where_changes_are_gone(store: Store) -> None:
     """A cursor behind which nothing was removed goes on, though the places before it are empty."""
     now = T0 + 1000 * retention.DAY_NS
-    put_gaps(store, gap(0), gap(1, end=2), gap(3))
+    put_gaps(store, gap(0), gap(1, end=2))
     reader = store.reader()
-    assert reader.gap_span() == (1, 3)
+    assert reader.gap_span() == (1, 2)
     put_gaps(store, gap(0, end=9))
-    assert reader.gap_span() == (1, 4)  # places 1 is empty now, and nothing is missing
+    assert reader.gap_span() == (1, 3)  # place 1 is empty now, and nothing is missing
     store.maintain(now)
-    assert reader.gap_span() == (5, 4)
+    assert reader.gap_span() == (4, 3)
+    put_gaps(store, gap(5))
+    assert reader.gap_span() == (4, 4)
     assert [row.gap_id for row in reader.gap_page(after=0, limit=9).rows] == [3]
+
+
+def test_gaps_that_are_kept_before_those_removed_are_not_passed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page's cursor, with rows or without, lies in what is said to be there, and each gap comes once."""
+    monkeypatch.setattr(gap_pages, "SCAN", 2)
+    now = T0 + 1000 * retention.DAY_NS
+    put_gaps(store, *(gap(n, end=n + 1) for n in range(5)), gap(5), gap(6), gap(7, end=8))
+    store.maintain(now)
+    reader = store.reader()
+    assert reader.gap_span() == (6, 8)
+    for wanted in (GapFilter(), GapFilter(source="plc"), GapFilter(source="other")):
+        found: list[int] = []
+        after, more = 0, True
+        while more:
+            page = reader.gap_page(after=after, limit=1, wanted=wanted)
+            found += [row.gap_id for row in page.rows]
+            after, more = page.next_after, page.has_more
+            assert after + 1 >= reader.gap_span()[0]
+        assert found == ([] if wanted.source == "other" else [6, 7])
 
 
 def test_pages_of_gaps_use_their_index(open_store: Opener) -> None:

@@ -121,6 +121,19 @@ def test_a_redelivery_is_stored_once(store: Store) -> None:
     ]
 
 
+def test_a_row_that_confirms_is_stored_once(open_store: Opener, url: str | None) -> None:
+    """It is newer than the tag's newest row, and no redelivery is taken for a fault after a restart."""
+    word = batch(MAP, [0], [T0 + 30 * S], [3.0], flags=[Flag.NO_CHANGE_CONFIRMED | Flag.ARRIVAL_TIME])
+    store = open_store(url)
+    put(store, batch(MAP, [0], [T0], [3.0]), word)
+    store.close()
+    again = open_store(url)
+    assert put(again, word) == 2
+    assert put(again, batch(MAP, [0, 0], [T0 + 30 * S, T0 + 60 * S], [3.0] * 2, flags=[int(word.flags[0])] * 2)) == 3
+    assert rows_of(again, "SELECT count(*) FROM quarantine") == [(0,)]
+    assert rows_of(again, "SELECT source_ts FROM records ORDER BY seq") == [(T0,), (T0 + 30 * S,), (T0 + 60 * S,)]
+
+
 def test_control_without_the_key_a_redelivery_is_doubled(open_store: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above would notice: without look-up and unique key the rows are there twice."""
     store = open_store()

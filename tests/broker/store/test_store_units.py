@@ -117,6 +117,18 @@ def test_a_unit_that_comes_back_goes_on(open_store: Opener, url: str | None) -> 
     assert rows_of(again, "SELECT unit FROM v_current WHERE tag = 't0'") == [("bar",)]
 
 
+def test_a_unit_that_comes_back_has_no_value_until_one_comes(changed: Store) -> None:
+    """What was said before the other unit is not the present value; the other tag has its own."""
+    with changed.transaction() as tx:
+        tx.use_map(BAR.revision, BAR)
+        tx.records(batch(BAR, [0], [T0 + 20 * S], [5.1]))  # late, from before
+    assert [(row.record.unit, row.record.value) for row in changed.reader().current()] == [("Cel", 500.0)]
+    assert rows_of(changed, "SELECT unit, value FROM v_current") == [("Cel", 500.0)]
+    put(changed, BAR, 40, 5.2)
+    assert [(row.record.unit, row.record.value) for row in changed.reader().current(PATH)] == [("bar", 5.2)]
+    assert rows_of(changed, "SELECT unit, value FROM v_current WHERE tag = 't0'") == [("bar", 5.2)]
+
+
 def test_a_map_that_comes_back_is_the_one_in_force(store: Store) -> None:
     """Whoever goes back to a former map has that one, not the mistake that came last."""
     for site in (BAR, KPA, BAR):

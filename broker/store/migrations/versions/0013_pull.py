@@ -48,11 +48,25 @@ def upgrade() -> None:
         **STRICT,
         sqlite_with_rowid=True,
     )
-    op.execute(
-        "INSERT INTO record_blocks (block, first_ns, last_ns) "
-        "SELECT seq / 65536, min(source_ts), max(source_ts) FROM records GROUP BY seq / 65536"
-    )
+    _fill_blocks(op.get_bind())
     op.add_column("gaps", sa.Column("changed", INT, nullable=False, server_default=sa.text("0")))
     op.execute("UPDATE gaps SET changed = gap_id")
     op.create_index("gaps_by_change", "gaps", ["changed"])
     op.execute("INSERT INTO counters (name, value) SELECT 'gap_change', value FROM counters WHERE name = 'gap_id'")
+
+
+def _fill_blocks(connection: sa.Connection) -> None:
+    head = "INSERT INTO record_blocks (block, first_ns, last_ns) "
+    if connection.dialect.name != "sqlite":
+        times = "SELECT seq / 65536, min(source_ts), max(source_ts) FROM records GROUP BY seq / 65536"
+        connection.execute(sa.text(head + times))
+        return
+    # SQLite groups by a sort of all records; the key gives them block by block, and passes over what is gone
+    times = "SELECT :block, min(source_ts), max(source_ts) FROM records WHERE seq >= :low AND seq < :high"
+    following = sa.text("SELECT min(seq) FROM records WHERE seq >= :low")
+    seq = connection.execute(following, {"low": 0}).scalar()
+    while seq is not None:
+        low = seq - seq % 65536
+        block = {"block": low // 65536, "low": low, "high": low + 65536}
+        connection.execute(sa.text(head + times), block)
+        seq = connection.execute(following, {"low": low + 65536}).scalar()
