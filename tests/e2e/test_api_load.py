@@ -22,6 +22,7 @@ from tests.e2e.processes import Broker
 Eventually = Callable[..., Awaitable[None]]
 #: Values of one message, and messages a second: 15,000 values/s.
 WIDTH, RATE = 300, 50
+UNDER_WAY = 50
 #: SQLite moves the WAL into the database each 16 MiB; a broker under load may have 256.
 CHECKPOINT, LIMIT = 16 * 2**20, 256 * 2**20
 PAGES = (
@@ -79,11 +80,14 @@ class Stream:
 
 
 async def _load(broker: Broker, seconds: float, rate: float) -> Counter[int]:
-    """So many requests a second for so long; how often each status was the answer."""
+    """
+    So many requests a second for so long, with at most ``UNDER_WAY`` at once: what a machine cannot answer is not asked.
+    How often each status was the answer.
+    """
     access = json.loads((broker.home / "var" / "core.json").read_bytes())
     headers = {"Authorization": f"Bearer {access['token']}"}
     answers: Counter[int] = Counter()
-    limits = httpx.Limits(max_connections=50)
+    limits = httpx.Limits(max_connections=UNDER_WAY)
     async with httpx.AsyncClient(base_url=access["url"], headers=headers, timeout=120, limits=limits) as client:
 
         async def ask(number: int) -> None:
@@ -93,9 +97,13 @@ async def _load(broker: Broker, seconds: float, rate: float) -> Counter[int]:
 
         loop = asyncio.get_running_loop()
         begun_s = loop.time()
+        under_way: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as asking:
             for number in range(int(rate * seconds)):
-                asking.create_task(ask(number))
+                if len(under_way) < UNDER_WAY:
+                    task = asking.create_task(ask(number))
+                    under_way.add(task)
+                    task.add_done_callback(under_way.discard)
                 await asyncio.sleep(begun_s + number / rate - loop.time())  # the rate of the load
     return answers
 
