@@ -81,7 +81,7 @@ class Stream:
 
 async def _load(broker: Broker, seconds: float, rate: float) -> Counter[int]:
     """
-    So many requests a second for so long, with at most ``UNDER_WAY`` at once: what a machine cannot answer is not asked.
+    Up to so many requests a second for so long, at most ``UNDER_WAY`` at once: a machine is asked what it can answer.
     How often each status was the answer.
     """
     access = json.loads((broker.home / "var" / "core.json").read_bytes())
