@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from broker.cli.output import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, print_rows
-from schemas.status import Flag
 
 if TYPE_CHECKING:
     from broker.store.rows.episodes import AnomalyRow
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 NEWEST_SPAN: Final = 10_000
 #: Letters of an id in a table; whoever takes one takes its beginning.
 _SHORT_ID: Final = 12
-_COUNTER: Final = Flag.COUNTER_RESET | Flag.COUNTER_UNCERTAIN
 LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Most rows.")]
 
 
@@ -48,6 +46,7 @@ def records(
     """Print the newest records, or those behind a seq, in the order in which they were stored."""
     from broker.api.record_rows import records_json
     from broker.cli.store_access import reading
+    from schemas.status import Flag
 
     with reading(config) as (_, reader):
         if after is None:
@@ -65,7 +64,8 @@ def records(
                 for row, one in zip(rows, found, strict=True)
             ]
     columns = ["seq", "source_time", "path", "value", "unit", "quality", "status"]
-    if any(one.increase is not None or _COUNTER & one.flags for one in found):
+    marks = Flag.COUNTER_RESET | Flag.COUNTER_UNCERTAIN
+    if any(one.increase is not None or marks & one.flags for one in found):
         columns.insert(5, "increase")
     print_rows(output, columns, rows, empty="no records")
 

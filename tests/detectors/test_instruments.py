@@ -127,11 +127,21 @@ def test_share_of_late_and_unbelievable_rows_is_told_once_an_equipment(script, t
 def test_roll_over_is_no_trouble_of_a_counter(script, tag, counter):
     """A declared counter is watched for standing still alone; the negative control is the same tag undeclared."""
     rng = np.random.default_rng(5)
-    plant = script(tag(0, type="uint16", counter=counter, flatline_after_ms=60_000), clean_window="200s")
-    counts = np.concatenate([np.cumsum(rng.poisson(10, 400)), 4000 + np.cumsum(rng.poisson(10, 800))])
-    plant.run({0: counts % 4096})
-    assert (plant.said == []) == (counter is not None)
+    plant = script(tag(0, type="uint16", counter=counter), clean_window="200s")
+    counts = 4000 + np.cumsum(rng.poisson(0.1, 600))
+    plant.run({0: counts.astype(np.float64)})
     plant.said.clear()
-    plant.run({0: np.full(120, float(counts[-1] % 4096))})
-    if counter is not None:
-        assert list(told(plant)) == ["flatline"]
+    plant.run({0: (counts[-1] + np.cumsum(rng.poisson(0.1, 1200))) % 4096.0})
+    assert (plant.said == []) == (counter is not None)
+
+
+def test_counter_that_stands_still_is_told_where_the_map_says_after_what_time(script, tag):
+    """`flatline_after` of the map holds for a counter as well."""
+    rng = np.random.default_rng(5)
+    fast = tag(0, type="uint16", counter=Counter(modulus=4096, max_rate=50.0), flatline_after_ms=60_000)
+    plant = script(fast, clean_window="200s")
+    counts = np.cumsum(rng.poisson(10, 800)) % 4096
+    plant.run({0: counts.astype(np.float64)})
+    assert plant.said == []
+    plant.run({0: np.full(120, float(counts[-1]))})
+    assert list(told(plant)) == ["flatline"]

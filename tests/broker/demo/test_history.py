@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.acquire.process import _first_entries
+from adapters.base import Adapter
+from broker.acquire.process import Source, _first_entries
 from broker.config.loader import load_config
 from broker.config.model import Config
 from broker.core.pipeline import Pipeline
@@ -33,6 +34,10 @@ def _site(home: Path) -> Config:
     config = load_config(_write_site(home, ADDRESSES, 8080), {})
     config.data_dir.mkdir()
     return config
+
+
+def _never_built() -> Adapter:
+    raise AssertionError("what begins the journal needs no adapter")
 
 
 @pytest.fixture
@@ -75,7 +80,8 @@ def test_the_time_until_acquire_starts_is_a_gap(tmp_path: Path, recording: Path)
         opened = writer.open()
 
     later_ns = UP_NS + 5 * SECOND
-    bodies = _first_entries(opened, dict.fromkeys(config.sources), load(config), later_ns)  # type: ignore[arg-type]
+    sources = {name: Source(options, _never_built) for name, options in config.sources.items()}
+    bodies = _first_entries(opened, sources, load(config), later_ns)
     gaps = [body for body in bodies if isinstance(body, Gap)]
     assert {gap.source for gap in gaps} == set(config.sources)
     assert {(gap.from_ns, gap.to_ns, gap.cause) for gap in gaps} == {(UP_NS, later_ns, GapCause.NOT_RUNNING)}
