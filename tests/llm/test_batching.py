@@ -188,8 +188,8 @@ def test_llama_cpp_side_by_side_is_what_alone_is(request, evidences: list[Eviden
     sentences but for one at most.
 
     Not bit for bit: the sums of a matrix product are taken in an order that depends on the size of the batch. Random
-    weights have tokens that are as good as equal, and so have trained ones in a sentence about evidence unlike what
-    they learned; there either may win, which is why a replay has one slot.
+    weights have tokens that are as good as equal, and so have trained ones in the sentence about evidence like none that
+    they have seen; there either may win, which is why a replay has one slot.
     """
     trained = weights == "trained"
     file = find("builtin:plant-tiny", None, Path()).path if trained else request.getfixturevalue("tiny_gguf")
