@@ -184,12 +184,10 @@ def open_models(path: Path) -> tuple[Any, Any]:
 @pytest.mark.parametrize("weights", ["trained", "random"])
 def test_llama_cpp_side_by_side_is_what_alone_is(request, evidences: list[Evidence], weights: str, slots: int) -> None:
     """
-    Greedy on the CPU. Trained weights: the same choices for all twenty, probabilities within two percent, and the same
-    sentences but for one at most.
+    Greedy on the CPU. Trained weights: the same tokens for all twenty, probabilities within two percent.
 
     Not bit for bit: the sums of a matrix product are taken in an order that depends on the size of the batch. Random
-    weights have tokens that are as good as equal, and so have trained ones in the sentence about evidence like none that
-    they have seen; there either may win, which is why a replay has one slot.
+    weights have tokens that are as good as equal, and there either may win; that is why a replay has one slot.
     """
     trained = weights == "trained"
     file = find("builtin:plant-tiny", None, Path()).path if trained else request.getfixturevalue("tiny_gguf")
@@ -202,19 +200,14 @@ def test_llama_cpp_side_by_side_is_what_alone_is(request, evidences: list[Eviden
     for i, (e, p) in enumerate(zip(evidences, prompts, strict=True)):
         batcher.add(i, lambda s, e=e, p=p: decoder.answer(p.body, annotation_plan(e, p.lead), s), 0, FAR)
     together = drain(batcher)
-    others = 0
     for i, (e, p) in enumerate(zip(evidences, prompts, strict=True)):
         was, now = single.run(p.body, annotation_plan(e, p.lead)), together[i]
         assert isinstance(now, Decoded), now
         assert now.prompt_sha256 == was.prompt_sha256
         assert now.choices[0][0] == was.choices[0][0]
         assert now.choices[0][1] == pytest.approx(was.choices[0][1], abs=0.02)
-        if trained:
-            assert [label for label, _ in now.choices] == [label for label, _ in was.choices]
-        if slots == 1:
+        if trained or slots == 1:
             assert now.tokens == was.tokens
-        others += now.tokens != was.tokens
-    assert others <= 1 or not trained
     one.close()
     many.close()
 
