@@ -93,6 +93,10 @@ def _varint(value: int) -> bytes:
     return bytes(found) + bytes([value])
 
 
+#: Of no node: nobody listens.
+_BEHIND: Final = "simulator/behind"
+
+
 class EdgeNode:
     """
     One edge node on an MQTT broker.
@@ -180,6 +184,11 @@ class EdgeNode:
             self.seq = (self.seq + 1) % 256
             info = self._client.publish(self.topic(kind, device), payload, self.qos)
         info.wait_for_publish(10)
+
+    def passed_on(self) -> None:
+        """Return when the broker has read all that was sent: of QoS 0 only the answer to what comes behind tells."""
+        assert self._client is not None
+        self._client.publish(_BEHIND, b"", 1).wait_for_publish(10)
 
     def drop(self) -> None:
         """Vanish without a farewell: the broker publishes the death certificate."""

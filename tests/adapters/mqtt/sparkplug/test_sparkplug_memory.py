@@ -85,6 +85,7 @@ async def test_births_missed_while_we_were_away_put_no_good_value_on_a_wrong_tag
     edge.first_alias += 2  # the alias of Temperature is that of Pressure now
     await asyncio.to_thread(edge.birth)
     await asyncio.to_thread(edge.data, "press", {"Count": 1})
+    await asyncio.to_thread(edge.passed_on)
 
     again = make(mosquitto.url, addresses, **SPARKPLUG, sparkplug=sparkplug)
     await again.connect()
@@ -107,6 +108,7 @@ async def test_a_passive_host_reads_on_behind_a_restart_in_which_data_passed(
     edge = node()
     await _meet(make(mosquitto.url, ADDRESSES, **SPARKPLUG), edge, 2)
     await asyncio.to_thread(edge.data, "press", {"Count": 1})
+    await asyncio.to_thread(edge.passed_on)
 
     again = make(mosquitto.url, ADDRESSES, **SPARKPLUG)
     await again.connect()
