@@ -142,12 +142,12 @@ async def test_a_lost_message_is_a_gap_and_a_rebirth(reading: Reading) -> None:
     before = edge.rebirths
     edge.seq += 3
     await asyncio.to_thread(edge.data, "press", {"Count": 1})
-    await reader.until(lambda r: r.gaps and 1.0 in r.of(2))
+    await reader.until(lambda r: len(r.gaps) > 1 and 1.0 in r.of(2))
     await reader.until(lambda _: edge.rebirths > before and adapter.counters["births"] >= 4)
 
     assert (reader.gaps[0].cause, reader.gaps[0].tags) == (GapCause.SEQUENCE_GAP, (0, 1, 2))
     assert (reader.gaps[1].tags, reader.gaps[1].to_ns) == ((1, 2), None)  # unnamed until the birth
-    assert "3 messages before seq 5" in reader.gaps[0].detail
+    assert "3 messages before seq " in reader.gaps[0].detail
     await adapter.close()
 
 
